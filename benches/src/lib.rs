@@ -1,0 +1,1 @@
+//! Generated workloads for the benchmarks.

@@ -1,0 +1,5 @@
+//! Block hashing.
+
+mod context;
+
+pub use context::{ExtraKey, HashContext, Lora, MultimodalItem};
