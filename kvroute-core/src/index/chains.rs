@@ -1,0 +1,408 @@
+//! The forest of runs: who holds which block, shared by all pods, sharded, behind locks.
+//!
+//! Locks and their order: a shard, then a directory under it. A writer holds at most one shard at a time and
+//! takes directories one by one while holding it; nobody takes a shard while holding a directory, so
+//! there is no circle. A lookup holds one shard at a time and no directory ([`super::walk`]).
+//!
+//! Two rules keep every block in one place while writers race:
+//! - a run grows at its end only while no other run hangs off its last block;
+//! - a run that is to hang off a block is *reserved* there (`Run::add_child`) before it is looked up or
+//!   created, so the block can neither go away nor be grown past in between.
+//!
+//! A block that a lane holds cannot be dropped, and one lane is written by one thread at a time (its pod's
+//! view is locked), so what a writer has just stored stays while it goes on below.
+
+use alloc::boxed::Box;
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+
+use super::run::{MAX_BLOCKS, Place, Run, RunId};
+use super::shard::{Directory, RUN_BITS, Shard, spread};
+
+/// Keeps neighbours off each other's cache lines (two: processors fetch them in pairs).
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Aligned<T>(T);
+
+/// A shard with the count of what was ever taken away from it.
+#[derive(Debug, Default)]
+pub(super) struct Guarded {
+    /// Raised, under the write lock and before anything else, by every change that takes coverage away.
+    pub(super) retractions: AtomicU64,
+    pub(super) shard: RwLock<Shard>,
+}
+
+/// Result of [`Chains::store`]: how many leading blocks are held now, and why not all of them are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stored {
+    pub(super) held: usize,
+    pub(super) stopped: Option<Stop>,
+}
+
+/// Why a store stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// The parent is not known; nothing was changed.
+    UnknownParent,
+    /// The memory bound is reached.
+    Memory,
+    /// The block is known after another parent: the engine contradicts itself or another one.
+    Contradiction,
+}
+
+/// Told about the runs that a lane comes to hold a part of, or stops to.
+pub(super) trait LaneRuns {
+    fn entered(&mut self, run: RunId);
+    fn left(&mut self, run: RunId);
+}
+
+#[derive(Debug)]
+pub(super) struct Chains {
+    shards: Box<[Aligned<Guarded>]>,
+    directories: Box<[Aligned<Mutex<Directory>>]>,
+    shard_bits: u32,
+    bytes: AtomicUsize,
+    max_bytes: usize,
+}
+
+impl Chains {
+    /// `shards` is rounded up to a power of two, at most 4096.
+    pub(super) fn new(shards: usize, max_bytes: usize) -> Self {
+        let shards = shards.clamp(1, 4096).next_power_of_two();
+        Self {
+            shards: (0..shards).map(|_| Aligned::default()).collect(),
+            directories: (0..shards).map(|_| Aligned::default()).collect(),
+            shard_bits: shards.trailing_zeros(),
+            bytes: AtomicUsize::new(0),
+            max_bytes,
+        }
+    }
+
+    /// Bytes allocated for blocks and their holders.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Number of distinct blocks.
+    pub(super) fn len(&self) -> usize {
+        self.directories.iter().map(|d| d.0.lock().len()).sum()
+    }
+
+    pub(super) fn shard_of_key(&self, key: u64) -> usize {
+        (spread(key) >> 40) as usize & (self.shards.len() - 1)
+    }
+
+    pub(super) fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    pub(super) fn guarded(&self, index: usize) -> &Guarded {
+        &self.shards[index].0
+    }
+
+    pub(super) fn run_id(&self, shard: usize, slot: u32) -> RunId {
+        RunId(slot << self.shard_bits | shard as u32)
+    }
+
+    fn locate(&self, run: RunId) -> (&Guarded, u32) {
+        (self.guarded(run.0 as usize & (self.shards.len() - 1)), run.0 >> self.shard_bits)
+    }
+
+    fn directory(&self, key: u64) -> &Mutex<Directory> {
+        &self.directories[(spread(key) >> 48) as usize & (self.directories.len() - 1)].0
+    }
+
+    /// Where `key` lies, if it is known.
+    pub(super) fn find(&self, key: u64) -> Option<Place> {
+        self.candidates(key).into_iter().flatten().find(|place| {
+            let (guarded, slot) = self.locate(place.run);
+            guarded.shard.read().run_with(slot, place.offset, key).is_some()
+        })
+    }
+
+    /// The key before `key`: `None` if `key` is not known, `Some(None)` at the start of a prompt.
+    #[expect(clippy::option_option, reason = "outer: is the block known; inner: is there one before it")]
+    pub(super) fn parent_of(&self, key: u64) -> Option<Option<u64>> {
+        let place = self.find(key)?;
+        let parent = {
+            let (guarded, slot) = self.locate(place.run);
+            let shard = guarded.shard.read();
+            let run = shard.run_with(slot, place.offset, key)?;
+            match (place.offset.checked_sub(1), run.parent) {
+                (Some(before), _) => return Some(Some(run.keys[before])),
+                (None, None) => return Some(None),
+                (None, Some(parent)) => parent,
+            }
+        };
+        let (guarded, slot) = self.locate(parent.run);
+        let key = guarded.shard.read().run(slot)?.keys.get(parent.offset).copied();
+        key.map(Some)
+    }
+
+    /// Places where `key` may lie. Four keys with one 24-bit tag in one directory do not happen by chance
+    /// below billions of blocks; a fifth would not be found, which undercounts.
+    fn candidates(&self, key: u64) -> [Option<Place>; 4] {
+        let mut places = [None; 4];
+        let directory = self.directory(key).lock();
+        for (slot, place) in places.iter_mut().zip(directory.candidates(key)) {
+            *slot = Some(place);
+        }
+        places
+    }
+
+    /// Marks a chain of blocks as held by `lane`: `keys` in order, the first one after `parent`, or at
+    /// the start of a prompt. `already(i)` is called for every key the lane held before.
+    pub(super) fn store(
+        &self,
+        lane: u32,
+        parent: Option<u64>,
+        keys: &[u64],
+        runs: &mut impl LaneRuns,
+        mut already: impl FnMut(usize),
+    ) -> Stored {
+        let mut done = 0;
+        let mut at = match parent.map(|key| self.find(key)) {
+            None => None,
+            Some(Some(place)) => Some(place),
+            Some(None) => return Stored { held: 0, stopped: Some(Stop::UnknownParent) },
+        };
+        while done < keys.len() {
+            let rest = &keys[done..];
+            let before = if done == 0 { parent } else { Some(keys[done - 1]) };
+            let step = match at.zip(before) {
+                None => self.hang(lane, None, rest, runs, |i| already(done + i)),
+                Some((place, key)) => self.go_on(lane, place, key, rest, runs, |i| already(done + i)),
+            };
+            match step {
+                Step::Covered(count, place) => {
+                    done += count;
+                    at = Some(place);
+                }
+                Step::Stopped(stop) => return Stored { held: done, stopped: Some(stop) },
+                // Only a parent that nobody pins can move; one that is gone leaves nothing to hang on.
+                Step::Moved => match before.and_then(|key| self.find(key)) {
+                    Some(place) => at = Some(place),
+                    None => return Stored { held: done, stopped: Some(Stop::UnknownParent) },
+                },
+            }
+        }
+        Stored { held: done, stopped: None }
+    }
+
+    /// Covers what follows `place` in its run, grows the run, or hangs a run below it.
+    fn go_on(
+        &self,
+        lane: u32,
+        place: Place,
+        key: u64,
+        rest: &[u64],
+        runs: &mut impl LaneRuns,
+        already: impl FnMut(usize),
+    ) -> Step {
+        let (guarded, slot) = self.locate(place.run);
+        let next = place.offset + 1;
+        {
+            let mut shard = guarded.shard.write();
+            let Some(run) = shard.run_with(slot, place.offset, key) else { return Step::Moved };
+            let follows = &run.keys[next..];
+            let joined = follows.iter().zip(rest).take_while(|(a, b)| a == b).count();
+            if joined > 0 {
+                return self.cover(&mut shard, lane, place.run, slot, next..next + joined, runs, already);
+            }
+            if follows.is_empty() && next < MAX_BLOCKS && !run.has_children_at(place.offset) {
+                let count = rest.len().min(MAX_BLOCKS - next);
+                if self.is_full() {
+                    return Step::Stopped(Stop::Memory);
+                }
+                let before = shard.bytes();
+                shard.change(slot, |run| run.keys.extend_from_slice(&rest[..count]));
+                self.account(before, shard.bytes());
+                self.enter(place.run, next, &rest[..count]);
+                return self.cover(&mut shard, lane, place.run, slot, next..next + count, runs, already);
+            }
+            if self.is_full() {
+                return Step::Stopped(Stop::Memory);
+            }
+            let before = shard.bytes();
+            shard.change(slot, |run| run.add_child(place.offset));
+            self.account(before, shard.bytes());
+        }
+        self.hang(lane, Some(place), rest, runs, already)
+    }
+
+    /// Joins or makes the run that begins with `rest[0]` after `parent`, which is reserved.
+    fn hang(
+        &self,
+        lane: u32,
+        parent: Option<Place>,
+        rest: &[u64],
+        runs: &mut impl LaneRuns,
+        already: impl FnMut(usize),
+    ) -> Step {
+        let index = self.shard_of_key(rest[0]);
+        let mut shard = self.guarded(index).shard.write();
+        if let Some(slot) = shard.head(rest[0]) {
+            let joins = shard.run(slot).is_some_and(|run| run.parent == parent);
+            let step = if joins {
+                self.cover(&mut shard, lane, self.run_id(index, slot), slot, 0..1, runs, already)
+            } else {
+                // One hash at two places: the engine contradicts itself. The first place stands.
+                Step::Stopped(Stop::Contradiction)
+            };
+            drop(shard);
+            self.release(parent);
+            return step;
+        }
+        let count = rest.len().min(MAX_BLOCKS);
+        let max_slots = 1 << (RUN_BITS - self.shard_bits);
+        let before = shard.bytes();
+        let slot =
+            if self.is_full() { None } else { shard.insert(Run::new(&rest[..count], parent), max_slots) };
+        let Some(slot) = slot else {
+            drop(shard);
+            self.release(parent);
+            return Step::Stopped(Stop::Memory);
+        };
+        self.account(before, shard.bytes());
+        let id = self.run_id(index, slot);
+        self.enter(id, 0, &rest[..count]);
+        self.cover(&mut shard, lane, id, slot, 0..count, runs, already)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the tail of two functions, which differ in nothing else")]
+    fn cover(
+        &self,
+        shard: &mut Shard,
+        lane: u32,
+        id: RunId,
+        slot: u32,
+        range: core::ops::Range<usize>,
+        runs: &mut impl LaneRuns,
+        mut already: impl FnMut(usize),
+    ) -> Step {
+        let before = shard.bytes();
+        let (first, count) = (range.start, range.len());
+        let last = Place { run: id, offset: range.end - 1 };
+        if shard.change(slot, |run| run.cover(lane, range, |offset| already(offset - first))) {
+            runs.entered(id);
+        }
+        self.account(before, shard.bytes());
+        Step::Covered(count, last)
+    }
+
+    /// Takes one block away from `lane`; false if the lane does not hold it.
+    pub(super) fn remove(&self, lane: u32, key: u64, runs: &mut impl LaneRuns) -> bool {
+        for place in self.candidates(key).into_iter().flatten() {
+            let (guarded, slot) = self.locate(place.run);
+            let mut shard = guarded.shard.write();
+            if !shard.run_with(slot, place.offset, key).is_some_and(|run| run.holds(lane, place.offset)) {
+                continue;
+            }
+            guarded.retractions.fetch_add(1, Ordering::Release);
+            let before = shard.bytes();
+            if shard.change(slot, |run| run.uncover(lane, place.offset)) == Some(false) {
+                runs.left(place.run);
+            }
+            let parent = self.trim(&mut shard, place.run, slot);
+            self.account(before, shard.bytes());
+            drop(shard);
+            self.release(parent);
+            return true;
+        }
+        false
+    }
+
+    /// Takes everything `lane` holds in `run` away; answers how many blocks that was.
+    pub(super) fn remove_run(&self, lane: u32, run: RunId) -> usize {
+        let (guarded, slot) = self.locate(run);
+        let mut shard = guarded.shard.write();
+        if shard.run(slot).is_none() {
+            return 0;
+        }
+        guarded.retractions.fetch_add(1, Ordering::Release);
+        let before = shard.bytes();
+        let held = shard.change(slot, |run| run.uncover_all(lane));
+        let parent = self.trim(&mut shard, run, slot);
+        self.account(before, shard.bytes());
+        drop(shard);
+        self.release(parent);
+        held
+    }
+
+    /// Drops the blocks at the end of a run that nothing needs; answers the block that lost a child when
+    /// the whole run went.
+    fn trim(&self, shard: &mut Shard, id: RunId, slot: u32) -> Option<Place> {
+        let run = shard.run(slot)?;
+        let needed = run.needed();
+        for (offset, &key) in run.keys.iter().enumerate().skip(needed) {
+            self.directory_change(key, |directory| directory.remove(key, Place { run: id, offset }));
+        }
+        if needed == 0 {
+            return shard.remove(slot).parent;
+        }
+        shard.change(slot, |run| {
+            run.keys.truncate(needed);
+            if run.keys.capacity() > 2 * needed {
+                run.keys.shrink_to(needed);
+            }
+        });
+        None
+    }
+
+    /// Takes back a reservation or a child that is gone, and what only it kept: in a loop, one lock at a
+    /// time. Each run dropped here was paid for when it was stored.
+    fn release(&self, mut block: Option<Place>) {
+        while let Some(place) = block {
+            let (guarded, slot) = self.locate(place.run);
+            let mut shard = guarded.shard.write();
+            let before = shard.bytes();
+            shard.change(slot, |run| run.remove_child(place.offset));
+            block = self.trim(&mut shard, place.run, slot);
+            self.account(before, shard.bytes());
+        }
+    }
+
+    fn enter(&self, run: RunId, first: usize, keys: &[u64]) {
+        for (i, &key) in keys.iter().enumerate() {
+            self.directory_change(key, |directory| directory.insert(key, Place { run, offset: first + i }));
+        }
+    }
+
+    fn directory_change(&self, key: u64, change: impl FnOnce(&mut Directory)) {
+        let mut directory = self.directory(key).lock();
+        let before = directory.bytes();
+        change(&mut directory);
+        let after = directory.bytes();
+        drop(directory);
+        self.account(before, after);
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes() >= self.max_bytes
+    }
+
+    fn account(&self, before: usize, after: usize) {
+        if before != after {
+            self.bytes.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
+        }
+    }
+}
+
+/// One step of a store.
+enum Step {
+    /// So many blocks are covered, the last of them here.
+    Covered(usize, Place),
+    Stopped(Stop),
+    /// The block to go on from is not where it was found.
+    Moved,
+}
+
+#[cfg(test)]
+impl Chains {
+    /// Bytes counted anew, shard by shard.
+    pub(super) fn recount(&self) -> usize {
+        let shards: usize = self.shards.iter().map(|s| s.0.shard.read().bytes()).sum();
+        shards + self.directories.iter().map(|d| d.0.lock().bytes()).sum::<usize>()
+    }
+}

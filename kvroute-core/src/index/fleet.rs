@@ -1,0 +1,184 @@
+//! The pods of an index and their lanes, as one immutable snapshot.
+//!
+//! A *lane* is one column of the index: what one pod holds in one KV-cache group and one tier. Most pods have
+//! one. Lanes have dense numbers, so that a lookup keeps its counters in a plain array.
+//! Changes are rare (a pod comes or goes, or announces a tier or group for the first time) and make a new
+//! snapshot; readers hold on to theirs.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use parking_lot::Mutex;
+
+use super::view::View;
+use super::walk::LaneUse;
+use crate::Tier;
+use crate::event::GroupKind;
+
+/// A pod in an index: a dense slot, and which of the pods that had this slot it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PodId {
+    pub(crate) slot: u32,
+    pub(crate) generation: u32,
+}
+
+impl PodId {
+    /// Dense number, below the largest number of pods there were at one time; for arrays over pods.
+    #[must_use]
+    pub fn slot(self) -> usize {
+        self.slot as usize
+    }
+}
+
+/// A column of the index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lane {
+    pub(super) id: u32,
+    pub(super) group: u32,
+    pub(super) tier: Tier,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Pod {
+    pub(super) id: PodId,
+    /// Salt of its cache domain: tells whether a query is meant for it.
+    pub(super) salt: u64,
+    pub(super) lanes: Vec<Lane>,
+    /// What each of its groups is.
+    pub(super) groups: Vec<(u32, GroupKind)>,
+    pub(super) view: Arc<Mutex<View>>,
+}
+
+impl Pod {
+    /// Its only lane, if that lane's depth is the whole answer.
+    pub(super) fn depth_lane(&self) -> Option<u32> {
+        match (&*self.lanes, &*self.groups) {
+            ([Lane { id, group: 0, tier: Tier::Gpu }], []) => Some(*id),
+            ([Lane { id, group, tier: Tier::Gpu }], [(described, GroupKind::FullAttention)])
+                if group == described =>
+            {
+                Some(*id)
+            }
+            _ => None,
+        }
+    }
+
+    /// Its groups and what they are; see [`kinds`].
+    pub(super) fn kinds(&self) -> impl Iterator<Item = (u32, GroupKind)> + '_ {
+        kinds(&self.groups, self.lanes.iter().map(|lane| lane.group))
+    }
+}
+
+/// The groups of a pod: those its events described, and those it has lanes of all the same. Engines before
+/// vLLM 0.22 describe nothing; then group 0 is full attention, and of any other we know nothing.
+pub(super) fn kinds<'a>(
+    described: &'a [(u32, GroupKind)],
+    of_lanes: impl Iterator<Item = u32> + 'a,
+) -> impl Iterator<Item = (u32, GroupKind)> + 'a {
+    let undescribed = of_lanes.filter(|group| described.iter().all(|known| known.0 != *group));
+    let assumed = undescribed.map(|group| match group {
+        0 => (0, GroupKind::FullAttention),
+        other => (other, GroupKind::Unknown),
+    });
+    described.iter().copied().chain(assumed)
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Fleet {
+    /// By slot; `None` is free.
+    pub(super) pods: Vec<Option<Arc<Pod>>>,
+    /// Generation the next pod in a slot gets.
+    generations: Vec<u32>,
+    /// By lane number: how lookups read it. `None` inside is a free number.
+    uses: Vec<LaneUse>,
+    /// By lane number: the slot of its pod; `u32::MAX` when free.
+    owners: Vec<u32>,
+    any_segments: bool,
+    /// Raised by every change.
+    pub(super) version: u64,
+}
+
+const FREE: u32 = u32::MAX;
+
+impl Fleet {
+    pub(super) fn uses(&self) -> &[LaneUse] {
+        &self.uses
+    }
+
+    pub(super) fn any_segments(&self) -> bool {
+        self.any_segments
+    }
+
+    pub(super) fn pod(&self, id: PodId) -> Option<&Arc<Pod>> {
+        self.pods.get(id.slot())?.as_ref().filter(|pod| pod.id == id)
+    }
+
+    /// The pod whose column `lane` is.
+    pub(super) fn owner(&self, lane: u32) -> Option<&Arc<Pod>> {
+        self.pods.get(*self.owners.get(lane as usize)? as usize)?.as_ref()
+    }
+
+    pub(super) fn next_id(&self) -> PodId {
+        let slot = self.pods.iter().position(Option::is_none).unwrap_or(self.pods.len());
+        PodId { slot: slot as u32, generation: self.generations.get(slot).copied().unwrap_or(0) }
+    }
+
+    pub(super) fn insert(&mut self, pod: Pod) {
+        let slot = pod.id.slot();
+        if slot == self.pods.len() {
+            self.pods.push(None);
+            self.generations.push(0);
+        }
+        self.generations[slot] = pod.id.generation.wrapping_add(1);
+        self.pods[slot] = Some(Arc::new(pod));
+        self.changed();
+    }
+
+    pub(super) fn remove(&mut self, id: PodId) {
+        self.pods[id.slot()] = None;
+        for owner in self.owners.iter_mut().filter(|owner| **owner == id.slot) {
+            *owner = FREE;
+        }
+        while self.pods.last().is_some_and(Option::is_none) && self.owners.last() == Some(&FREE) {
+            self.owners.pop();
+            self.uses.pop();
+        }
+        self.changed();
+    }
+
+    /// Gives a pod a new lane, and notes what its group is.
+    pub(super) fn add_lane(&mut self, id: PodId, group: u32, tier: Tier) -> Option<Lane> {
+        let mut pod = Pod::clone(self.pod(id)?);
+        let number = self.owners.iter().position(|&owner| owner == FREE).unwrap_or_else(|| {
+            self.owners.push(FREE);
+            self.uses.push(LaneUse::Depth);
+            self.owners.len() - 1
+        });
+        self.owners[number] = id.slot;
+        let lane = Lane { id: number as u32, group, tier };
+        pod.lanes.push(lane);
+        self.pods[id.slot()] = Some(Arc::new(pod));
+        self.changed();
+        Some(lane)
+    }
+
+    pub(super) fn set_groups(&mut self, id: PodId, groups: &[(u32, GroupKind)]) {
+        let Some(mut pod) = self.pod(id).map(|pod| Pod::clone(pod)) else { return };
+        pod.groups = groups.to_vec();
+        self.pods[id.slot()] = Some(Arc::new(pod));
+        self.changed();
+    }
+
+    fn changed(&mut self) {
+        self.version += 1;
+        self.any_segments = false;
+        for pod in self.pods.iter().flatten() {
+            let depth_lane = pod.depth_lane();
+            for lane in &pod.lanes {
+                let is_depth = depth_lane == Some(lane.id);
+                self.uses[lane.id as usize] = if is_depth { LaneUse::Depth } else { LaneUse::Segments };
+                self.any_segments |= !is_depth;
+            }
+        }
+    }
+}

@@ -1,0 +1,361 @@
+//! The index: which pod holds which block.
+//!
+//! Data in: KV events of pods, batch by batch. Data out: for each pod of a cache domain, how many leading
+//! blocks of a query it can use, exactly as that pod's engine would answer.
+//!
+//! # How it is made
+//!
+//! Chains of blocks are kept once for all pods, as *runs* ([`run`]) in a forest ([`chains`]); what a pod holds of a
+//! run is a pair of offsets ([`coverage`]). What only a pod's own stream needs is in its [`view`]. A lookup
+//! ([`walk`]) goes from run to run, and [`matching`] makes a pod's answer of what its lanes hold.
+//!
+//! # Consistency
+//!
+//! A lookup that overlaps no apply equals the oracle. One that does lies, for every pod, between the least and
+//! the greatest answer that was true at some instant meanwhile, where a batch counts as so many single
+//! steps ([`walk`] says how). An event is visible once its apply returned. Applies to one pod are made one
+//! after the other; applies to different pods and lookups run in parallel.
+//!
+//! # Locks
+//!
+//! The order is: a pod's view, then the pod table *or* a shard, then a directory. One of each at most, but for
+//! the rare lookup that takes all shards in order. No user code runs under any of them.
+
+mod chains;
+mod coverage;
+mod fleet;
+mod matching;
+mod outcome;
+mod parked;
+mod run;
+mod shard;
+mod translation;
+mod view;
+mod walk;
+
+#[cfg(test)]
+mod tests;
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::ops::Range;
+
+use parking_lot::{Mutex, RwLock};
+
+pub use fleet::PodId;
+pub use matching::TierBlocks;
+pub use outcome::{ApplyReport, Counters, IgnoreReason, Outcome, ResyncReason, TrustLevel};
+
+use crate::domain::CacheDomain;
+use crate::event::{EventBatch, GroupKind};
+use crate::{BlockHash, Error, ErrorKind, Tier};
+use chains::Chains;
+use fleet::{Fleet, Lane, Pod};
+use view::View;
+use walk::Trail;
+
+/// Bounds and sizes of an index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IndexOptions {
+    /// Locks the index is spread over; rounded up to a power of two, at most 4096.
+    pub shards: usize,
+    /// Bytes for blocks and their holders. Once reached, new blocks are refused and counted, and the pods
+    /// they belong to are degraded; what is known stays. Views (translations, parked blocks) are bounded by
+    /// [`PodOptions`] and by what the pods hold, and are reported but not counted here.
+    pub max_bytes: usize,
+}
+
+impl Default for IndexOptions {
+    /// 256 shards, 4 GiB.
+    fn default() -> Self {
+        Self { shards: 256, max_bytes: 4 << 30 }
+    }
+}
+
+/// How one pod's stream is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PodOptions {
+    /// Data-parallel rank. `None`: the rank of the first batch that carries one.
+    pub dp_rank: Option<u32>,
+    /// What a store means of a block that the pod holds already.
+    pub copies: CopyPolicy,
+    /// What to do when batches are missing.
+    pub on_gap: GapPolicy,
+    /// KV-cache groups known beforehand. Events teach them too, but a hybrid pod that has described only its
+    /// first group so far reads like one without others.
+    pub groups: Vec<(u32, GroupKind)>,
+    /// LoRA adapters by the engine's integer id, for engines whose events name no adapter (vLLM before
+    /// 0.14, SGLang before 0.5.22).
+    pub adapters: Vec<(i64, String)>,
+    /// Blocks that may wait for an unknown parent.
+    pub max_parked: usize,
+    /// Blocks without a copy whose names are kept for offload announcements.
+    pub max_retired: usize,
+}
+
+impl Default for PodOptions {
+    fn default() -> Self {
+        Self {
+            dp_rank: None,
+            copies: CopyPolicy::Infer,
+            on_gap: GapPolicy::Clear,
+            groups: Vec::new(),
+            adapters: Vec::new(),
+            max_parked: 4096,
+            max_retired: 4096,
+        }
+    }
+}
+
+/// What a store means of a block that the pod holds already.
+///
+/// An engine can hold one block in several places and announces the eviction of each; with
+/// `kv_cache_report_mode=full` (vLLM 0.26 and later) it also announces reused blocks once more, without a
+/// new copy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CopyPolicy {
+    /// A further copy, unless it reads like such a report: several blocks from block 0 that were held
+    /// before this batch.
+    #[default]
+    Infer,
+    /// Always a further copy.
+    Count,
+    /// Never: the first removal takes the block away.
+    Set,
+}
+
+/// What to do when batches are missing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum GapPolicy {
+    /// Drop the pod's view and go on with the batch at hand: removals were lost, and a view without them would
+    /// credit the pod for ever.
+    #[default]
+    Clear,
+    /// Keep the view, apply nothing and answer [`ResyncReason::Gap`] until the missing batches are applied or
+    /// [`BlockIndex::abandon_gap`] is called.
+    Replay,
+}
+
+/// The index. Shared by reference between threads; see the module docs for what overlapping calls see.
+#[derive(Debug)]
+pub struct BlockIndex {
+    chains: Chains,
+    fleet: RwLock<Arc<Fleet>>,
+}
+
+/// A pod's answer to a query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PodMatch {
+    /// The pod.
+    pub pod: PodId,
+    /// Leading blocks it can use.
+    pub blocks: TierBlocks,
+}
+
+/// Room for the answers of a lookup, reused from query to query.
+#[derive(Debug, Default)]
+pub struct MatchTable {
+    trail: Trail,
+    union: Vec<Range<u32>>,
+    matches: Vec<PodMatch>,
+}
+
+impl MatchTable {
+    /// The pods of the query's cache domain that can use at least one block, in no particular order.
+    #[must_use]
+    pub fn matches(&self) -> &[PodMatch] {
+        &self.matches
+    }
+
+    /// What `pod` can use.
+    #[must_use]
+    pub fn blocks(&self, pod: PodId) -> TierBlocks {
+        self.matches.iter().find(|m| m.pod == pod).map_or_else(TierBlocks::default, |m| m.blocks)
+    }
+}
+
+impl Default for BlockIndex {
+    fn default() -> Self {
+        Self::new(IndexOptions::default())
+    }
+}
+
+impl BlockIndex {
+    /// An empty index.
+    #[must_use]
+    pub fn new(options: IndexOptions) -> Self {
+        Self { chains: Chains::new(options.shards, options.max_bytes), fleet: RwLock::default() }
+    }
+
+    /// Adds a pod that holds nothing yet. A pod that comes back is a new one.
+    pub fn add_pod(&self, domain: Arc<CacheDomain>, options: PodOptions) -> PodId {
+        let mut fleet = self.fleet.write();
+        let id = fleet.next_id();
+        let salt = domain.salt();
+        let groups = options.groups.clone();
+        let view = Arc::new(Mutex::new(View::new(id, domain, options)));
+        Arc::make_mut(&mut fleet).insert(Pod { id, salt, lanes: Vec::new(), groups, view });
+        id
+    }
+
+    /// Removes a pod and everything it holds.
+    ///
+    /// # Errors
+    ///
+    /// `UnknownPod` if it was removed before.
+    pub fn remove_pod(&self, id: PodId) -> Result<(), Error> {
+        let pod = self.pod(id)?;
+        // Under the view's lock, and empty, so that nobody meets the lanes' old content under their next owner.
+        let mut view = pod.view.lock();
+        view.clear(self);
+        let mut fleet = self.fleet.write();
+        if fleet.pod(id).is_none() {
+            return Err(unknown(id));
+        }
+        Arc::make_mut(&mut fleet).remove(id);
+        Ok(())
+    }
+
+    /// Applies one published batch of a pod: `sequence` and `payload` as they came from the wire.
+    ///
+    /// # Errors
+    ///
+    /// `UnknownPod`. What is wrong with the batch itself is in the report.
+    pub fn apply_batch(&self, id: PodId, sequence: u64, payload: &[u8]) -> Result<ApplyReport, Error> {
+        self.with_view(id, |view| view.apply_batch(self, sequence, payload))
+    }
+
+    /// Applies events that have no sequence number (polled ones, say).
+    ///
+    /// # Errors
+    ///
+    /// `UnknownPod`.
+    pub fn apply_events(&self, id: PodId, batch: &EventBatch) -> Result<ApplyReport, Error> {
+        self.with_view(id, |view| view.apply_unnumbered(self, batch))
+    }
+
+    /// Gives up on missing batches: drops the pod's view and expects `sequence` next.
+    ///
+    /// # Errors
+    ///
+    /// `UnknownPod`.
+    pub fn abandon_gap(&self, id: PodId, sequence: u64) -> Result<(), Error> {
+        self.with_view(id, |view| view.abandon_gap(self, sequence))
+    }
+
+    /// How far the pod's view is to be believed.
+    ///
+    /// # Errors
+    ///
+    /// `UnknownPod`.
+    pub fn trust(&self, id: PodId) -> Result<TrustLevel, Error> {
+        self.with_view(id, |view| view.trust())
+    }
+
+    /// What happened to the pod's stream so far.
+    ///
+    /// # Errors
+    ///
+    /// `UnknownPod`.
+    pub fn counters(&self, id: PodId) -> Result<Counters, Error> {
+        self.with_view(id, |view| view.counters().clone())
+    }
+
+    /// Blocks of the pod that wait for their parent.
+    ///
+    /// # Errors
+    ///
+    /// `UnknownPod`.
+    pub fn parked_blocks(&self, id: PodId) -> Result<usize, Error> {
+        self.with_view(id, |view| view.parked_blocks())
+    }
+
+    /// Fills `table` with what every pod of `domain` can use of `blocks`.
+    ///
+    /// `blocks`: [n], the hashes of the query's blocks, cut by the caller where the engine would cut them
+    /// ([`CacheDomain::searchable_blocks`]).
+    pub fn lookup(&self, domain: &CacheDomain, blocks: &[BlockHash], table: &mut MatchTable) {
+        loop {
+            let fleet = Arc::clone(&self.fleet.read());
+            let MatchTable { trail, union, matches } = table;
+            self.chains.walk(blocks, domain.salt(), fleet.uses(), fleet.any_segments(), trail);
+            matches.clear();
+            let length = blocks.len() as u32;
+            for &lane in &trail.touched {
+                if let Some(pod) = fleet.owner(lane).filter(|pod| pod.salt == domain.salt()) {
+                    let blocks = TierBlocks::device(trail.depth(lane));
+                    matches.push(PodMatch { pod: pod.id, blocks });
+                }
+            }
+            if !trail.segments.is_empty() {
+                matching::sort_segments(trail);
+                for pod in fleet.pods.iter().flatten() {
+                    if pod.depth_lane().is_some() || pod.salt != domain.salt() {
+                        continue;
+                    }
+                    let blocks = matching::usable(pod, trail, length, domain.block_size(), union);
+                    if blocks.total() > 0 {
+                        matches.push(PodMatch { pod: pod.id, blocks });
+                    }
+                }
+            }
+            // A pod that came, went or got a lane meanwhile may have been read by the wrong rule.
+            if self.fleet.read().version == fleet.version {
+                return;
+            }
+        }
+    }
+
+    /// Number of distinct blocks known.
+    #[must_use]
+    pub fn blocks(&self) -> usize {
+        self.chains.len()
+    }
+
+    /// Bytes allocated for blocks and their holders; what [`IndexOptions::max_bytes`] bounds.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.chains.bytes()
+    }
+
+    /// Bytes allocated by the pods' views.
+    #[must_use]
+    pub fn view_bytes(&self) -> usize {
+        let fleet = Arc::clone(&self.fleet.read());
+        fleet.pods.iter().flatten().map(|pod| pod.view.lock().bytes()).sum()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn recount(&self) -> usize {
+        self.chains.recount()
+    }
+
+    fn add_lane(&self, id: PodId, group: u32, tier: Tier) -> Option<Lane> {
+        Arc::make_mut(&mut self.fleet.write()).add_lane(id, group, tier)
+    }
+
+    fn set_groups(&self, id: PodId, groups: &[(u32, GroupKind)]) {
+        Arc::make_mut(&mut self.fleet.write()).set_groups(id, groups);
+    }
+
+    fn pod(&self, id: PodId) -> Result<Arc<Pod>, Error> {
+        self.fleet.read().pod(id).cloned().ok_or_else(|| unknown(id))
+    }
+
+    fn with_view<R>(&self, id: PodId, act: impl FnOnce(&mut View) -> R) -> Result<R, Error> {
+        let pod = self.pod(id)?;
+        let mut view = pod.view.lock();
+        // Waiting for the lock may have been waiting for the pod's removal.
+        self.pod(id)?;
+        Ok(act(&mut view))
+    }
+}
+
+fn unknown(id: PodId) -> Error {
+    let message = alloc::format!("pod {} (generation {}) is not in this index", id.slot, id.generation);
+    Error::new(ErrorKind::UnknownPod, message)
+}

@@ -1,0 +1,197 @@
+//! What applying an event answers. Nothing is dropped silently: every reason is a counter.
+
+use crate::Error;
+use crate::event::SkipReason;
+
+/// What became of an event, or of a batch as a whole (then the last of these that any of its events got).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The index shows it.
+    #[default]
+    Applied,
+    /// Its blocks wait for their parent.
+    Parked,
+    /// Some or all of it was left out.
+    Ignored(IgnoreReason),
+    /// The pod's view is no longer what the engine has; batches are needed that were not there.
+    NeedsResync(ResyncReason),
+}
+
+/// Why something was left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum IgnoreReason {
+    /// The batch was applied before, byte for byte.
+    Duplicate,
+    /// The batch belongs to another data-parallel rank than this pod.
+    OtherRank,
+    /// An event with a tag no known engine sends.
+    UnknownTag,
+    /// An event with a missing or malformed field.
+    Malformed,
+    /// An announcement that is not about whole blocks of token ids.
+    NotABlock,
+    /// A store into a tier we do not know.
+    UnknownTier,
+    /// A block without tokens or parent whose place is not known; or a removal of a block the pod does not hold.
+    UnknownBlock,
+    /// Masked blocks were left out and the rest cannot be placed.
+    Sparse,
+    /// A block size other than the cache domain's.
+    BlockSize,
+    /// EAGLE pairs in place of token ids: such blocks depend on a token after them.
+    Bigrams,
+    /// A LoRA adapter named by a number that the pod's options do not list.
+    UnknownAdapter,
+    /// The index is at its memory bound.
+    Memory,
+    /// The place for blocks that wait for their parent is full.
+    ParkedFull,
+    /// A block was announced after another parent than before.
+    Contradiction,
+}
+
+impl IgnoreReason {
+    /// Every reason, in the order of [`Counters::ignored`].
+    pub const ALL: [Self; 14] = [
+        Self::Duplicate,
+        Self::OtherRank,
+        Self::UnknownTag,
+        Self::Malformed,
+        Self::NotABlock,
+        Self::UnknownTier,
+        Self::UnknownBlock,
+        Self::Sparse,
+        Self::BlockSize,
+        Self::Bigrams,
+        Self::UnknownAdapter,
+        Self::Memory,
+        Self::ParkedFull,
+        Self::Contradiction,
+    ];
+}
+
+impl From<SkipReason> for IgnoreReason {
+    fn from(reason: SkipReason) -> Self {
+        match reason {
+            SkipReason::UnknownTag => Self::UnknownTag,
+            SkipReason::Malformed => Self::Malformed,
+            SkipReason::NotABlock => Self::NotABlock,
+        }
+    }
+}
+
+/// Why batches are needed that were not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum ResyncReason {
+    /// Batches are missing. Replay from here: the last applied batch (its bytes tell whether the engine
+    /// restarted), or 0. If that cannot be had, `abandon_gap` drops the view and goes on.
+    Gap {
+        /// First sequence number to replay.
+        replay_from: u64,
+    },
+    /// The engine restarted and its first batches were missed; the old view was dropped. Replay from 0.
+    Restarted,
+    /// A batch could not be read at all; the view was dropped. Replay from 0.
+    Undecodable,
+}
+
+/// How far a pod's view is to be believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum TrustLevel {
+    /// Nothing is known of the pod's cache that could be credited; only its load counts.
+    LoadOnly,
+    /// Something was lost or left out: matches may be too short until the view heals.
+    Degraded,
+    /// Every event since the engine's start (or its last clear) was applied.
+    Exact,
+}
+
+/// What became of one batch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ApplyReport {
+    /// The gravest outcome of any event in it.
+    pub outcome: Outcome,
+    /// Events that were applied, parked or ignored.
+    pub events: u64,
+    /// Blocks stored, further copies included.
+    pub blocks_stored: u64,
+    /// Blocks removed, copies included.
+    pub blocks_removed: u64,
+    /// What was wrong with a batch that could not be read.
+    pub error: Option<Error>,
+    /// Events parked, and events ignored by reason, in the order of [`IgnoreReason::ALL`].
+    pub(super) parked: u64,
+    pub(super) ignored: [u64; IgnoreReason::ALL.len()],
+}
+
+impl ApplyReport {
+    pub(super) fn only(outcome: Outcome) -> Self {
+        let mut report = Self { outcome, ..Self::default() };
+        if let Outcome::Ignored(reason) = outcome {
+            report.ignored[reason as usize] += 1;
+        }
+        report
+    }
+
+    pub(super) fn add(&mut self, outcome: Outcome) {
+        self.events += 1;
+        self.outcome = self.outcome.max(outcome);
+        match outcome {
+            Outcome::Parked => self.parked += 1,
+            Outcome::Ignored(reason) => self.ignored[reason as usize] += 1,
+            Outcome::Applied | Outcome::NeedsResync(_) => {}
+        }
+    }
+}
+
+/// What happened to a pod's stream so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Batches judged.
+    pub batches: u64,
+    /// Events in them.
+    pub events: u64,
+    /// Blocks stored, further copies included.
+    pub blocks_stored: u64,
+    /// Blocks removed, copies and clears included.
+    pub blocks_removed: u64,
+    /// Blocks of stores that were left out.
+    pub blocks_refused: u64,
+    /// Removals of blocks the pod was not known to hold.
+    pub unknown_removals: u64,
+    /// Events whose blocks were parked.
+    pub parked: u64,
+    /// Times the whole view was dropped, by the engine or by us.
+    pub clears: u64,
+    /// Gaps that were not replayed.
+    pub gaps: u64,
+    /// Engine restarts noticed.
+    pub restarts: u64,
+    /// Batches answered with [`Outcome::NeedsResync`].
+    pub resyncs: u64,
+    /// Events and batches left out, in the order of [`IgnoreReason::ALL`].
+    pub ignored: [u64; IgnoreReason::ALL.len()],
+}
+
+impl Counters {
+    pub(super) fn count_batch(&mut self, report: &ApplyReport) {
+        self.batches += 1;
+        self.events += report.events;
+        self.parked += report.parked;
+        self.resyncs += u64::from(matches!(report.outcome, Outcome::NeedsResync(_)));
+        for (sum, &more) in self.ignored.iter_mut().zip(&report.ignored) {
+            *sum += more;
+        }
+    }
+
+    /// How often something was left out for `reason`.
+    #[must_use]
+    pub fn ignored_for(&self, reason: IgnoreReason) -> u64 {
+        self.ignored[reason as usize]
+    }
+}

@@ -1,0 +1,127 @@
+//! Blocks whose parent is not known yet.
+//!
+//! A block is only ever placed after its parent; one that comes first (a late joiner's view, a lost batch)
+//! waits here. It is not reachable for its pod anyway, so waiting changes no answer. The place is bounded: what does not
+//! fit is refused and counted.
+
+use alloc::vec::Vec;
+
+use hashbrown::HashMap;
+
+use crate::EngineHash;
+use crate::hash::ExtraKey;
+
+/// A waiting block.
+#[derive(Clone, Debug)]
+pub(super) struct ParkedBlock {
+    pub(super) hash: EngineHash,
+    pub(super) lane: u32,
+    pub(super) copies: u32,
+    /// Token ids and extra keys, where the block must be hashed again; else empty.
+    pub(super) token_ids: Vec<u32>,
+    pub(super) extra_keys: Vec<ExtraKey>,
+}
+
+#[derive(Debug)]
+pub(super) struct Parked {
+    /// Parent -> blocks that wait for it.
+    waiting: HashMap<u64, Vec<ParkedBlock>>,
+    /// Waiting block -> its parent.
+    parents: HashMap<u64, u64>,
+    len: usize,
+    max_blocks: usize,
+}
+
+impl Parked {
+    pub(super) fn new(max_blocks: usize) -> Self {
+        Self { waiting: HashMap::new(), parents: HashMap::new(), len: 0, max_blocks }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Lets a block that waits already wait in `lane` too; false if it does not wait, or there is no room.
+    pub(super) fn park_again(&mut self, hash: EngineHash, lane: u32) -> bool {
+        let Some(&parent) = self.parents.get(&hash.0) else { return false };
+        let known = self.waiting.get(&parent).and_then(|blocks| blocks.iter().find(|b| b.hash == hash));
+        let Some(block) = known.cloned() else { return false };
+        self.park(EngineHash(parent), ParkedBlock { lane, copies: 1, ..block })
+    }
+
+    /// Lets a block wait for `parent`; false if there is no room.
+    pub(super) fn park(&mut self, parent: EngineHash, block: ParkedBlock) -> bool {
+        let blocks = self.waiting.entry(parent.0).or_default();
+        if let Some(known) = blocks.iter_mut().find(|b| b.hash == block.hash && b.lane == block.lane) {
+            known.copies = known.copies.saturating_add(block.copies);
+            return true;
+        }
+        if self.len == self.max_blocks {
+            if blocks.is_empty() {
+                self.waiting.remove(&parent.0);
+            }
+            return false;
+        }
+        self.len += 1;
+        self.parents.insert(block.hash.0, parent.0);
+        blocks.push(block);
+        true
+    }
+
+    /// The blocks that waited for `parent`, in order of arrival.
+    pub(super) fn take(&mut self, parent: EngineHash) -> Vec<ParkedBlock> {
+        let blocks = self.waiting.remove(&parent.0).unwrap_or_default();
+        self.len -= blocks.len();
+        for block in &blocks {
+            self.parents.remove(&block.hash.0);
+        }
+        blocks
+    }
+
+    /// Takes one copy of a waiting block away (all of them with `all`); false if none waits in such a lane.
+    pub(super) fn remove(&mut self, hash: EngineHash, lane: impl Fn(u32) -> bool, all: bool) -> bool {
+        let Some(&parent) = self.parents.get(&hash.0) else { return false };
+        let Some(blocks) = self.waiting.get_mut(&parent) else { return false };
+        let before = blocks.len();
+        let mut found = false;
+        blocks.retain_mut(|block| {
+            if block.hash != hash || !lane(block.lane) {
+                return true;
+            }
+            found = true;
+            block.copies -= if all { block.copies } else { 1 };
+            block.copies > 0
+        });
+        self.len -= before - blocks.len();
+        if !blocks.iter().any(|block| block.hash == hash) {
+            self.parents.remove(&hash.0);
+        }
+        if blocks.is_empty() {
+            self.waiting.remove(&parent);
+        }
+        found
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::new(self.max_blocks);
+    }
+
+    /// Bytes allocated, token ids and keys included.
+    pub(super) fn bytes(&self) -> usize {
+        let blocks: usize = self
+            .waiting
+            .values()
+            .flatten()
+            .map(|b| {
+                size_of::<ParkedBlock>()
+                    + b.token_ids.capacity() * 4
+                    + b.extra_keys.capacity() * size_of::<ExtraKey>()
+            })
+            .sum();
+        blocks + self.waiting.allocation_size() + self.parents.allocation_size()
+    }
+}

@@ -1,0 +1,161 @@
+//! A run: a piece of a prompt's chain of blocks, stored once for all pods that hold any of it.
+//!
+//! Runs form a forest. A run begins where a chain begins or leaves another run, and is never split:
+//! chains that leave it hang off the offset where they do. So the place of a block, once given, stays
+//! until the block is dropped, and what a pod holds is one [`Coverage`] a run, not one entry a block.
+
+use alloc::vec::Vec;
+use core::ops::Range;
+
+use super::coverage::Coverage;
+use crate::BlockHash;
+
+/// Longest run, blocks. Bounds the work of one event and the size of a coverage mask. Short under test, so
+/// that short chains cross runs.
+pub(super) const MAX_BLOCKS: usize = if cfg!(any(test, fuzzing)) { 8 } else { 1 << OFFSET_BITS };
+
+/// Bits of a block's offset in its run.
+pub(super) const OFFSET_BITS: u32 = 10;
+
+/// Names a run: its slot and the shard it lives in, packed (see [`super::chains`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct RunId(pub(super) u32);
+
+/// Where a block lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) run: RunId,
+    pub(super) offset: usize,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Run {
+    /// Keys of the blocks; empty only in a free slot.
+    pub(super) keys: Vec<u64>,
+    /// The block this run continues; `None` at the start of a prompt.
+    pub(super) parent: Option<Place>,
+    /// Who holds what; at most one entry a lane, sorted by lane.
+    pub(super) coverage: Vec<Coverage>,
+    /// Bytes of the coverages' masks.
+    mask_bytes: usize,
+    /// How many runs continue after an offset; sorted by offset, no zero counts.
+    children: Vec<(u16, u32)>,
+}
+
+impl Run {
+    pub(super) fn new(keys: &[u64], parent: Option<Place>) -> Self {
+        Self { keys: keys.to_vec(), parent, coverage: Vec::new(), mask_bytes: 0, children: Vec::new() }
+    }
+
+    /// Length of the common prefix of this run and `query`, whose first keys are known to be equal.
+    ///
+    /// Keys are chained, so equal keys mean equal chains up to there and bisection is exact: a wholly
+    /// matched run costs one comparison.
+    pub(super) fn common_prefix(&self, query: &[BlockHash], salt: u64) -> usize {
+        let most = self.keys.len().min(query.len());
+        let equal = |i: usize| self.keys[i] == query[i].0 ^ salt;
+        if equal(most - 1) {
+            return most;
+        }
+        let (mut low, mut high) = (1, most - 1);
+        while low < high {
+            let middle = low.midpoint(high);
+            if equal(middle) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
+
+    pub(super) fn holds(&self, lane: u32, offset: usize) -> bool {
+        self.find(lane).is_ok_and(|at| self.coverage[at].holds(offset))
+    }
+
+    /// Marks `range` as held by `lane`, reporting each block it held already; answers whether the lane
+    /// is new to this run.
+    pub(super) fn cover(&mut self, lane: u32, range: Range<usize>, already: impl FnMut(usize)) -> bool {
+        match self.find(lane) {
+            Ok(at) => {
+                let coverage = &mut self.coverage[at];
+                self.mask_bytes -= coverage.mask_bytes();
+                coverage.insert(range, already);
+                self.mask_bytes += coverage.mask_bytes();
+                false
+            }
+            Err(at) => {
+                // One pod a run is the normal case: do not let the vector start with room for four.
+                self.coverage.reserve_exact(usize::from(self.coverage.is_empty()));
+                self.coverage.insert(at, Coverage::new(lane, range));
+                true
+            }
+        }
+    }
+
+    /// Takes a block out of a lane's coverage; `None` if the lane does not hold it, else whether the
+    /// lane still holds something of this run.
+    pub(super) fn uncover(&mut self, lane: u32, offset: usize) -> Option<bool> {
+        let at = self.find(lane).ok()?;
+        let coverage = &mut self.coverage[at];
+        if !coverage.holds(offset) {
+            return None;
+        }
+        self.mask_bytes -= coverage.mask_bytes();
+        let left = coverage.remove(offset);
+        if left {
+            self.mask_bytes += coverage.mask_bytes();
+        } else {
+            self.coverage.remove(at);
+        }
+        Some(left)
+    }
+
+    /// Takes everything of a lane out; answers how many blocks it held.
+    pub(super) fn uncover_all(&mut self, lane: u32) -> usize {
+        let Ok(at) = self.find(lane) else { return 0 };
+        let coverage = self.coverage.remove(at);
+        self.mask_bytes -= coverage.mask_bytes();
+        let mut held = 0;
+        coverage.ranges(usize::MAX, |range| held += range.len());
+        held
+    }
+
+    fn find(&self, lane: u32) -> Result<usize, usize> {
+        self.coverage.binary_search_by_key(&lane, |c| c.lane)
+    }
+
+    pub(super) fn has_children_at(&self, offset: usize) -> bool {
+        self.children.binary_search_by_key(&(offset as u16), |c| c.0).is_ok()
+    }
+
+    pub(super) fn add_child(&mut self, offset: usize) {
+        match self.children.binary_search_by_key(&(offset as u16), |c| c.0) {
+            Ok(at) => self.children[at].1 += 1,
+            Err(at) => self.children.insert(at, (offset as u16, 1)),
+        }
+    }
+
+    pub(super) fn remove_child(&mut self, offset: usize) {
+        if let Ok(at) = self.children.binary_search_by_key(&(offset as u16), |c| c.0) {
+            self.children[at].1 -= 1;
+            if self.children[at].1 == 0 {
+                self.children.remove(at);
+            }
+        }
+    }
+
+    /// Number of leading blocks that something still needs: a holder, or a run that hangs below.
+    pub(super) fn needed(&self) -> usize {
+        let children = self.children.last().map_or(0, |&(offset, _)| usize::from(offset) + 1);
+        self.coverage.iter().map(Coverage::end).max().unwrap_or(0).max(children)
+    }
+
+    /// Bytes on the heap.
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.keys.capacity() * size_of::<u64>()
+            + self.coverage.capacity() * size_of::<Coverage>()
+            + self.children.capacity() * size_of::<(u16, u32)>()
+            + self.mask_bytes
+    }
+}

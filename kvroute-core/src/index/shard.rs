@@ -1,0 +1,183 @@
+//! One shard of the forest: plain data behind `&mut self`, no locks.
+//!
+//! A run lives in the shard of its first key, together with the entry that finds it by that key, so a
+//! lookup takes one lock a run. Where a block *inside* a run lies is known to the [`Directory`], which
+//! only the write path asks.
+
+use alloc::vec::Vec;
+
+use hashbrown::HashTable;
+
+use super::run::{OFFSET_BITS, Place, Run, RunId};
+
+/// Runs whose first keys belong to one shard.
+#[derive(Debug, Default)]
+pub(super) struct Shard {
+    runs: Vec<Run>,
+    /// Slots of `runs` that may be free. An entry can be stale: the slot's run decides.
+    free: Vec<u32>,
+    /// First key of a run -> slot.
+    heads: HashTable<u32>,
+    /// Heap bytes of all runs.
+    run_bytes: usize,
+}
+
+impl Shard {
+    /// The slot of the run that begins with `key`.
+    pub(super) fn head(&self, key: u64) -> Option<u32> {
+        self.heads.find(spread(key), |&slot| self.runs[slot as usize].keys[0] == key).copied()
+    }
+
+    /// The run in `slot`, if one is there.
+    pub(super) fn run(&self, slot: u32) -> Option<&Run> {
+        self.runs.get(slot as usize).filter(|run| !run.keys.is_empty())
+    }
+
+    /// The run in `slot` if `key` lies at `offset` of it.
+    pub(super) fn run_with(&self, slot: u32, offset: usize, key: u64) -> Option<&Run> {
+        self.run(slot).filter(|run| run.keys.get(offset) == Some(&key))
+    }
+
+    /// Changes the run in `slot`, keeping the byte count true.
+    pub(super) fn change<R>(&mut self, slot: u32, change: impl FnOnce(&mut Run) -> R) -> R {
+        let run = &mut self.runs[slot as usize];
+        let before = run.heap_bytes();
+        let result = change(run);
+        self.run_bytes = self.run_bytes + run.heap_bytes() - before;
+        result
+    }
+
+    /// Puts a new run in and answers its slot; its first key must not begin another run here.
+    /// `None` when every slot a [`RunId`] can name is taken.
+    pub(super) fn insert(&mut self, run: Run, max_slots: u32) -> Option<u32> {
+        let slot = loop {
+            match self.free.pop() {
+                Some(slot) if self.runs.get(slot as usize).is_some_and(|run| run.keys.is_empty()) => {
+                    break slot;
+                }
+                Some(_) => {}
+                None if self.runs.len() as u32 == max_slots => return None,
+                None => {
+                    self.runs.push(Run::default());
+                    break self.runs.len() as u32 - 1;
+                }
+            }
+        };
+        let key = run.keys[0];
+        self.run_bytes += run.heap_bytes();
+        self.runs[slot as usize] = run;
+        let runs = &self.runs;
+        self.heads.insert_unique(spread(key), slot, |&slot| spread(runs[slot as usize].keys[0]));
+        Some(slot)
+    }
+
+    /// Takes a run out and gives its memory back.
+    pub(super) fn remove(&mut self, slot: u32) -> Run {
+        let run = core::mem::take(&mut self.runs[slot as usize]);
+        self.run_bytes -= run.heap_bytes();
+        if let Ok(entry) = self.heads.find_entry(spread(run.keys[0]), |&other| other == slot) {
+            entry.remove();
+        }
+        while self.runs.last().is_some_and(|run| run.keys.is_empty()) {
+            self.runs.pop();
+        }
+        if (slot as usize) < self.runs.len() {
+            self.free.push(slot);
+        }
+        let runs = &self.runs;
+        give_back(&mut self.heads, |&slot| spread(runs[slot as usize].keys[0]));
+        if self.runs.len() * 8 < self.runs.capacity() {
+            self.runs.shrink_to(self.runs.len() * 2);
+            self.free.retain(|&slot| (slot as usize) < self.runs.len());
+            self.free.shrink_to(self.runs.len() * 2);
+        }
+        run
+    }
+
+    /// Bytes this shard has allocated.
+    pub(super) fn bytes(&self) -> usize {
+        self.run_bytes
+            + self.runs.capacity() * size_of::<Run>()
+            + self.free.capacity() * size_of::<u32>()
+            + self.heads.allocation_size()
+    }
+}
+
+/// Where each block lies: one 8-byte entry a block, without its key.
+///
+/// An entry packs the run, the offset and a part of the key's hash. Two keys can share an entry's hash
+/// part, so an answer is a *candidate* that the caller checks against the run itself, which it visits
+/// anyway.
+#[derive(Debug, Default)]
+pub(super) struct Directory {
+    entries: HashTable<u64>,
+}
+
+/// Bits of a key's hash kept in a directory entry.
+const TAG_BITS: u32 = 24;
+/// Bits of a packed run id.
+pub(super) const RUN_BITS: u32 = 64 - TAG_BITS - OFFSET_BITS;
+
+impl Directory {
+    /// Every place where `key` may lie.
+    pub(super) fn candidates(&self, key: u64) -> impl Iterator<Item = Place> {
+        let tag = tag_of(key);
+        self.entries
+            .iter_hash(spread(tag))
+            .filter(move |&&e| e >> (64 - TAG_BITS) == tag)
+            .map(|&e| place_of(e))
+    }
+
+    pub(super) fn insert(&mut self, key: u64, place: Place) {
+        let entry = entry_of(key, place);
+        self.entries.insert_unique(spread(tag_of(key)), entry, |&e| spread(e >> (64 - TAG_BITS)));
+    }
+
+    pub(super) fn remove(&mut self, key: u64, place: Place) {
+        let entry = entry_of(key, place);
+        if let Ok(found) = self.entries.find_entry(spread(tag_of(key)), |&e| e == entry) {
+            found.remove();
+        }
+        give_back(&mut self.entries, |&e| spread(e >> (64 - TAG_BITS)));
+    }
+
+    /// Bytes allocated.
+    pub(super) fn bytes(&self) -> usize {
+        self.entries.allocation_size()
+    }
+
+    /// Blocks known.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+}
+
+/// Shrinks a table that has become mostly empty. (An empty one is replaced: the capacity it reports leaves out
+/// what its tombstones take up.)
+pub(super) fn give_back<T>(table: &mut HashTable<T>, hasher: impl Fn(&T) -> u64) {
+    if table.is_empty() {
+        *table = HashTable::new();
+    } else if table.len() * 8 < table.capacity() {
+        table.shrink_to(table.len() * 2, hasher);
+    }
+}
+
+fn entry_of(key: u64, place: Place) -> u64 {
+    tag_of(key) << (64 - TAG_BITS) | u64::from(place.run.0) << OFFSET_BITS | place.offset as u64
+}
+
+fn place_of(entry: u64) -> Place {
+    let run = entry >> OFFSET_BITS & ((1 << RUN_BITS) - 1);
+    Place { run: RunId(run as u32), offset: (entry & ((1 << OFFSET_BITS) - 1)) as usize }
+}
+
+fn tag_of(key: u64) -> u64 {
+    spread(key) >> 16 & ((1 << TAG_BITS) - 1)
+}
+
+/// Spreads a key over 64 bits. Keys are hashes already, but engines may number their blocks 1, 2, 3,
+/// and tags have few bits; a multiply and a fold serve both.
+pub(super) fn spread(key: u64) -> u64 {
+    let product = u128::from(key ^ 0x9e37_79b9_7f4a_7c15) * 0xf135_7aea_2e62_a9c5;
+    (product >> 64) as u64 ^ product as u64
+}

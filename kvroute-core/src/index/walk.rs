@@ -1,0 +1,194 @@
+//! The read path: one query against the forest.
+//!
+//! A walk follows the query's keys from run to run: one shard lock, one head entry, one bisection and one
+//! pass over the run's holders each. It costs what the *runs* on the path and their holders cost, not
+//! what the blocks do, holes or not.
+//!
+//! # Consistency
+//!
+//! Runs are visited one after the other while writers work elsewhere. Seeing block 0 held, then losing it,
+//! then seeing a later block that was stored meanwhile would credit a pod with more than it had at any
+//! instant. So every shard counts its retractions, and a walk whose visited shards lost nothing until its
+//! end is as good as a snapshot taken at that end: whatever was seen held is held still, and
+//! whatever was seen missing bounds the answer from above at the time it was seen. A walk that was disturbed is made again;
+//! after a few disturbed ones all shards are read-locked in order, which always succeeds.
+
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
+
+use super::chains::Chains;
+use super::run::{Place, Run};
+use super::shard::Shard;
+use crate::BlockHash;
+
+/// Walks made without a lock over all shards before one is taken.
+const OPTIMISTIC_WALKS: usize = 8;
+
+/// Blocks `start..end` of the query, held by a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Segment {
+    pub(super) lane: u32,
+    pub(super) start: u32,
+    pub(super) end: u32,
+}
+
+/// What a walk found; reused from query to query, so that a lookup allocates nothing once warm.
+#[derive(Debug, Default)]
+pub(super) struct Trail {
+    /// Lane -> number of leading blocks held. Zero for lanes not in `touched`.
+    depth: Vec<u32>,
+    /// Lanes with a depth above zero.
+    pub(super) touched: Vec<u32>,
+    /// Held ranges of the lanes that need more than their depth, in order of `start`.
+    pub(super) segments: Vec<Segment>,
+    /// Shards visited, each with its retraction count then.
+    visited: Vec<(u32, u64)>,
+}
+
+impl Trail {
+    pub(super) fn depth(&self, lane: u32) -> u32 {
+        self.depth.get(lane as usize).copied().unwrap_or(0)
+    }
+
+    fn reset(&mut self, lanes: usize) {
+        for &lane in &self.touched {
+            self.depth[lane as usize] = 0;
+        }
+        self.touched.clear();
+        self.segments.clear();
+        self.visited.clear();
+        if self.depth.len() < lanes {
+            self.depth.resize(lanes, 0);
+        }
+    }
+
+    /// Takes in what the run at block `start` of the query holds of its first `length` blocks; answers
+    /// whether any lane may reach further.
+    fn take(&mut self, run: &Run, start: usize, length: usize, lanes: &[LaneUse]) -> bool {
+        let mut goes_on = false;
+        for coverage in &run.coverage {
+            match lanes.get(coverage.lane as usize) {
+                Some(LaneUse::Depth) => {
+                    let depth = &mut self.depth[coverage.lane as usize];
+                    if *depth as usize != start {
+                        continue;
+                    }
+                    let prefix = coverage.prefix().min(length);
+                    if prefix == 0 {
+                        continue;
+                    }
+                    if start == 0 {
+                        self.touched.push(coverage.lane);
+                    }
+                    *depth += prefix as u32;
+                    goes_on |= prefix == length;
+                }
+                Some(LaneUse::Segments) => {
+                    coverage.ranges(length, |range| {
+                        let (from, to) = ((start + range.start) as u32, (start + range.end) as u32);
+                        self.segments.push(Segment { lane: coverage.lane, start: from, end: to });
+                    });
+                    goes_on = true;
+                }
+                None => {}
+            }
+        }
+        goes_on
+    }
+}
+
+/// What a lookup wants to know about a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LaneUse {
+    /// How many leading blocks it holds: the only lane of its pod, full attention on the device.
+    Depth,
+    /// Every range it holds: one of several lanes that must be read together.
+    Segments,
+}
+
+impl Chains {
+    /// Follows `query` (each key xored with `salt`) and leaves in `trail` what every lane of `lanes`
+    /// holds of it. With `any_segments`, the walk goes on where no depth can grow any more.
+    pub(super) fn walk(
+        &self,
+        query: &[BlockHash],
+        salt: u64,
+        lanes: &[LaneUse],
+        any_segments: bool,
+        trail: &mut Trail,
+    ) {
+        for _ in 0..OPTIMISTIC_WALKS {
+            trail.reset(lanes.len());
+            let mut position = Position::default();
+            while let Some(&first) = query.get(position.start) {
+                let index = self.shard_of_key(first.0 ^ salt);
+                let guarded = self.guarded(index);
+                let shard = guarded.shard.read();
+                trail.visited.push((index as u32, guarded.retractions.load(Ordering::Relaxed)));
+                if !self.step(&shard, index, query, salt, lanes, any_segments, &mut position, trail) {
+                    break;
+                }
+            }
+            let undisturbed = trail.visited.iter().all(|&(index, seen)| {
+                self.guarded(index as usize).retractions.load(Ordering::Acquire) == seen
+            });
+            if undisturbed || trail.visited.len() == 1 {
+                return;
+            }
+        }
+        self.walk_locked(query, salt, lanes, any_segments, trail);
+    }
+
+    /// The same under all locks at once, taken in order of shards; writers hold one shard at a time and
+    /// wait for none meanwhile, so this cannot circle.
+    fn walk_locked(
+        &self,
+        query: &[BlockHash],
+        salt: u64,
+        lanes: &[LaneUse],
+        any_segments: bool,
+        trail: &mut Trail,
+    ) {
+        let shards: Vec<_> = (0..self.shards()).map(|i| self.guarded(i).shard.read()).collect();
+        trail.reset(lanes.len());
+        let mut position = Position::default();
+        while let Some(&first) = query.get(position.start) {
+            let index = self.shard_of_key(first.0 ^ salt);
+            if !self.step(&shards[index], index, query, salt, lanes, any_segments, &mut position, trail) {
+                break;
+            }
+        }
+    }
+
+    /// Goes through one run; answers whether the walk goes on after it.
+    #[expect(clippy::too_many_arguments, reason = "the loop body of two walks that differ in their locks")]
+    fn step(
+        &self,
+        shard: &Shard,
+        index: usize,
+        query: &[BlockHash],
+        salt: u64,
+        lanes: &[LaneUse],
+        any_segments: bool,
+        position: &mut Position,
+        trail: &mut Trail,
+    ) -> bool {
+        let start = position.start;
+        let Some(slot) = shard.head(query[start].0 ^ salt) else { return false };
+        let Some(run) = shard.run(slot).filter(|run| run.parent == position.parent) else { return false };
+        let length = run.common_prefix(&query[start..], salt);
+        let goes_on = trail.take(run, start, length, lanes);
+        position.parent = Some(Place { run: self.run_id(index, slot), offset: length - 1 });
+        position.start = start + length;
+        goes_on || any_segments
+    }
+}
+
+/// How far a walk has come.
+#[derive(Default)]
+struct Position {
+    /// Next block of the query.
+    start: usize,
+    /// The block before it.
+    parent: Option<Place>,
+}
