@@ -1,1 +1,4 @@
-//! Shared by the example programs.
+//! What the example programs share: reading captures of real engines and replaying them.
+
+pub mod capture;
+pub mod replay;

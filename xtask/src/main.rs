@@ -1,2 +1,43 @@
-//! Developer commands.
-fn main() {}
+//! Developer commands: `cargo xtask <command>`. Plain std Rust, no dependencies: this is the first thing
+//! built in a fresh clone.
+//!
+//! A step of `cargo xtask test` is one row of [`steps::STEPS`]; the check behind it is a function there or in
+//! the module named after what it checks.
+
+mod dependencies;
+mod fuzz;
+mod modules;
+mod options;
+mod source;
+mod steps;
+mod test;
+mod tool;
+mod versions;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+cargo xtask <command>
+
+  test    every check of this repository; `cargo xtask test --help` names the options
+  help    this text";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (command, rest) = match arguments.split_first() {
+        Some((command, rest)) => (command.as_str(), rest),
+        None => ("help", &[][..]),
+    };
+    match command {
+        "test" => test::main(rest),
+        "help" | "--help" | "-h" => {
+            println!("{USAGE}");
+            ExitCode::SUCCESS
+        }
+        unknown => {
+            eprintln!("error: {}", options::unknown("command", unknown, &["test", "help"]));
+            eprintln!("\n{USAGE}");
+            ExitCode::from(2)
+        }
+    }
+}

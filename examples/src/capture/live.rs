@@ -1,0 +1,251 @@
+//! Live captures: frames as a subscriber got them, and the requests that caused them.
+//!
+//! Publisher and client ran on one machine, so time stamps join them: a batch whose `ts` is before the moment
+//! a request was sent was applied by the engine before it saw that request. Batches that only
+//! a replay socket delivered (a subscriber that joined late) count like the others.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use kvroute_core::event::decode_batch;
+use kvroute_core::hash::{BlockHasher, HashContext, HashSeed, Lora, VllmAlgorithm, VllmScheme};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::file::{decode_base64, json_lines};
+use super::{Answer, Capture, CapturedPod, Item, Query, Result};
+
+/// The engine version of the live captures; their files do not carry it.
+const VLLM: &str = "0.32.0";
+
+/// Why a request's answer is not in the events.
+const AFTER_RESET: &str =
+    "first request after a reset: the engine announces the clear with this request's blocks";
+
+#[derive(Deserialize)]
+struct PodFile {
+    pod: String,
+    topic: String,
+    block_size: u32,
+    hash_algo: String,
+    hash_seed: String,
+}
+
+#[derive(Deserialize)]
+struct Frames {
+    dir: Option<String>,
+    #[serde(default)]
+    frames: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Work {
+    n: u64,
+    pod: String,
+    t0: f64,
+    #[serde(default)]
+    reset: bool,
+    prompt_token_ids: Option<Vec<u32>>,
+    cache_salt: Option<String>,
+    lora_name: Option<String>,
+    cached_tokens: Option<u32>,
+}
+
+/// A batch, by the publisher's time.
+struct Batch {
+    at: f64,
+    pod: usize,
+    sequence: u64,
+    payload: Vec<u8>,
+}
+
+/// A request or a reset, by the time it was sent.
+struct Timed {
+    at: f64,
+    pod: usize,
+    name: String,
+    /// `None`: the prefix cache was reset.
+    request: Option<(Vec<u32>, HashContext, u32)>,
+}
+
+pub(super) fn read(directory: &Path) -> Result<Capture> {
+    let files = files(directory)?;
+    let pods_json = directory.join("pods.json");
+    let text = std::fs::read_to_string(&pods_json).map_err(|e| format!("{}: {e}", pods_json.display()))?;
+    let described: Vec<PodFile> =
+        serde_json::from_str(&text).map_err(|e| format!("{}: {e}", pods_json.display()))?;
+
+    let adapters = adapters(&files)?;
+    let mut timed = requests(&files, &described, &adapters)?;
+    timed.sort_by(|a, b| a.at.total_cmp(&b.at));
+    let batches = batches(&files, &described)?;
+    let pods = described
+        .iter()
+        .map(|pod| CapturedPod { name: pod.pod.clone(), block_size: pod.block_size, native: hasher(pod) })
+        .collect();
+    Ok(Capture { pods, items: join(batches, timed) })
+}
+
+fn hasher(pod: &PodFile) -> std::result::Result<BlockHasher, kvroute_core::Error> {
+    let seed = match pod.hash_seed.as_str() {
+        "unset" => HashSeed::Unset,
+        value => HashSeed::Value(value.to_owned()),
+    };
+    let algorithm = VllmAlgorithm::from_name(&pod.hash_algo)?;
+    BlockHasher::new(VllmScheme::for_version(algorithm, VLLM, &seed)?, pod.block_size)
+}
+
+fn files(directory: &Path) -> Result<Vec<PathBuf>> {
+    let listing = std::fs::read_dir(directory).map_err(|e| format!("{}: {e}", directory.display()))?;
+    let mut files = listing.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
+    files.sort();
+    Ok(files)
+}
+
+fn named<'a>(files: &'a [PathBuf], prefixes: &'a [&str]) -> impl Iterator<Item = &'a PathBuf> {
+    files.iter().filter(|path| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
+        let known = name.ends_with(".jsonl") || name.ends_with(".jsonl.gz");
+        known && prefixes.iter().any(|prefix| name.starts_with(prefix))
+    })
+}
+
+/// Every batch once, by the publisher's time.
+fn batches(files: &[PathBuf], pods: &[PodFile]) -> Result<Vec<Batch>> {
+    let mut seen = BTreeMap::new();
+    for path in named(files, &["events", "replay"]) {
+        for line in json_lines::<Frames>(path)? {
+            let line = line?;
+            if line.dir.as_deref() != Some("in") {
+                continue;
+            }
+            let frames = line.frames.iter().map(|f| decode_base64(f)).collect::<Result<Vec<_>>>()?;
+            let [.., topic, sequence, payload] = &*frames else { continue };
+            let Ok(sequence) = <[u8; 8]>::try_from(&sequence[..]).map(u64::from_be_bytes) else { continue };
+            let Some(pod) = pods.iter().position(|pod| pod.topic.as_bytes() == &topic[..]) else { continue };
+            seen.entry((pod, sequence)).or_insert_with(|| payload.clone());
+        }
+    }
+    let mut batches = Vec::with_capacity(seen.len());
+    for ((pod, sequence), payload) in seen {
+        let at = decode_batch(&payload)?.timestamp;
+        batches.push(Batch { at, pod, sequence, payload });
+    }
+    batches.sort_by(|a, b| a.at.total_cmp(&b.at).then((a.pod, a.sequence).cmp(&(b.pod, b.sequence))));
+    Ok(batches)
+}
+
+/// Adapter name -> path, as `/v1/models` told.
+fn adapters(files: &[PathBuf]) -> Result<HashMap<String, String>> {
+    let mut adapters = HashMap::new();
+    for path in named(files, &["http"]) {
+        for exchange in json_lines::<Value>(path)? {
+            let exchange = exchange?;
+            if exchange["request"]["path"] != "/v1/models" || exchange["response"]["status"] != 200 {
+                continue;
+            }
+            let body: Value = serde_json::from_str(exchange["response"]["body"].as_str().unwrap_or(""))?;
+            for model in body["data"].as_array().into_iter().flatten() {
+                if let (Some(id), Some(root), false) =
+                    (model["id"].as_str(), model["root"].as_str(), model["parent"].is_null())
+                {
+                    adapters.insert(id.to_owned(), root.to_owned());
+                }
+            }
+        }
+    }
+    Ok(adapters)
+}
+
+fn requests(files: &[PathBuf], pods: &[PodFile], adapters: &HashMap<String, String>) -> Result<Vec<Timed>> {
+    let context = |salt: Option<&str>, lora: Option<&str>| HashContext {
+        lora: lora.map(|name| Lora {
+            name: name.to_owned(),
+            path: adapters.get(name).cloned().unwrap_or_default(),
+            id: 0,
+        }),
+        cache_salt: salt.map(str::to_owned),
+        ..HashContext::default()
+    };
+    let mut timed = Vec::new();
+    for path in named(files, &["http"]) {
+        let file = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
+        let Some(pod) = pods.iter().position(|pod| file.starts_with(&format!("http-{}.", pod.pod))) else {
+            return Err(format!("{}: of no pod in pods.json", path.display()).into());
+        };
+        for exchange in json_lines::<Value>(path)? {
+            timed.extend(from_http(&exchange?, pod, &context)?);
+        }
+    }
+    for path in named(files, &["workload"]) {
+        for work in json_lines::<Work>(path)? {
+            let work = work?;
+            let Some(pod) = pods.iter().position(|pod| pod.pod == work.pod) else {
+                return Err(format!("{}: request {}: no pod {}", path.display(), work.n, work.pod).into());
+            };
+            let request = match (work.reset, work.prompt_token_ids, work.cached_tokens) {
+                (true, ..) => None,
+                (false, Some(ids), Some(cached)) => {
+                    Some((ids, context(work.cache_salt.as_deref(), work.lora_name.as_deref()), cached))
+                }
+                _ => return Err(format!("{}: request {} is incomplete", path.display(), work.n).into()),
+            };
+            timed.push(Timed { at: work.t0, pod, name: format!("workload {}", work.n), request });
+        }
+    }
+    Ok(timed)
+}
+
+/// A request of the scenario, if the engine told its token ids and its one prompt's cached tokens.
+fn from_http(
+    exchange: &Value,
+    pod: usize,
+    context: &dyn Fn(Option<&str>, Option<&str>) -> HashContext,
+) -> Result<Option<Timed>> {
+    let (request, response) = (&exchange["request"], &exchange["response"]);
+    let name = exchange["name"].as_str().unwrap_or("").to_owned();
+    let at = exchange["t0"].as_f64().unwrap_or(0.0);
+    if response["status"] != 200 {
+        return Ok(None);
+    }
+    if request["path"] == "/reset_prefix_cache" {
+        return Ok(Some(Timed { at, pod, name, request: None }));
+    }
+    // Requests sent at the same moment see each other's blocks in an order that the capture does not tell.
+    if request["body"]["return_token_ids"] != true || name.starts_with("concurrent") {
+        return Ok(None);
+    }
+    let Some(body) = response["body"].as_str() else { return Ok(None) };
+    let body: Value = serde_json::from_str(body)?;
+    let Some([choice]) = body["choices"].as_array().map(Vec::as_slice) else { return Ok(None) };
+    let token_ids = body.get("prompt_token_ids").filter(|ids| !ids.is_null());
+    let token_ids = Vec::<u32>::deserialize(token_ids.unwrap_or(&choice["prompt_token_ids"]))?;
+    let Some(cached) = body["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64() else {
+        return Ok(None);
+    };
+    let body = &request["body"];
+    let lora = body["model"].as_str().filter(|&model| model != "tiny");
+    let context = context(body["cache_salt"].as_str(), lora);
+    Ok(Some(Timed { at, pod, name, request: Some((token_ids, context, u32::try_from(cached)?)) }))
+}
+
+/// Merges by time: what happened before a request was sent stands before it.
+fn join(batches: Vec<Batch>, timed: Vec<Timed>) -> Vec<Item> {
+    let mut items = Vec::with_capacity(batches.len() + timed.len());
+    let mut batches = batches.into_iter().peekable();
+    let mut was_reset = HashMap::new();
+    for event in timed {
+        while let Some(Batch { pod, sequence, payload, .. }) = batches.next_if(|batch| batch.at < event.at) {
+            items.push(Item::Batch { pod, sequence, payload });
+        }
+        let Some((token_ids, context, cached)) = event.request else {
+            was_reset.insert(event.pod, true);
+            continue;
+        };
+        let exception = was_reset.remove(&event.pod).map(|_| AFTER_RESET);
+        let answers = vec![Answer { pod: event.pod, cached, full: None, exception }];
+        items.push(Item::Query(Query { name: event.name, token_ids, context, answers }));
+    }
+    items.extend(batches.map(|Batch { pod, sequence, payload, .. }| Item::Batch { pod, sequence, payload }));
+    items
+}

@@ -1,0 +1,68 @@
+//! What the fuzz targets check. The bodies live here, not in `fuzz_targets/`, so that the same checks run
+//! under libFuzzer and in `replay_corpus`, which needs neither libFuzzer nor a nightly compiler.
+
+use kvroute_core::event::{EventBatch, KvEvent, decode_batch, decode_trtllm};
+
+/// A body: it panics on a finding.
+pub type Target = fn(&[u8]);
+
+/// Every target by its name in `Cargo.toml`.
+pub const TARGETS: &[(&str, Target)] = &[("decode", decode)];
+
+/// The decoders neither panic on any bytes nor answer more than the bytes can hold.
+pub fn decode(data: &[u8]) {
+    if let Ok(batch) = decode_batch(data) {
+        let mut held = Held::default();
+        held.add(&batch);
+        held.check(data.len());
+    }
+    for block_size in [1, 2, 16] {
+        let Ok(events) = decode_trtllm(data, block_size) else { continue };
+        let mut held = Held::default();
+        events.iter().for_each(|event| held.add(&event.batch));
+        held.check(data.len());
+    }
+}
+
+/// How much a decoder answered.
+#[derive(Default)]
+struct Held {
+    events: usize,
+    /// Block hashes and token ids.
+    items: usize,
+    /// Blocks with an entry of extra keys.
+    keyed_blocks: usize,
+    skipped: usize,
+    /// Bytes of the texts that say why something was skipped.
+    detail: usize,
+}
+
+impl Held {
+    fn add(&mut self, batch: &EventBatch) {
+        self.events += batch.events.len();
+        for event in &batch.events {
+            match event {
+                KvEvent::Stored(stored) => {
+                    self.items += stored.block_hashes.len() + stored.token_ids.len();
+                    self.keyed_blocks += stored.extra_keys.len();
+                }
+                KvEvent::Removed(removed) => self.items += removed.block_hashes.len(),
+                KvEvent::Cleared => {}
+            }
+        }
+        self.skipped += batch.skipped.len();
+        self.detail += batch.skipped.iter().map(|skipped| skipped.detail.len()).sum::<usize>();
+    }
+
+    /// Every hash, token id and event takes at least a byte on the wire. A text may quote the bytes it is
+    /// about, escaped, and adds a sentence of its own.
+    fn check(&self, input: usize) {
+        assert!(self.events <= input, "{} events from {input} bytes", self.events);
+        assert!(self.items <= input, "{} hashes and token ids from {input} bytes", self.items);
+        assert!(self.keyed_blocks <= input, "{} extra keys from {input} bytes", self.keyed_blocks);
+        // One more: a line can be skipped without a byte of its own, at the end of the input.
+        assert!(self.skipped <= input + 1, "{} skipped from {input} bytes", self.skipped);
+        let bound = 16 * input + 1024 * self.skipped;
+        assert!(self.detail <= bound, "{} bytes of text about {input} bytes", self.detail);
+    }
+}
