@@ -1,0 +1,118 @@
+//! Profiles: filters, weighted scorers and one picker under a name.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::Error;
+use crate::filter::{AcceptingFilter, Filter};
+use crate::pick::{MaxScorePicker, Picker};
+use crate::score::{KvCacheScorer, LoadScorer, Scorer};
+
+/// How pods are chosen. Checked once, when built.
+#[derive(Debug)]
+pub struct Profile {
+    pub(crate) name: String,
+    pub(crate) seed: u64,
+    pub(crate) filters: Vec<Box<dyn Filter>>,
+    pub(crate) scorers: Vec<(Box<dyn Scorer>, f64)>,
+    pub(crate) picker: Box<dyn Picker>,
+}
+
+impl Default for Profile {
+    /// KV cache 5, load 1, of the pods that take requests; the highest total.
+    fn default() -> Self {
+        Self {
+            name: "default".into(),
+            seed: 0,
+            filters: alloc::vec![Box::new(AcceptingFilter)],
+            scorers: alloc::vec![
+                (Box::new(KvCacheScorer::default()), 5.0),
+                (Box::new(LoadScorer::default()), 1.0)
+            ],
+            picker: Box::new(MaxScorePicker),
+        }
+    }
+}
+
+impl Profile {
+    /// Begins a profile without filters or scorers, picking the highest total.
+    #[must_use]
+    pub fn builder(name: impl Into<String>) -> ProfileBuilder {
+        ProfileBuilder(Self {
+            name: name.into(),
+            seed: 0,
+            filters: Vec::new(),
+            scorers: Vec::new(),
+            picker: Box::new(MaxScorePicker),
+        })
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// A profile being put together.
+#[derive(Debug)]
+pub struct ProfileBuilder(Profile);
+
+impl ProfileBuilder {
+    /// Adds a filter; they run in this order.
+    #[must_use]
+    pub fn filter(mut self, filter: impl Filter + 'static) -> Self {
+        self.0.filters.push(Box::new(filter));
+        self
+    }
+
+    /// Adds a scorer with its weight.
+    #[must_use]
+    pub fn scorer(mut self, scorer: impl Scorer + 'static, weight: f64) -> Self {
+        self.0.scorers.push((Box::new(scorer), weight));
+        self
+    }
+
+    /// Replaces the picker.
+    #[must_use]
+    pub fn picker(mut self, picker: impl Picker + 'static) -> Self {
+        self.0.picker = Box::new(picker);
+        self
+    }
+
+    /// Sets the seed of all even choices.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.0.seed = seed;
+        self
+    }
+
+    /// Checks and finishes the profile.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for no scorer, a name used twice, or a weight that is negative or not finite.
+    pub fn build(self) -> Result<Profile, Error> {
+        let Self(profile) = self;
+        let fail = |what: &str| Err(Error::invalid(alloc::format!("profile \"{}\": {what}", profile.name)));
+        if profile.scorers.is_empty() {
+            return fail("it has no scorer");
+        }
+        let filters = profile.filters.iter().map(|filter| filter.name());
+        let scorers = profile.scorers.iter().map(|scorer| scorer.0.name());
+        let mut names: Vec<_> =
+            filters.map(|n| ("filter", n)).chain(scorers.map(|n| ("scorer", n))).collect();
+        names.sort_unstable();
+        if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            return fail(&alloc::format!("it has two {}s called \"{}\"", twice[0].0, twice[0].1));
+        }
+        if let Some((scorer, weight)) = profile.scorers.iter().find(|s| !s.1.is_finite() || s.1 < 0.0) {
+            let name = scorer.name();
+            return fail(&alloc::format!(
+                "weight of scorer \"{name}\": finite and not negative, not {weight}"
+            ));
+        }
+        Ok(profile)
+    }
+}

@@ -1,0 +1,45 @@
+//! Scorers: how good a pod is for a request, from one point of view.
+
+mod kv_cache;
+mod load;
+
+use core::fmt::Debug;
+
+pub use kv_cache::KvCacheScorer;
+pub use load::LoadScorer;
+
+use crate::candidate::Candidates;
+
+/// Rates every candidate of a request between 0 and 1; higher is better. Weights are the profile's.
+///
+/// A scorer is pure: the same candidates give the same scores, and nothing is changed by asking. It is
+/// called once a decision, for all pods, and holds no lock of the router's meanwhile.
+///
+/// ```
+/// use kvroute_core::candidate::Candidates;
+/// use kvroute_core::score::Scorer;
+///
+/// /// Prefers pods whose name begins with "spot-".
+/// #[derive(Debug)]
+/// struct Cheap;
+///
+/// impl Scorer for Cheap {
+///     fn name(&self) -> &str {
+///         "cheap"
+///     }
+///
+///     fn score(&self, candidates: &Candidates<'_>, scores: &mut [f64]) {
+///         for (candidate, score) in candidates.iter().zip(scores) {
+///             *score = if candidate.pod().name().starts_with("spot-") { 1.0 } else { 0.0 };
+///         }
+///     }
+/// }
+/// ```
+pub trait Scorer: Debug + Send + Sync {
+    /// Name in explanations; unique in a profile.
+    fn name(&self) -> &str;
+
+    /// Fills `scores`, [candidates], all 0 at first. A value that is not in 0..=1 fails the decision with an error
+    /// that names this scorer.
+    fn score(&self, candidates: &Candidates<'_>, scores: &mut [f64]);
+}
