@@ -84,13 +84,51 @@ pub fn replay(capture: &Capture, options: ReplayOptions) -> Result<Summary> {
     Ok(summary)
 }
 
+/// What the replay sockets could serve: the batches that each engine published, wherever they stand in the
+/// capture. (Engines keep the last 10 000; captures are not that long between a loss and its discovery.)
+struct Recorded<'a> {
+    engines: Vec<Engine<'a>>,
+    /// Which engine published the item at this place.
+    engine_at: Vec<usize>,
+}
+
+/// A pod's engine from one start to the next.
+#[derive(Default)]
+struct Engine<'a> {
+    batches: HashMap<u64, &'a [u8]>,
+    /// The greatest number met in the replay so far.
+    newest: u64,
+}
+
+impl<'a> Recorded<'a> {
+    /// A number that comes again with other bytes is that of a restarted engine.
+    fn new(capture: &'a Capture) -> Self {
+        let mut engines: Vec<_> = capture.pods.iter().map(|_| Engine::default()).collect();
+        let mut running: Vec<_> = (0..engines.len()).collect();
+        let mut engine_at = Vec::with_capacity(capture.items.len());
+        for item in &capture.items {
+            let Item::Batch { pod, sequence, payload } = item else {
+                engine_at.push(usize::MAX);
+                continue;
+            };
+            let known = engines[running[*pod]].batches.get(sequence);
+            if known.is_some_and(|known| known != payload) {
+                running[*pod] = engines.len();
+                engines.push(Engine::default());
+            }
+            engines[running[*pod]].batches.insert(*sequence, payload);
+            engine_at.push(running[*pod]);
+        }
+        Self { engines, engine_at }
+    }
+}
+
 struct Replay<'a> {
     capture: &'a Capture,
     index: BlockIndex,
     pods: Vec<PodId>,
     domains: Vec<Arc<CacheDomain>>,
-    /// Where in the capture each pod's batches are: what its replay socket could serve.
-    recorded: HashMap<(usize, u64), Vec<usize>>,
+    recorded: Recorded<'a>,
     table: MatchTable,
     hashes: Vec<BlockHash>,
     apply_time: Duration,
@@ -106,18 +144,12 @@ impl<'a> Replay<'a> {
         pod_options.on_gap = GapPolicy::Replay;
         let pods =
             domains.iter().map(|domain| index.add_pod(Arc::clone(domain), pod_options.clone())).collect();
-        let mut recorded: HashMap<_, Vec<_>> = HashMap::new();
-        for (at, item) in capture.items.iter().enumerate() {
-            if let Item::Batch { pod, sequence, .. } = item {
-                recorded.entry((*pod, *sequence)).or_default().push(at);
-            }
-        }
         Ok(Self {
             capture,
             index,
             pods,
             domains,
-            recorded,
+            recorded: Recorded::new(capture),
             table: MatchTable::default(),
             hashes: Vec::new(),
             apply_time: Duration::ZERO,
@@ -126,25 +158,28 @@ impl<'a> Replay<'a> {
     }
 
     fn batch(&mut self, at: usize, pod: usize, sequence: u64, payload: &[u8]) -> Result<()> {
+        let engine = self.recorded.engine_at[at];
+        let newest = &mut self.recorded.engines[engine].newest;
+        *newest = sequence.max(*newest);
+        let newest = *newest;
         let from = match self.apply(pod, sequence, payload)?.outcome {
             Outcome::NeedsResync(ResyncReason::Gap { replay_from }) => replay_from,
             Outcome::NeedsResync(ResyncReason::Restarted) => 0,
             _ => return Ok(()),
         };
-        // What a subscriber would ask the engine's replay socket for. The capture has it if the missing
-        // batches come later in it; if not, they are lost.
-        for missing in from..sequence {
-            let places = self.recorded.get(&(pod, missing)).map_or(&[][..], Vec::as_slice);
-            let later = places.iter().find(|&&place| place > at);
-            let earlier = places.iter().rev().find(|&&place| place < at && missing == from);
-            let Some(&place) = later.or(earlier) else { break };
-            let Item::Batch { payload, .. } = &self.capture.items[place] else { break };
-            self.apply(pod, missing, payload)?;
-        }
-        if let Outcome::NeedsResync(_) = self.apply(pod, sequence, payload)?.outcome {
-            self.summary.lost += 1;
-            self.index.abandon_gap(self.pods[pod], sequence)?;
-            self.apply(pod, sequence, payload)?;
+        // What a subscriber would now ask the engine's replay socket for, up to what was published so far.
+        for number in from..=newest {
+            let recorded = self.recorded.engines[engine].batches.get(&number).copied();
+            let outcome = match recorded {
+                Some(payload) => Some(self.apply(pod, number, payload)?.outcome),
+                None => None,
+            };
+            if matches!(outcome, None | Some(Outcome::NeedsResync(_))) {
+                self.summary.lost += 1;
+                self.index.abandon_gap(self.pods[pod], sequence)?;
+                self.apply(pod, sequence, payload)?;
+                break;
+            }
         }
         Ok(())
     }

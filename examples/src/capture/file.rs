@@ -14,22 +14,24 @@ use super::Result;
 pub(super) fn lines(path: &Path) -> Result<impl Iterator<Item = std::io::Result<String>>> {
     let file = File::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let reader: Box<dyn Read> = if path.extension().is_some_and(|extension| extension == "gz") {
-        Box::new(flate2::read::GzDecoder::new(file))
+        // Files that were put together by concatenation have several members.
+        Box::new(flate2::read::MultiGzDecoder::new(file))
     } else {
         Box::new(file)
     };
     Ok(BufReader::with_capacity(1 << 16, reader).lines())
 }
 
-/// The JSON values of a file's lines.
-pub(super) fn json_lines<T: DeserializeOwned>(path: &Path) -> Result<impl Iterator<Item = Result<T>>> {
-    let name = path.display().to_string();
-    Ok(lines(path)?.enumerate().map(move |(number, line)| {
-        let parsed = line
-            .map_err(|e| e.to_string())
-            .and_then(|line| serde_json::from_str(&line).map_err(|e| e.to_string()));
-        parsed.map_err(|error| format!("{name}:{}: {error}", number + 1).into())
-    }))
+/// Reads the JSON value of each line; an error, `each`'s own too, names the file and the line.
+pub(super) fn each_json_line<T: DeserializeOwned>(
+    path: &Path,
+    mut each: impl FnMut(T) -> Result<()>,
+) -> Result<()> {
+    for (number, line) in lines(path)?.enumerate() {
+        let read = line.map_err(Into::into).and_then(|line| each(serde_json::from_str(&line)?));
+        read.map_err(|error| format!("{}:{}: {error}", path.display(), number + 1))?;
+    }
+    Ok(())
 }
 
 pub(super) fn decode_base64(text: &str) -> Result<Vec<u8>> {

@@ -4,7 +4,7 @@
 //! a request was sent was applied by the engine before it saw that request. Batches that only
 //! a replay socket delivered (a subscriber that joined late) count like the others.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use kvroute_core::event::decode_batch;
@@ -12,7 +12,7 @@ use kvroute_core::hash::{BlockHasher, HashContext, HashSeed, Lora, VllmAlgorithm
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::file::{decode_base64, json_lines};
+use super::file::{decode_base64, each_json_line};
 use super::{Answer, Capture, CapturedPod, Item, Query, Result};
 
 /// The engine version of the live captures; their files do not carry it.
@@ -110,26 +110,29 @@ fn named<'a>(files: &'a [PathBuf], prefixes: &'a [&str]) -> impl Iterator<Item =
     })
 }
 
-/// Every batch once, by the publisher's time.
+/// Every batch once, by the publisher's time. Equal numbers with other bytes are those of a restarted engine.
 fn batches(files: &[PathBuf], pods: &[PodFile]) -> Result<Vec<Batch>> {
-    let mut seen = BTreeMap::new();
+    let mut seen = HashSet::new();
+    let mut batches = Vec::new();
     for path in named(files, &["events", "replay"]) {
-        for line in json_lines::<Frames>(path)? {
-            let line = line?;
+        each_json_line(path, |line: Frames| {
             if line.dir.as_deref() != Some("in") {
-                continue;
+                return Ok(());
             }
             let frames = line.frames.iter().map(|f| decode_base64(f)).collect::<Result<Vec<_>>>()?;
-            let [.., topic, sequence, payload] = &*frames else { continue };
-            let Ok(sequence) = <[u8; 8]>::try_from(&sequence[..]).map(u64::from_be_bytes) else { continue };
-            let Some(pod) = pods.iter().position(|pod| pod.topic.as_bytes() == &topic[..]) else { continue };
-            seen.entry((pod, sequence)).or_insert_with(|| payload.clone());
-        }
-    }
-    let mut batches = Vec::with_capacity(seen.len());
-    for ((pod, sequence), payload) in seen {
-        let at = decode_batch(&payload)?.timestamp;
-        batches.push(Batch { at, pod, sequence, payload });
+            let [.., topic, sequence, payload] = &*frames else { return Ok(()) };
+            let Ok(sequence) = <[u8; 8]>::try_from(&sequence[..]).map(u64::from_be_bytes) else {
+                return Ok(());
+            };
+            let Some(pod) = pods.iter().position(|pod| pod.topic.as_bytes() == &topic[..]) else {
+                return Ok(());
+            };
+            if seen.insert((pod, sequence, payload.clone())) {
+                let at = decode_batch(payload)?.timestamp;
+                batches.push(Batch { at, pod, sequence, payload: payload.clone() });
+            }
+            Ok(())
+        })?;
     }
     batches.sort_by(|a, b| a.at.total_cmp(&b.at).then((a.pod, a.sequence).cmp(&(b.pod, b.sequence))));
     Ok(batches)
@@ -139,10 +142,9 @@ fn batches(files: &[PathBuf], pods: &[PodFile]) -> Result<Vec<Batch>> {
 fn adapters(files: &[PathBuf]) -> Result<HashMap<String, String>> {
     let mut adapters = HashMap::new();
     for path in named(files, &["http"]) {
-        for exchange in json_lines::<Value>(path)? {
-            let exchange = exchange?;
+        each_json_line(path, |exchange: Value| {
             if exchange["request"]["path"] != "/v1/models" || exchange["response"]["status"] != 200 {
-                continue;
+                return Ok(());
             }
             let body: Value = serde_json::from_str(exchange["response"]["body"].as_str().unwrap_or(""))?;
             for model in body["data"].as_array().into_iter().flatten() {
@@ -152,7 +154,8 @@ fn adapters(files: &[PathBuf]) -> Result<HashMap<String, String>> {
                     adapters.insert(id.to_owned(), root.to_owned());
                 }
             }
-        }
+            Ok(())
+        })?;
     }
     Ok(adapters)
 }
@@ -173,25 +176,26 @@ fn requests(files: &[PathBuf], pods: &[PodFile], adapters: &HashMap<String, Stri
         let Some(pod) = pods.iter().position(|pod| file.starts_with(&format!("http-{}.", pod.pod))) else {
             return Err(format!("{}: of no pod in pods.json", path.display()).into());
         };
-        for exchange in json_lines::<Value>(path)? {
-            timed.extend(from_http(&exchange?, pod, &context)?);
-        }
+        each_json_line(path, |exchange: Value| {
+            timed.extend(from_http(&exchange, pod, &context)?);
+            Ok(())
+        })?;
     }
     for path in named(files, &["workload"]) {
-        for work in json_lines::<Work>(path)? {
-            let work = work?;
+        each_json_line(path, |work: Work| {
             let Some(pod) = pods.iter().position(|pod| pod.pod == work.pod) else {
-                return Err(format!("{}: request {}: no pod {}", path.display(), work.n, work.pod).into());
+                return Err(format!("request {}: no pod {} in pods.json", work.n, work.pod).into());
             };
             let request = match (work.reset, work.prompt_token_ids, work.cached_tokens) {
                 (true, ..) => None,
                 (false, Some(ids), Some(cached)) => {
                     Some((ids, context(work.cache_salt.as_deref(), work.lora_name.as_deref()), cached))
                 }
-                _ => return Err(format!("{}: request {} is incomplete", path.display(), work.n).into()),
+                _ => return Err(format!("request {} is incomplete", work.n).into()),
             };
             timed.push(Timed { at: work.t0, pod, name: format!("workload {}", work.n), request });
-        }
+            Ok(())
+        })?;
     }
     Ok(timed)
 }

@@ -114,7 +114,10 @@ pub fn read(path: &Path) -> Result<Capture> {
     }
     let mut lines = file::lines(path)?;
     let first: serde_json::Value = match lines.next() {
-        Some(line) => serde_json::from_str(&line?).map_err(|e| format!("{}:1: {e}", path.display()))?,
+        Some(line) => line
+            .map_err(Into::into)
+            .and_then(|line| Ok(serde_json::from_str(&line)?))
+            .map_err(|error: Box<dyn std::error::Error + Send + Sync>| format!("{}:1: {error}", path.display()))?,
         None => return Err(format!("{}: empty", path.display()).into()),
     };
     if first.get("kvsim").is_some() {
