@@ -1,4 +1,33 @@
-//! kvroute's core.
+//! kvroute's core: which pod holds how much of a prompt, and which pod should serve it.
+//!
+//! Two paths meet in the index:
+//!
+//! ```text
+//! read:   token ids -> block hashes -> index lookup -> filters -> scorers -> picker -> Decision
+//! write:  engine bytes -> decode -> KvEvent -> apply -> index
+//! ```
+//!
+//! - [`router::Router`] is the paved way: add pods, [`apply`](router::Router::apply) their event streams,
+//!   [`decide`](router::Router::decide) requests, ask why.
+//! - [`index::BlockIndex`] is the knowledge alone, for gateways with a policy of their own.
+//! - [`hash::BlockHasher`] turns token ids into block hashes: an engine's own or kvroute's.
+//! - [`event::decode_batch`] reads what engines publish.
+//!
+//! # Consistency
+//!
+//! All of it is shared by reference between threads. A lookup that overlaps no apply is exact: it answers what the
+//! pod's engine would take from its own cache. One that overlaps applies lies between the least and the
+//! greatest answer that was true meanwhile. See [`index`].
+//!
+//! # What is not here
+//!
+//! I/O, async, threads, clocks, environment, globals: the embedder brings the bytes and the requests. No `unsafe`.
+//! No panic on any input.
+//!
+//! # Features
+//!
+//! - `oracle` (off): the naive index that tests and fuzzers compare the fast one with. For tests only; its
+//!   interface may change at any time.
 #![no_std]
 
 extern crate alloc;
@@ -25,3 +54,7 @@ mod sequence;
 pub use domain::CacheDomain;
 pub use error::{Error, ErrorKind};
 pub use id::{BlockHash, EngineHash, Tier};
+
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -38,14 +38,14 @@ impl Picker for MaxScorePicker {
     }
 
     fn pick(&self, pods: &mut dyn Iterator<Item = Scored>, draw: u64) -> Option<usize> {
-        let mut best: Option<(Scored, u64)> = None;
-        for pod in pods {
-            let identity = u64::from(pod.pod.slot) << 32 | u64::from(pod.pod.generation);
-            let ticket = xxh3_64_with_seed(&identity.to_le_bytes(), draw);
-            if best.is_none_or(|(other, theirs)| (pod.total, ticket) > (other.total, theirs)) {
-                best = Some((pod, ticket));
-            }
-        }
-        best.map(|(pod, _)| pod.row)
+        let ticket = |pod: PodId| {
+            let identity = u64::from(pod.slot) << 32 | u64::from(pod.generation);
+            xxh3_64_with_seed(&identity.to_le_bytes(), draw)
+        };
+        let better = |pod: &Scored, best: &Scored| {
+            pod.total > best.total || (pod.total == best.total && ticket(pod.pod) > ticket(best.pod))
+        };
+        let best = pods.reduce(|best, pod| if better(&pod, &best) { pod } else { best });
+        best.map(|pod| pod.row)
     }
 }

@@ -69,7 +69,7 @@ impl Roster {
     }
 
     fn insert(&mut self, pod: RoutedPod) {
-        if self.domains.iter().all(|domain| domain.name() != pod.domain.name()) {
+        if self.domains.iter().all(|domain| !Arc::ptr_eq(domain, &pod.domain)) {
             self.domains.push(Arc::clone(&pod.domain));
         }
         let row = self.pods.partition_point(|other| other.id.slot < pod.id.slot);
@@ -79,7 +79,7 @@ impl Roster {
     fn remove(&mut self, row: usize) {
         self.pods.remove(row);
         let pods = &self.pods;
-        self.domains.retain(|domain| pods.iter().any(|pod| pod.domain.name() == domain.name()));
+        self.domains.retain(|domain| pods.iter().any(|pod| Arc::ptr_eq(&pod.domain, domain)));
     }
 }
 
@@ -142,6 +142,9 @@ impl Router {
                  block size; pods that hash differently need domains of different names"
             )));
         }
+        // Equal domains become one, so that a pod's is found by address.
+        let known = roster.domains.iter().find(|known| known.name() == domain.name()).map(Arc::clone);
+        let domain = known.unwrap_or(domain);
         let id = self.index.add_pod(Arc::clone(&domain), options);
         Arc::make_mut(&mut roster).insert(RoutedPod::new(id, name, dp_rank, domain));
         Ok(id)
@@ -262,7 +265,7 @@ impl Router {
             fingerprint ^= workspace.hashes.last().map_or(0, |hash| hash.0);
             self.index.lookup(domain, blocks, &mut workspace.table);
             for (pod, facts) in roster.pods.iter().zip(&mut workspace.facts) {
-                if pod.domain.name() == domain.name() {
+                if Arc::ptr_eq(&pod.domain, domain) {
                     facts.searchable = most as u32;
                 }
             }

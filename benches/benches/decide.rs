@@ -1,0 +1,55 @@
+//! `decide/{tokens}`: token ids to a decision among 64 pods, own scheme: hash, look up, score, pick.
+#![allow(missing_docs, reason = "criterion's macros make public items")]
+
+use std::sync::Arc;
+
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use kvroute_benches::{Prompt, prompts, published, translated_domain};
+use kvroute_core::candidate::{LoadReport, Request};
+use kvroute_core::hash::HashContext;
+use kvroute_core::router::{Router, Workspace};
+
+const PODS: usize = 64;
+
+fn decide(c: &mut Criterion) {
+    let mut group = c.benchmark_group("decide");
+    let context = HashContext::default();
+    for (tokens, count) in [(1024, 2048), (8192, 512), (32_768, 128)] {
+        let prompts = prompts(tokens, count).expect("a fixed workload");
+        let router = fleet(&prompts);
+        let mut workspace = Workspace::default();
+        let mut next = prompts.iter().cycle();
+        group.bench_function(BenchmarkId::from_parameter(tokens), |b| {
+            b.iter(|| {
+                let prompt = next.next().expect("an endless cycle");
+                router
+                    .decide(&Request::new(&prompt.token_ids, &context), &mut workspace)
+                    .expect("there are pods")
+            });
+        });
+    }
+    group.finish();
+}
+
+fn fleet(prompts: &[Prompt]) -> Router {
+    let domain = translated_domain().expect("a fixed scheme");
+    let router = Router::default();
+    let pods: Vec<_> = (0..PODS)
+        .map(|n| {
+            let pod =
+                router.add_pod(format!("pod-{n}"), 0, Arc::clone(&domain), Default::default()).expect("new");
+            let load = LoadReport { running: n as u32 % 9, waiting: 0, kv_usage: 0.5 };
+            router.report_load(pod, load).expect("the pod is there");
+            pod
+        })
+        .collect();
+    let mut sequences = [0; PODS];
+    for prompt in prompts {
+        router.apply(pods[prompt.pod], sequences[prompt.pod], &published(prompt)).expect("the pod is there");
+        sequences[prompt.pod] += 1;
+    }
+    router
+}
+
+criterion_group!(benches, decide);
+criterion_main!(benches);
