@@ -14,7 +14,7 @@ use crate::{CacheDomain, Error, Tier};
 /// A request to be routed.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
-    /// The tokenized prompt; [n].
+    /// The tokenized prompt; `[n]`.
     pub token_ids: &'a [u32],
     /// What else decides whether KV can be shared.
     pub context: &'a HashContext,

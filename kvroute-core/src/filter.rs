@@ -9,7 +9,7 @@ pub trait Filter: Debug + Send + Sync {
     /// Name in explanations; unique in a profile.
     fn name(&self) -> &str;
 
-    /// Sets `kept[i]` to false for every candidate that may not be picked; [candidates]. Rows that
+    /// Sets `kept[i]` to false for every candidate that may not be picked; `[candidates]`. Rows that
     /// an earlier filter took out are false already and stay so.
     fn filter(&self, candidates: &Candidates<'_>, kept: &mut [bool]);
 }

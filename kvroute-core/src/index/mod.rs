@@ -5,15 +5,15 @@
 //!
 //! # How it is made
 //!
-//! Chains of blocks are kept once for all pods, as *runs* ([`run`]) in a forest ([`chains`]); what a pod holds of a
-//! run is a pair of offsets ([`coverage`]). What only a pod's own stream needs is in its [`view`]. A lookup
-//! ([`walk`]) goes from run to run, and [`matching`] makes a pod's answer of what its lanes hold.
+//! Chains of blocks are kept once for all pods, as *runs* (`run`) in a forest (`chains`); what a pod holds of a
+//! run is a pair of offsets (`coverage`). What only a pod's own stream needs is in its `view`. A lookup
+//! (`walk`) goes from run to run, and `matching` makes a pod's answer of what its lanes hold.
 //!
 //! # Consistency
 //!
 //! A lookup that overlaps no apply equals the oracle. One that does lies, for every pod, between the least and
 //! the greatest answer that was true at some instant meanwhile, where a batch counts as so many single
-//! steps ([`walk`] says how). An event is visible once its apply returned. Applies to one pod are made one
+//! steps (`walk` says how). An event is visible once its apply returned. Applies to one pod are made one
 //! after the other; applies to different pods and lookups run in parallel.
 //!
 //! # Locks
@@ -276,7 +276,7 @@ impl BlockIndex {
 
     /// Fills `table` with what every pod of `domain` can use of `blocks`.
     ///
-    /// `blocks`: [n], the hashes of the query's blocks, cut by the caller where the engine would cut them
+    /// `blocks`: `[n]`, the hashes of the query's blocks, cut by the caller where the engine would cut them
     /// ([`CacheDomain::searchable_blocks`]).
     pub fn lookup(&self, domain: &CacheDomain, blocks: &[BlockHash], table: &mut MatchTable) {
         loop {
