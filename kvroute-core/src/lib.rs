@@ -50,6 +50,7 @@ pub mod profile;
 pub mod router;
 pub mod score;
 mod sequence;
+mod snapshot;
 
 pub use domain::CacheDomain;
 pub use error::{Error, ErrorKind};

@@ -5,7 +5,6 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use parking_lot::RwLock;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::candidate::{Candidates, FactRows, Facts, LoadReport, Request, RoutedPod};
@@ -16,6 +15,7 @@ use crate::index::{
 };
 use crate::pick::Scored;
 use crate::profile::Profile;
+use crate::snapshot::{Seen, Snapshots};
 use crate::{BlockHash, CacheDomain, Error, ErrorKind, Tier};
 
 /// Everything a gateway needs to route: pods, what they hold, and how to choose among them.
@@ -50,7 +50,7 @@ use crate::{BlockHash, CacheDomain, Error, ErrorKind, Tier};
 pub struct Router {
     index: BlockIndex,
     profile: Profile,
-    roster: RwLock<Arc<Roster>>,
+    roster: Snapshots<Roster>,
 }
 
 /// The pods at one moment.
@@ -96,7 +96,7 @@ pub struct Workspace {
     /// One column a scorer, `[scorers]`[candidates].
     columns: Vec<Vec<f64>>,
     totals: Vec<f64>,
-    roster: Option<Arc<Roster>>,
+    roster: Option<Seen<Roster>>,
     prompt_tokens: usize,
     picked: Option<usize>,
 }
@@ -105,7 +105,7 @@ impl Router {
     /// A router without pods.
     #[must_use]
     pub fn new(options: IndexOptions, profile: Profile) -> Self {
-        Self { index: BlockIndex::new(options), profile, roster: RwLock::default() }
+        Self { index: BlockIndex::new(options), profile, roster: Snapshots::default() }
     }
 
     /// The index below.
@@ -128,7 +128,7 @@ impl Router {
         options: PodOptions,
     ) -> Result<PodId, Error> {
         let name = name.into();
-        let mut roster = self.roster.write();
+        self.roster.update(|roster| {
         if roster.pods.iter().any(|pod| pod.name == name && pod.dp_rank == dp_rank) {
             return Err(Error::invalid(format!("pod \"{name}\", rank {dp_rank}, is there already")));
         }
@@ -146,8 +146,9 @@ impl Router {
         let known = roster.domains.iter().find(|known| known.name() == domain.name()).map(Arc::clone);
         let domain = known.unwrap_or(domain);
         let id = self.index.add_pod(Arc::clone(&domain), options);
-        Arc::make_mut(&mut roster).insert(RoutedPod::new(id, name, dp_rank, domain));
+        roster.insert(RoutedPod::new(id, name, dp_rank, domain));
         Ok(id)
+        })
     }
 
     /// Removes a pod and all it holds.
@@ -156,19 +157,18 @@ impl Router {
     ///
     /// `UnknownPod`.
     pub fn remove_pod(&self, id: PodId) -> Result<(), Error> {
-        {
-            let mut roster = self.roster.write();
+        self.roster.update(|roster| {
             if let Some(row) = roster.row(id) {
-                Arc::make_mut(&mut roster).remove(row);
+                roster.remove(row);
             }
-        }
+        });
         self.index.remove_pod(id)
     }
 
     /// The pod of this name and rank.
     #[must_use]
     pub fn pod(&self, name: &str, dp_rank: u32) -> Option<Arc<RoutedPod>> {
-        self.roster.read().pods.iter().find(|pod| pod.name == name && pod.dp_rank == dp_rank).cloned()
+        self.roster.load().pods.iter().find(|pod| pod.name == name && pod.dp_rank == dp_rank).cloned()
     }
 
     /// Applies one published batch of a pod; see [`BlockIndex::apply_batch`].
@@ -208,7 +208,8 @@ impl Router {
     /// `NoCandidate` if there is no pod or the filters drop every one; `InvalidInput` if the request cannot be hashed,
     /// or a scorer answers a value outside 0..=1.
     pub fn decide(&self, request: &Request<'_>, workspace: &mut Workspace) -> Result<Decision, Error> {
-        let roster = Arc::clone(&self.roster.read());
+        let mut seen = workspace.roster.take();
+        let roster = self.roster.refresh(&mut seen);
         workspace.picked = None;
         workspace.prompt_tokens = request.token_ids.len();
         workspace.facts.clear();
@@ -217,7 +218,7 @@ impl Router {
             accepting: pod.is_accepting(),
             ..Facts::default()
         }));
-        let fingerprint = self.find_matches(&roster, request, workspace)?;
+        let fingerprint = self.find_matches(roster, request, workspace)?;
         let candidates = Candidates { request, pods: &roster.pods, facts: &workspace.facts };
 
         self.filter(&candidates, &mut workspace.kept, &mut workspace.dropped_by);
@@ -245,7 +246,7 @@ impl Router {
             None => Err(self.no_candidate(candidates, &workspace.dropped_by)),
         };
         workspace.picked = picked;
-        workspace.roster = Some(roster);
+        workspace.roster = seen;
         decision
     }
 
@@ -338,7 +339,7 @@ impl Router {
     /// Explains the last decision made with `workspace` by this router.
     #[must_use]
     pub fn explain(&self, workspace: &Workspace) -> Explanation {
-        let rows = workspace.roster.iter().flat_map(|roster| roster.pods.iter().enumerate());
+        let rows = workspace.roster.iter().flat_map(|seen| seen.value().pods.iter().enumerate());
         Explanation {
             profile: self.profile.name.clone(),
             picker: self.profile.picker.name().to_string(),
@@ -402,7 +403,7 @@ impl Router {
     }
 
     fn routed(&self, id: PodId) -> Result<Arc<RoutedPod>, Error> {
-        let roster = self.roster.read();
+        let roster = self.roster.load();
         let pod = roster.row(id).map(|row| Arc::clone(&roster.pods[row]));
         pod.ok_or_else(|| Error::new(ErrorKind::UnknownPod, format!("pod {} is not in this router", id.slot)))
     }

@@ -1,0 +1,93 @@
+//! A value that changes rarely and is read on every request.
+//!
+//! Readers keep what they saw last and look whether it is still current: one load of a counter that nobody
+//! writes meanwhile, so that readers on many cores do not disturb each other. Writers replace the value
+//! as a whole.
+
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::RwLock;
+
+/// The value, with the number of times it was replaced.
+#[derive(Debug, Default)]
+pub(crate) struct Snapshots<T> {
+    replaced: AtomicU64,
+    current: RwLock<Arc<T>>,
+    /// Tells the snapshots of one owner from another's.
+    owner: Arc<()>,
+}
+
+/// What a reader saw last.
+#[derive(Debug)]
+pub(crate) struct Seen<T> {
+    owner: Arc<()>,
+    replaced: u64,
+    value: Arc<T>,
+}
+
+impl<T> Seen<T> {
+    /// What was seen.
+    pub(crate) fn value(&self) -> &Arc<T> {
+        &self.value
+    }
+}
+
+impl<T: Clone> Snapshots<T> {
+    /// The current value, for those who need it now and then.
+    pub(crate) fn load(&self) -> Arc<T> {
+        Arc::clone(&self.current.read())
+    }
+
+    /// The current value, kept in `seen` for the next time.
+    pub(crate) fn refresh<'a>(&self, seen: &'a mut Option<Seen<T>>) -> &'a Arc<T> {
+        if seen.as_ref().is_some_and(|seen| !self.is_current(seen)) {
+            *seen = None;
+        }
+        &seen
+            .get_or_insert_with(|| {
+                let current = self.current.read();
+                let replaced = self.replaced.load(Ordering::Acquire);
+                Seen { owner: Arc::clone(&self.owner), replaced, value: Arc::clone(&current) }
+            })
+            .value
+    }
+
+    /// Whether nothing was replaced since `seen` was refreshed.
+    pub(crate) fn is_current(&self, seen: &Seen<T>) -> bool {
+        Arc::ptr_eq(&seen.owner, &self.owner) && seen.replaced == self.replaced.load(Ordering::Acquire)
+    }
+
+    /// Changes the value; readers that hold the old one keep it.
+    pub(crate) fn update<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
+        let mut current = self.current.write();
+        let result = change(Arc::make_mut(&mut current));
+        self.replaced.fetch_add(1, Ordering::Release);
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_sees_each_replacement_and_keeps_what_it_holds() {
+        let snapshots = Snapshots::<u32>::default();
+        let mut seen = None;
+        let old = Arc::clone(snapshots.refresh(&mut seen));
+        snapshots.update(|value| *value = 7);
+        assert!(!seen.as_ref().is_some_and(|seen| snapshots.is_current(seen)));
+        assert_eq!((*old, **snapshots.refresh(&mut seen)), (0, 7));
+    }
+
+    #[test]
+    fn what_was_seen_of_one_owner_is_not_taken_for_another_owners() {
+        let (one, other) = (Snapshots::<u32>::default(), Snapshots::<u32>::default());
+        one.update(|value| *value = 1);
+        other.update(|value| *value = 2);
+        let mut seen = None;
+        assert_eq!(**one.refresh(&mut seen), 1);
+        assert_eq!(**other.refresh(&mut seen), 2);
+    }
+}
