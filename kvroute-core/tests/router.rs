@@ -1,0 +1,384 @@
+//! Decisions: who is picked, what may override a hit, and what the explanation says.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use kvroute_core::candidate::{Candidates, LoadReport, Request};
+use kvroute_core::event::{BlockStored, EventBatch, GroupKind, KvEvent};
+use kvroute_core::filter::{AcceptingFilter, Filter};
+use kvroute_core::hash::{BlockHasher, HashContext, HashSeed, OwnScheme, VllmAlgorithm, VllmEra, VllmScheme};
+use kvroute_core::index::{IndexOptions, PodId, PodOptions};
+use kvroute_core::profile::Profile;
+use kvroute_core::router::{Router, Workspace};
+use kvroute_core::score::{KvCacheScorer, LoadScorer, Scorer};
+use kvroute_core::{CacheDomain, EngineHash, ErrorKind, Tier};
+
+const BLOCK_SIZE: u32 = 4;
+
+fn domain(name: &str, block_size: u32) -> Arc<CacheDomain> {
+    let hasher = BlockHasher::new(OwnScheme::default(), block_size).unwrap();
+    Arc::new(CacheDomain::new(name, hasher).unwrap())
+}
+
+fn router_of(pods: &[&str]) -> (Router, Vec<PodId>) {
+    let router = Router::default();
+    let domain = domain("model", BLOCK_SIZE);
+    let ids =
+        pods.iter().map(|&pod| router.add_pod(pod, 0, Arc::clone(&domain), PodOptions::default()).unwrap());
+    let ids = ids.collect();
+    (router, ids)
+}
+
+/// Lets a pod store the first `blocks` of a prompt.
+fn store(router: &Router, pod: PodId, token_ids: &[u32], blocks: usize, tier: Tier) {
+    let block_hashes = token_ids
+        .chunks_exact(BLOCK_SIZE as usize)
+        .take(blocks)
+        .scan(17_u64, |hash, block| {
+            *hash = block.iter().fold(*hash, |h, &t| h.wrapping_mul(31).wrapping_add(u64::from(t) + 1));
+            Some(EngineHash(*hash))
+        })
+        .collect();
+    let event = BlockStored {
+        block_hashes,
+        token_ids: token_ids[..blocks * BLOCK_SIZE as usize].to_vec(),
+        block_size: BLOCK_SIZE,
+        tier: Some(tier),
+        ..BlockStored::default()
+    };
+    let batch = EventBatch { events: vec![KvEvent::Stored(event)], ..EventBatch::default() };
+    router.index().apply_events(pod, &batch).unwrap();
+}
+
+fn load(running: u32, waiting: u32) -> LoadReport {
+    LoadReport { running, waiting, kv_usage: 0.5 }
+}
+
+fn prompt(seed: u32) -> Vec<u32> {
+    (0..41).map(|i| seed * 1000 + i).collect()
+}
+
+#[test]
+fn the_pod_with_the_prefix_is_picked_and_its_tokens_are_told() {
+    let (router, pods) = router_of(&["a", "b", "c"]);
+    let token_ids = prompt(1);
+    store(&router, pods[1], &token_ids, 7, Tier::Gpu);
+    let mut workspace = Workspace::default();
+    let context = HashContext::default();
+    let decision = router.decide(&Request::new(&token_ids, &context), &mut workspace).unwrap();
+    assert_eq!((decision.pod, decision.matched.total(), decision.matched_tokens), (pods[1], 7, 28));
+    assert_eq!(decision.candidates, 3);
+
+    let explanation = router.explain(&workspace);
+    assert_eq!(explanation.picked, Some(1));
+    assert_eq!(explanation.pods[1].searchable_blocks, 10);
+    assert_eq!(explanation.pods[1].matched_blocks, [("gpu", 7)]);
+    assert_eq!(explanation.pods[1].scores[0].value, 0.7);
+    assert_eq!(explanation.pods[1].total, decision.total);
+    let text = explanation.to_string();
+    assert!(text.lines().nth(2).is_some_and(|line| line.starts_with("> b")), "{text}");
+}
+
+#[test]
+fn load_decides_between_equal_hits_and_cannot_outweigh_a_whole_one() {
+    let (router, pods) = router_of(&["a", "b"]);
+    let token_ids = prompt(1);
+    let context = HashContext::default();
+    let mut workspace = Workspace::default();
+    store(&router, pods[0], &token_ids, 10, Tier::Gpu);
+    router.report_load(pods[0], load(100, 28)).unwrap();
+    router.report_load(pods[1], load(0, 0)).unwrap();
+    let request = Request::new(&token_ids, &context);
+    assert_eq!(router.decide(&request, &mut workspace).unwrap().pod, pods[0], "5 x 1 against 1 x 1");
+
+    store(&router, pods[1], &token_ids, 10, Tier::Gpu);
+    assert_eq!(router.decide(&request, &mut workspace).unwrap().pod, pods[1], "equal hits: the idle one");
+
+    let other = prompt(2);
+    store(&router, pods[0], &other, 1, Tier::Gpu);
+    let request = Request::new(&other, &context);
+    assert_eq!(
+        router.decide(&request, &mut workspace).unwrap().pod,
+        pods[1],
+        "a tenth of a hit yields to load"
+    );
+}
+
+#[test]
+fn a_lower_tier_counts_less_than_the_device() {
+    let (router, pods) = router_of(&["device", "host"]);
+    let token_ids = prompt(1);
+    store(&router, pods[0], &token_ids, 9, Tier::Gpu);
+    store(&router, pods[1], &token_ids, 10, Tier::Cpu);
+    let context = HashContext::default();
+    let mut workspace = Workspace::default();
+    let decision = router.decide(&Request::new(&token_ids, &context), &mut workspace).unwrap();
+    assert_eq!(decision.pod, pods[0], "9 x 1.0 against 10 x 0.8");
+    assert_eq!(router.explain(&workspace).pods[1].matched_blocks, [("cpu", 10)]);
+}
+
+#[test]
+fn even_choices_spread_over_pods_and_repeat_exactly() {
+    let (router, _) = router_of(&["a", "b", "c", "d"]);
+    let context = HashContext::default();
+    let mut workspace = Workspace::default();
+    let mut picked = HashMap::<PodId, u32>::new();
+    for seed in 0..400 {
+        let token_ids = prompt(seed);
+        let request = Request::new(&token_ids, &context);
+        let decision = router.decide(&request, &mut workspace).unwrap();
+        assert_eq!(router.decide(&request, &mut Workspace::default()).unwrap(), decision);
+        *picked.entry(decision.pod).or_default() += 1;
+    }
+    assert_eq!(picked.len(), 4);
+    assert!(picked.values().all(|&count| (60..140).contains(&count)), "{picked:?}");
+}
+
+#[test]
+fn the_nonce_and_the_seed_move_even_choices_of_one_prompt() {
+    let token_ids = prompt(1);
+    let context = HashContext::default();
+    let choices = |seed: u64| -> Vec<u32> {
+        let profile = Profile::builder("p").scorer(LoadScorer::default(), 1.0).seed(seed).build().unwrap();
+        let router = Router::new(IndexOptions::default(), profile);
+        let domain = domain("model", BLOCK_SIZE);
+        for pod in ["a", "b", "c"] {
+            router.add_pod(pod, 0, Arc::clone(&domain), PodOptions::default()).unwrap();
+        }
+        let mut workspace = Workspace::default();
+        let decide = |nonce| Request { nonce: Some(nonce), ..Request::new(&token_ids, &context) };
+        (0..64).map(|n| router.decide(&decide(n), &mut workspace).unwrap().pod.slot() as u32).collect()
+    };
+    assert!((0..3).all(|pod| choices(1).contains(&pod)));
+    assert_eq!(choices(1), choices(1));
+    assert_ne!(choices(1), choices(2));
+}
+
+#[test]
+fn short_prompts_that_differ_in_their_tail_spread_too() {
+    let (router, _) = router_of(&["a", "b", "c", "d"]);
+    let context = HashContext::default();
+    let mut workspace = Workspace::default();
+    let mut decide = |token| router.decide(&Request::new(&[7, token], &context), &mut workspace).unwrap().pod;
+    let first = decide(0);
+    assert!((1..32).any(|token| decide(token) != first));
+}
+
+#[test]
+fn a_draining_pod_gets_nothing_and_the_explanation_says_why() {
+    let (router, pods) = router_of(&["a", "b"]);
+    let token_ids = prompt(1);
+    let context = HashContext::default();
+    let mut workspace = Workspace::default();
+    store(&router, pods[0], &token_ids, 10, Tier::Gpu);
+    router.set_accepting(pods[0], false).unwrap();
+    let request = Request::new(&token_ids, &context);
+    assert_eq!(router.decide(&request, &mut workspace).unwrap().pod, pods[1]);
+    let explanation = router.explain(&workspace);
+    assert_eq!(explanation.pods[0].dropped_by.as_deref(), Some("accepting"));
+    assert!(explanation.pods[0].scores.is_empty());
+
+    router.set_accepting(pods[1], false).unwrap();
+    let error = router.decide(&request, &mut workspace).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NoCandidate);
+    assert!(error.to_string().contains("2 by filter \"accepting\""), "{error}");
+    assert_eq!(router.explain(&workspace).picked, None);
+
+    router.set_accepting(pods[0], true).unwrap();
+    assert_eq!(router.decide(&request, &mut workspace).unwrap().pod, pods[0]);
+}
+
+#[test]
+fn pods_of_several_domains_are_compared_and_each_matched_by_its_own_hashes() {
+    let router = Router::default();
+    let scheme =
+        VllmScheme::for_era(VllmAlgorithm::Sha256Cbor, VllmEra::Tagged, &HashSeed::Value("42".into()))
+            .unwrap();
+    let hasher = BlockHasher::new(scheme, 8).unwrap();
+    let native = Arc::new(CacheDomain::new("native", hasher.clone()).unwrap());
+    let one = router.add_pod("translated", 0, domain("model", BLOCK_SIZE), PodOptions::default()).unwrap();
+    let two = router.add_pod("native", 0, native, PodOptions::default()).unwrap();
+    let token_ids = prompt(1);
+    let context = HashContext::default();
+    store(&router, one, &token_ids, 4, Tier::Gpu);
+    let hashes = hasher.hash(&token_ids, &context).unwrap();
+    let event = BlockStored {
+        block_hashes: hashes[..3].iter().map(|hash| EngineHash(hash.0)).collect(),
+        token_ids: token_ids[..24].to_vec(),
+        block_size: 8,
+        tier: Some(Tier::Gpu),
+        ..BlockStored::default()
+    };
+    let batch = EventBatch { events: vec![KvEvent::Stored(event)], ..EventBatch::default() };
+    router.index().apply_events(two, &batch).unwrap();
+    let mut workspace = Workspace::default();
+    let decision = router.decide(&Request::new(&token_ids, &context), &mut workspace).unwrap();
+    assert_eq!((decision.pod, decision.matched_tokens), (two, 24), "3 blocks of 8 beat 4 of 4");
+    let explanation = router.explain(&workspace);
+    assert_eq!(explanation.pods[0].matched_blocks, [("gpu", 4)]);
+    assert_eq!((explanation.pods[0].searchable_blocks, explanation.pods[1].searchable_blocks), (10, 5));
+}
+
+#[test]
+fn ranks_of_one_pod_are_targets_of_their_own() {
+    let (router, pods) = router_of(&["a"]);
+    let rank1 = router.add_pod("a", 1, domain("model", BLOCK_SIZE), PodOptions::default()).unwrap();
+    let token_ids = prompt(1);
+    store(&router, rank1, &token_ids, 10, Tier::Gpu);
+    let context = HashContext::default();
+    let decision = router.decide(&Request::new(&token_ids, &context), &mut Workspace::default()).unwrap();
+    assert_eq!(decision.pod, rank1);
+    assert_eq!(router.pod("a", 0).unwrap().id(), pods[0]);
+    assert_eq!(router.pod("a", 1).unwrap().dp_rank(), 1);
+}
+
+#[test]
+fn a_removed_pod_is_never_picked_and_comes_back_as_a_new_one() {
+    let (router, pods) = router_of(&["a", "b"]);
+    let token_ids = prompt(1);
+    let context = HashContext::default();
+    store(&router, pods[0], &token_ids, 10, Tier::Gpu);
+    router.remove_pod(pods[0]).unwrap();
+    let mut workspace = Workspace::default();
+    let request = Request::new(&token_ids, &context);
+    assert_eq!(router.decide(&request, &mut workspace).unwrap().pod, pods[1]);
+    for error in [
+        router.remove_pod(pods[0]).unwrap_err(),
+        router.apply(pods[0], 0, &[]).unwrap_err(),
+        router.report_load(pods[0], load(0, 0)).unwrap_err(),
+        router.set_accepting(pods[0], true).unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::UnknownPod);
+    }
+    let again = router.add_pod("a", 0, domain("model", BLOCK_SIZE), PodOptions::default()).unwrap();
+    assert_ne!(again, pods[0]);
+    assert_eq!(router.decide(&request, &mut workspace).unwrap().matched.total(), 0);
+}
+
+#[test]
+fn the_explanation_names_the_cause_of_a_zero() {
+    let note = |router: &Router, token_ids: &[u32]| {
+        let mut workspace = Workspace::default();
+        router.decide(&Request::new(token_ids, &HashContext::default()), &mut workspace).unwrap();
+        router.explain(&workspace).pods[0].note.clone()
+    };
+    let (router, pods) = router_of(&["a"]);
+    assert!(note(&router, &prompt(1)).unwrap().contains("no KV events"));
+    assert!(note(&router, &[1, 2, 3, 4]).unwrap().contains("no whole block of 4 before the last token"));
+    store(&router, pods[0], &prompt(2), 10, Tier::Gpu);
+    assert!(note(&router, &prompt(1)).unwrap().contains("does not hold the prompt's first block"));
+    assert_eq!(note(&router, &prompt(2)), None);
+
+    let (router, pods) = router_of(&["a"]);
+    let wrong = BlockStored {
+        block_hashes: vec![EngineHash(1)],
+        token_ids: vec![0; 16],
+        block_size: 16,
+        tier: Some(Tier::Gpu),
+        ..BlockStored::default()
+    };
+    let batch = |event| EventBatch { events: vec![KvEvent::Stored(event)], ..EventBatch::default() };
+    router.index().apply_events(pods[0], &batch(wrong.clone())).unwrap();
+    assert!(note(&router, &prompt(1)).unwrap().contains("another size than its domain's 4"));
+
+    let (router, pods) = router_of(&["a"]);
+    let unknown =
+        BlockStored { group_kind: Some(GroupKind::Unknown), block_size: 4, token_ids: vec![0; 4], ..wrong };
+    router.index().apply_events(pods[0], &batch(unknown)).unwrap();
+    assert!(note(&router, &prompt(1)).unwrap().contains("unknown kind"));
+}
+
+#[derive(Debug)]
+struct Constant(f64);
+
+impl Scorer for Constant {
+    fn name(&self) -> &'static str {
+        "constant"
+    }
+
+    fn score(&self, _: &Candidates<'_>, scores: &mut [f64]) {
+        scores.fill(self.0);
+    }
+}
+
+#[test]
+fn a_score_outside_zero_to_one_fails_the_decision_and_names_the_scorer() {
+    for value in [f64::NAN, -0.1, 1.5, f64::INFINITY] {
+        let profile = Profile::builder("p").scorer(Constant(value), 1.0).build().unwrap();
+        let router = Router::new(IndexOptions::default(), profile);
+        router.add_pod("a", 0, domain("model", BLOCK_SIZE), PodOptions::default()).unwrap();
+        let context = HashContext::default();
+        let error =
+            router.decide(&Request::new(&prompt(1), &context), &mut Workspace::default()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains("\"constant\"") && error.to_string().contains("\"a\""), "{error}");
+    }
+}
+
+#[derive(Debug)]
+struct Resurrect;
+
+impl Filter for Resurrect {
+    fn name(&self) -> &'static str {
+        "resurrect"
+    }
+
+    fn filter(&self, _: &Candidates<'_>, kept: &mut [bool]) {
+        kept.fill(true);
+    }
+}
+
+#[test]
+fn a_later_filter_cannot_bring_a_dropped_pod_back() {
+    let scorer = KvCacheScorer::default();
+    let profile =
+        Profile::builder("p").filter(AcceptingFilter).filter(Resurrect).scorer(scorer, 1.0).build().unwrap();
+    let router = Router::new(IndexOptions::default(), profile);
+    let pod = router.add_pod("a", 0, domain("model", BLOCK_SIZE), PodOptions::default()).unwrap();
+    router.set_accepting(pod, false).unwrap();
+    let context = HashContext::default();
+    assert!(router.decide(&Request::new(&prompt(1), &context), &mut Workspace::default()).is_err());
+}
+
+#[test]
+fn bad_profiles_and_options_are_refused_with_the_thing_named() {
+    let refused = |error: kvroute_core::Error, part: &str| {
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains(part), "{error}");
+    };
+    let scored = |weight| Profile::builder("p").scorer(LoadScorer::default(), weight).build();
+    refused(Profile::builder("empty").build().unwrap_err(), "\"empty\"");
+    refused(scored(-1.0).unwrap_err(), "\"load\"");
+    refused(scored(f64::NAN).unwrap_err(), "NaN");
+    let twice = Profile::builder("p").scorer(Constant(0.0), 1.0).scorer(Constant(1.0), 1.0).build();
+    refused(twice.unwrap_err(), "two scorers called \"constant\"");
+    refused(LoadScorer::new(0).unwrap_err(), "limit of 0");
+    refused(KvCacheScorer::default().with_credit(Tier::Cpu, 1.1).unwrap_err(), "cpu");
+
+    let (router, pods) = router_of(&["a"]);
+    let report = LoadReport { running: 0, waiting: 0, kv_usage: f32::NAN };
+    refused(router.report_load(pods[0], report).unwrap_err(), "kv_usage");
+    let again = router.add_pod("a", 0, domain("model", BLOCK_SIZE), PodOptions::default());
+    refused(again.unwrap_err(), "\"a\"");
+    let other = router.add_pod("b", 0, domain("model", 8), PodOptions::default());
+    refused(other.unwrap_err(), "\"model\"");
+}
+
+#[test]
+fn a_router_without_pods_says_so() {
+    let error = Router::default()
+        .decide(&Request::new(&prompt(1), &HashContext::default()), &mut Workspace::default())
+        .unwrap_err();
+    assert_eq!(
+        (error.kind(), error.to_string().as_str()),
+        (ErrorKind::NoCandidate, "this router has no pod")
+    );
+}
+
+#[test]
+fn a_request_that_cannot_be_hashed_is_refused() {
+    let (router, _) = router_of(&["a"]);
+    let context = HashContext { lora: Some(kvroute_core::hash::Lora::default()), ..HashContext::default() };
+    let error = router.decide(&Request::new(&prompt(1), &context), &mut Workspace::default()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+}
