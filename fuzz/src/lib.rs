@@ -2,12 +2,13 @@
 //! under libFuzzer and in `replay_corpus`, which needs neither libFuzzer nor a nightly compiler.
 
 use kvroute_core::event::{EventBatch, KvEvent, decode_batch, decode_trtllm};
+use kvroute_core::oracle::history::{Setting, run};
 
 /// A body: it panics on a finding.
 pub type Target = fn(&[u8]);
 
 /// Every target by its name in `Cargo.toml`.
-pub const TARGETS: &[(&str, Target)] = &[("decode", decode)];
+pub const TARGETS: &[(&str, Target)] = &[("decode", decode), ("index", index)];
 
 /// The decoders neither panic on any bytes nor answer more than the bytes can hold.
 pub fn decode(data: &[u8]) {
@@ -21,6 +22,18 @@ pub fn decode(data: &[u8]) {
         let mut held = Held::default();
         events.iter().for_each(|event| held.add(&event.batch));
         held.check(data.len());
+    }
+}
+
+/// Steps of a history, four bytes each, that are still fast enough: every answer is compared after each.
+const MAX_STEPS: usize = 256;
+
+/// The index answers what the oracle does after every step of a history. The first byte is the setting.
+pub fn index(data: &[u8]) {
+    let Some((&first, steps)) = data.split_first() else { return };
+    let setting = Setting { translated: first & 1 != 0, hybrid: first & 2 != 0, replay: first & 4 != 0 };
+    if let Err(difference) = run(setting, &steps[..steps.len().min(4 * MAX_STEPS)]) {
+        panic!("{setting:?}: {difference}");
     }
 }
 

@@ -27,7 +27,7 @@ pub enum Mode {
 }
 
 /// A capture in order of time.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Capture {
     /// What published the batches.
     pub pods: Vec<CapturedPod>,
@@ -62,7 +62,7 @@ impl CapturedPod {
 }
 
 /// Something that happened.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Item {
     /// A pod published a batch.
     Batch {
@@ -78,7 +78,7 @@ pub enum Item {
 }
 
 /// A prompt, and what engines had of it at that moment.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Query {
     /// Name of the request in the capture.
     pub name: String,
@@ -114,10 +114,9 @@ pub fn read(path: &Path) -> Result<Capture> {
     }
     let mut lines = file::lines(path)?;
     let first: serde_json::Value = match lines.next() {
-        Some(line) => line
-            .map_err(Into::into)
-            .and_then(|line| Ok(serde_json::from_str(&line)?))
-            .map_err(|error: Box<dyn std::error::Error + Send + Sync>| format!("{}:1: {error}", path.display()))?,
+        Some(line) => line.map_err(Into::into).and_then(|line| Ok(serde_json::from_str(&line)?)).map_err(
+            |error: Box<dyn std::error::Error + Send + Sync>| format!("{}:1: {error}", path.display()),
+        )?,
         None => return Err(format!("{}: empty", path.display()).into()),
     };
     if first.get("kvsim").is_some() {

@@ -13,6 +13,7 @@
 //! view is locked), so what a writer has just stored stays while it goes on below.
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
@@ -25,11 +26,14 @@ use super::shard::{Directory, RUN_BITS, Shard, spread};
 #[repr(align(128))]
 struct Aligned<T>(T);
 
-/// A shard with the count of what was ever taken away from it.
+/// A shard with the counts of what was ever taken away from it and added to it. Each is raised under the
+/// write lock and before the change itself.
 #[derive(Debug, Default)]
 pub(super) struct Guarded {
-    /// Raised, under the write lock and before anything else, by every change that takes coverage away.
+    /// Raised by every change that takes coverage away.
     pub(super) retractions: AtomicU64,
+    /// Raised by every change that adds coverage.
+    pub(super) additions: AtomicU64,
     pub(super) shard: RwLock<Shard>,
 }
 
@@ -115,7 +119,7 @@ impl Chains {
 
     /// Where `key` lies, if it is known.
     pub(super) fn find(&self, key: u64) -> Option<Place> {
-        self.candidates(key).into_iter().flatten().find(|place| {
+        self.candidates(key).find(|place| {
             let (guarded, slot) = self.locate(place.run);
             guarded.shard.read().run_with(slot, place.offset, key).is_some()
         })
@@ -135,20 +139,32 @@ impl Chains {
                 (None, Some(parent)) => parent,
             }
         };
-        let (guarded, slot) = self.locate(parent.run);
-        let key = guarded.shard.read().run(slot)?.keys.get(parent.offset).copied();
-        key.map(Some)
+        let before = {
+            let (guarded, slot) = self.locate(parent.run);
+            guarded.shard.read().run(slot)?.keys.get(parent.offset).copied()
+        };
+        // While the block was there, so was its parent; it may have gone between the two looks, and another
+        // run have come into the parent's slot.
+        let (guarded, slot) = self.locate(place.run);
+        let shard = guarded.shard.read();
+        let run = shard.run_with(slot, place.offset, key).filter(|run| run.parent == Some(parent));
+        run.and(before).map(Some)
     }
 
-    /// Places where `key` may lie. Four keys with one 24-bit tag in one directory do not happen by chance
-    /// below billions of blocks; a fifth would not be found, which undercounts.
-    fn candidates(&self, key: u64) -> [Option<Place>; 4] {
-        let mut places = [None; 4];
+    /// Places where `key` may lie. More than four keys with one 24-bit tag in one directory are so rare (some
+    /// in a hundred million blocks over 256 directories) that only they allocate; but a block that
+    /// could not be found could not be removed either.
+    fn candidates(&self, key: u64) -> impl Iterator<Item = Place> {
+        let (mut few, mut more) = ([None; 4], Vec::new());
         let directory = self.directory(key).lock();
-        for (slot, place) in places.iter_mut().zip(directory.candidates(key)) {
-            *slot = Some(place);
+        for (i, place) in directory.candidates(key).enumerate() {
+            match few.get_mut(i) {
+                Some(slot) => *slot = Some(place),
+                None => more.push(place),
+            }
         }
-        places
+        drop(directory);
+        few.into_iter().flatten().chain(more)
     }
 
     /// Marks a chain of blocks as held by `lane`: `keys` in order, the first one after `parent`, or at
@@ -208,6 +224,9 @@ impl Chains {
             let follows = &run.keys[next..];
             let joined = follows.iter().zip(rest).take_while(|(a, b)| a == b).count();
             if joined > 0 {
+                if self.is_full() && !run.has_lane(lane) {
+                    return Step::Stopped(Stop::Memory);
+                }
                 return self.cover(&mut shard, lane, place.run, slot, next..next + joined, runs, already);
             }
             if follows.is_empty() && next < MAX_BLOCKS && !run.has_children_at(place.offset) {
@@ -243,12 +262,11 @@ impl Chains {
         let index = self.shard_of_key(rest[0]);
         let mut shard = self.guarded(index).shard.write();
         if let Some(slot) = shard.head(rest[0]) {
-            let joins = shard.run(slot).is_some_and(|run| run.parent == parent);
-            let step = if joins {
-                self.cover(&mut shard, lane, self.run_id(index, slot), slot, 0..1, runs, already)
-            } else {
+            let step = match shard.run(slot).filter(|run| run.parent == parent) {
                 // One hash at two places: the engine contradicts itself. The first place stands.
-                Step::Stopped(Stop::Contradiction)
+                None => Step::Stopped(Stop::Contradiction),
+                Some(run) if self.is_full() && !run.has_lane(lane) => Step::Stopped(Stop::Memory),
+                Some(_) => self.cover(&mut shard, lane, self.run_id(index, slot), slot, 0..1, runs, already),
             };
             drop(shard);
             self.release(parent);
@@ -281,6 +299,7 @@ impl Chains {
         runs: &mut impl LaneRuns,
         mut already: impl FnMut(usize),
     ) -> Step {
+        self.locate(id).0.additions.fetch_add(1, Ordering::Release);
         let before = shard.bytes();
         let (first, count) = (range.start, range.len());
         let last = Place { run: id, offset: range.end - 1 };
@@ -293,7 +312,7 @@ impl Chains {
 
     /// Takes one block away from `lane`; false if the lane does not hold it.
     pub(super) fn remove(&self, lane: u32, key: u64, runs: &mut impl LaneRuns) -> bool {
-        for place in self.candidates(key).into_iter().flatten() {
+        for place in self.candidates(key) {
             let (guarded, slot) = self.locate(place.run);
             let mut shard = guarded.shard.write();
             if !shard.run_with(slot, place.offset, key).is_some_and(|run| run.holds(lane, place.offset)) {
@@ -373,9 +392,8 @@ impl Chains {
         let mut directory = self.directory(key).lock();
         let before = directory.bytes();
         change(&mut directory);
-        let after = directory.bytes();
-        drop(directory);
-        self.account(before, after);
+        // Under the lock, so that nobody takes away in the sum what is not in it yet.
+        self.account(before, directory.bytes());
     }
 
     fn is_full(&self) -> bool {

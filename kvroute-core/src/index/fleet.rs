@@ -30,6 +30,14 @@ impl PodId {
     }
 }
 
+impl PodId {
+    /// Number of a lane for what the pod's view must keep in place without holding it; beyond all numbers of
+    /// real lanes, so that no lookup reads it.
+    pub(super) fn step_lane(self) -> u32 {
+        u32::MAX - self.slot
+    }
+}
+
 /// A column of the index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Lane {

@@ -68,7 +68,8 @@ pub(super) fn usable(
         return TierBlocks::device(trail.depth(lane));
     }
     let mut blocks = TierBlocks::default();
-    if pod.kinds().any(|(_, kind)| kind == GroupKind::Unknown) {
+    // A pod without lanes has no group either that could limit what it is credited with.
+    if pod.lanes.is_empty() || pod.kinds().any(|(_, kind)| kind == GroupKind::Unknown) {
         return blocks;
     }
     let mut reached = 0;

@@ -60,8 +60,8 @@ use walk::Trail;
 pub struct IndexOptions {
     /// Locks the index is spread over; rounded up to a power of two, at most 4096.
     pub shards: usize,
-    /// Bytes for blocks and their holders. Once reached, new blocks are refused and counted, and the pods
-    /// they belong to are degraded; what is known stays. Views (translations, parked blocks) are bounded by
+    /// Bytes for blocks and their holders. Once reached, new blocks and new holders are refused and counted, and
+    /// the pods they belong to are degraded; what is known stays. Views (translations, parked blocks) are bounded by
     /// [`PodOptions`] and by what the pods hold, and are reported but not counted here.
     pub max_bytes: usize,
 }

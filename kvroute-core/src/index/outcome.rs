@@ -48,7 +48,7 @@ pub enum IgnoreReason {
     Memory,
     /// The place for blocks that wait for their parent is full.
     ParkedFull,
-    /// A block was announced after another parent than before.
+    /// A block was announced after another parent than before, or one name for two blocks.
     Contradiction,
 }
 

@@ -30,11 +30,13 @@ pub(super) struct Parked {
     parents: HashMap<u64, u64>,
     len: usize,
     max_blocks: usize,
+    /// Whether a block announced again is a further copy.
+    counts: bool,
 }
 
 impl Parked {
-    pub(super) fn new(max_blocks: usize) -> Self {
-        Self { waiting: HashMap::new(), parents: HashMap::new(), len: 0, max_blocks }
+    pub(super) fn new(max_blocks: usize, counts: bool) -> Self {
+        Self { waiting: HashMap::new(), parents: HashMap::new(), len: 0, max_blocks, counts }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -57,7 +59,9 @@ impl Parked {
     pub(super) fn park(&mut self, parent: EngineHash, block: ParkedBlock) -> bool {
         let blocks = self.waiting.entry(parent.0).or_default();
         if let Some(known) = blocks.iter_mut().find(|b| b.hash == block.hash && b.lane == block.lane) {
-            known.copies = known.copies.saturating_add(block.copies);
+            if self.counts {
+                known.copies = known.copies.saturating_add(block.copies);
+            }
             return true;
         }
         if self.len == self.max_blocks {
@@ -107,7 +111,7 @@ impl Parked {
     }
 
     pub(super) fn clear(&mut self) {
-        *self = Self::new(self.max_blocks);
+        *self = Self::new(self.max_blocks, self.counts);
     }
 
     /// Bytes allocated, token ids and keys included.

@@ -73,6 +73,11 @@ impl Run {
         self.find(lane).is_ok_and(|at| self.coverage[at].holds(offset))
     }
 
+    /// Whether the lane holds any of this run.
+    pub(super) fn has_lane(&self, lane: u32) -> bool {
+        self.find(lane).is_ok()
+    }
+
     /// Marks `range` as held by `lane`, reporting each block it held already; answers whether the lane
     /// is new to this run.
     pub(super) fn cover(&mut self, lane: u32, range: Range<usize>, already: impl FnMut(usize)) -> bool {

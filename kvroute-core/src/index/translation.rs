@@ -34,6 +34,11 @@ impl Translation {
         self.entries.get(&hash.0).map(|entry| entry.key)
     }
 
+    /// Whether the pod has a copy of another block under this name.
+    pub(super) fn contradicts(&self, hash: EngineHash, key: u64) -> bool {
+        self.entries.get(&hash.0).is_some_and(|entry| entry.copies > 0 && entry.key != key)
+    }
+
     pub(super) fn add_copy(&mut self, hash: EngineHash, key: u64) {
         let entry = self.entries.entry(hash.0).or_insert(Entry { key, copies: 0 });
         if entry.copies == 0 {

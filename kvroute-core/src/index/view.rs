@@ -23,7 +23,7 @@ use crate::domain::CacheDomain;
 use crate::event::{BlockRemoved, BlockStored, EventBatch, GroupKind, KvEvent, decode_batch};
 use crate::hash::{ExtraKey, HashScheme};
 use crate::sequence::{SequenceTracker, Verdict};
-use crate::{EngineHash, Tier};
+use crate::{EngineHash, Error, Tier};
 
 /// The runs a lane holds a part of, so that a pod can be cleared without visiting the others.
 #[derive(Debug, Default)]
@@ -92,7 +92,7 @@ impl View {
             groups: options.groups.clone(),
             more_copies: HashMap::new(),
             translation: Translation::new(options.max_retired),
-            parked: Parked::new(options.max_parked),
+            parked: Parked::new(options.max_parked, options.copies != CopyPolicy::Set),
             lineage: Lineage::default(),
             offloads: false,
             degraded: false,
@@ -130,9 +130,21 @@ impl View {
 
     /// Applies one published batch.
     pub(super) fn apply_batch(&mut self, index: &BlockIndex, sequence: u64, payload: &[u8]) -> ApplyReport {
-        let report = match self.tracker.judge(sequence, payload) {
-            Verdict::Next => self.apply_payload(index, sequence, payload),
-            Verdict::Duplicate => ApplyReport::only(Outcome::Ignored(IgnoreReason::Duplicate)),
+        let verdict = self.tracker.judge(sequence, payload);
+        if verdict == Verdict::Duplicate {
+            let report = ApplyReport::only(Outcome::Ignored(IgnoreReason::Duplicate));
+            self.counters.count_batch(&report);
+            return report;
+        }
+        let batch = decode_batch(payload);
+        if let Ok(batch) = &batch
+            && !self.is_ours(batch)
+        {
+            // Before its number is believed: it belongs to another stream.
+            return self.refuse_rank();
+        }
+        let report = match verdict {
+            Verdict::Next | Verdict::Duplicate => self.take(index, sequence, payload, batch),
             Verdict::Gap { .. } if self.options.on_gap == GapPolicy::Replay => {
                 let from = self.tracker.replay_from();
                 ApplyReport::only(Outcome::NeedsResync(ResyncReason::Gap { replay_from: from }))
@@ -144,7 +156,7 @@ impl View {
                 }
                 self.degraded = true;
                 self.counters.gaps += 1;
-                self.apply_payload(index, sequence, payload)
+                self.take(index, sequence, payload, batch)
             }
             Verdict::Restarted => {
                 self.counters.restarts += 1;
@@ -153,7 +165,7 @@ impl View {
                     ApplyReport::only(Outcome::NeedsResync(ResyncReason::Restarted))
                 } else {
                     self.degraded = sequence > 0;
-                    self.apply_payload(index, sequence, payload)
+                    self.take(index, sequence, payload, batch)
                 }
             }
         };
@@ -175,8 +187,15 @@ impl View {
         self.degraded = false;
     }
 
-    fn apply_payload(&mut self, index: &BlockIndex, sequence: u64, payload: &[u8]) -> ApplyReport {
-        let batch = match decode_batch(payload) {
+    /// Applies a batch whose turn it is.
+    fn take(
+        &mut self,
+        index: &BlockIndex,
+        sequence: u64,
+        payload: &[u8],
+        batch: Result<EventBatch, Error>,
+    ) -> ApplyReport {
+        let batch = match batch {
             Ok(batch) => batch,
             Err(error) => {
                 // What it said is lost, and that may have been removals.
@@ -188,25 +207,33 @@ impl View {
             }
         };
         self.tracker.applied(sequence, payload);
-        match (self.dp_rank, batch.dp_rank) {
-            (Some(ours), Some(theirs)) if ours != theirs => {
-                return ApplyReport::only(Outcome::Ignored(IgnoreReason::OtherRank));
-            }
-            (None, Some(_)) => self.dp_rank = batch.dp_rank,
-            _ => {}
-        }
         self.apply_events(index, &batch)
+    }
+
+    /// Whether a batch is of this pod's rank, or does not say.
+    fn is_ours(&self, batch: &EventBatch) -> bool {
+        self.dp_rank.is_none() || batch.dp_rank.is_none() || self.dp_rank == batch.dp_rank
+    }
+
+    fn refuse_rank(&mut self) -> ApplyReport {
+        let report = ApplyReport::only(Outcome::Ignored(IgnoreReason::OtherRank));
+        self.counters.count_batch(&report);
+        report
     }
 
     /// Applies events outside the numbered stream.
     pub(super) fn apply_unnumbered(&mut self, index: &BlockIndex, batch: &EventBatch) -> ApplyReport {
+        if !self.is_ours(batch) {
+            return self.refuse_rank();
+        }
         let report = self.apply_events(index, batch);
         self.counters.count_batch(&report);
         report
     }
 
-    /// Applies the events of a batch in their order.
+    /// Applies the events of a batch of this pod's rank, in their order.
     fn apply_events(&mut self, index: &BlockIndex, batch: &EventBatch) -> ApplyReport {
+        self.dp_rank = self.dp_rank.or(batch.dp_rank);
         self.learn_groups(index, &batch.events);
         self.fresh.clear();
         let mut report = ApplyReport::default();
@@ -269,7 +296,7 @@ impl View {
         let Some(lane) = self.lane(index, event.group, tier) else {
             return Outcome::Ignored(IgnoreReason::Memory);
         };
-        let tokens = event.block_hashes.len() * self.domain.block_size() as usize;
+        let tokens = event.block_hashes.len().saturating_mul(self.domain.block_size() as usize);
         if event.token_ids.is_empty() {
             return self.store_placed(index, lane, &event.block_hashes, IgnoreReason::UnknownBlock);
         }
@@ -313,6 +340,10 @@ impl View {
         for (i, tokens) in event.token_ids.chunks_exact(size).enumerate() {
             let extra_keys = extra_keys_of(event, i, adapter);
             let hash = scheme.hash_block(before, tokens, adapter, &extra_keys);
+            // A name for two blocks: the removal of one could not be told from that of the other.
+            if self.translation.contradicts(event.block_hashes[i], hash.0 ^ salt) {
+                return Err(IgnoreReason::Contradiction);
+            }
             self.keys.push(hash.0 ^ salt);
             before = Some(hash);
         }
@@ -366,7 +397,8 @@ impl View {
         let translated = !self.domain.is_native();
         for (i, &key) in self.keys[..held].iter().enumerate() {
             let new = again.next_if_eq(&i).is_none();
-            announced = announced && !new && !self.fresh.contains(&key);
+            // A view that lost events may lack any part of what is reported, so there new blocks prove nothing.
+            announced = announced && (!new || self.degraded) && !self.fresh.contains(&key);
             if new {
                 self.fresh.push(key);
             } else if announced || self.options.copies == CopyPolicy::Set {
@@ -405,18 +437,22 @@ impl View {
     fn store_one(&mut self, index: &BlockIndex, lane: usize, hash: EngineHash, key: u64) -> bool {
         let Some(ancestors) = self.ancestors(index, key) else { return false };
         let own = &mut self.lanes[lane];
-        let (mut parent, mut held) = (ancestors.root, false);
-        for &block in ancestors.keys.iter().rev() {
-            held = false;
-            let stored = index.chains.store(own.lane.id, parent, &[block], &mut own.runs, |_| held = true);
-            if stored.held == 0 {
-                return false;
-            }
-            parent = Some(block);
+        // What stands only as a step to the block is not held: no lookup reads the lane that keeps it, and
+        // once the block has its place, that keeps it.
+        let (step_lane, mut step_runs) = (self.id.step_lane(), RunSet::default());
+        let (steps, mut parent, mut held) = (&ancestors.keys[1..], ancestors.root, false);
+        let stepped = steps.iter().rev().all(|&step| {
+            let stored = index.chains.store(step_lane, parent, &[step], &mut step_runs, |_| ());
+            parent = Some(step);
+            stored.held == 1
+        });
+        let stored = stepped
+            && index.chains.store(own.lane.id, parent, &[key], &mut own.runs, |_| held = true).held == 1;
+        for &step in steps {
+            index.chains.remove(step_lane, step, &mut step_runs);
         }
-        // What stood only as a step to the block is not held; the block itself keeps its place.
-        for &block in &ancestors.keys[1..] {
-            index.chains.remove(own.lane.id, block, &mut own.runs);
+        if !stored {
+            return false;
         }
         if held && self.options.copies == CopyPolicy::Set {
             return true;
@@ -495,6 +531,11 @@ impl View {
                     }
                     _ => block.hash.0 ^ self.domain.salt(),
                 };
+                if self.translation.contradicts(block.hash, key) {
+                    self.degraded = true;
+                    self.counters.blocks_refused += 1;
+                    continue;
+                }
                 let mut held = false;
                 let stored =
                     index
@@ -505,12 +546,16 @@ impl View {
                     self.counters.blocks_refused += 1;
                     continue;
                 }
-                let more = block.copies - u32::from(!held);
+                let new = u32::from(!held);
+                // Where events were lost, what brought the parent may be a report that told of this copy too.
+                let told = u32::from(self.degraded && self.options.copies == CopyPolicy::Infer);
+                let more =
+                    if self.options.copies == CopyPolicy::Set { 0 } else { block.copies - new.max(told) };
                 if more > 0 {
                     *self.more_copies.entry((block.lane, key)).or_insert(0) += more;
                 }
                 if !self.domain.is_native() {
-                    (0..block.copies).for_each(|_| self.translation.add_copy(block.hash, key));
+                    (0..new + more).for_each(|_| self.translation.add_copy(block.hash, key));
                 }
                 self.counters.blocks_stored += 1;
                 known.push(block.hash);
@@ -562,6 +607,9 @@ impl View {
             dropped = taken;
             if *more == 0 {
                 self.more_copies.remove(&(own.lane.id, key));
+                if self.more_copies.len() * 8 < self.more_copies.capacity() {
+                    self.more_copies.shrink_to(self.more_copies.len() * 2);
+                }
             }
         }
         if all || dropped == 0 {

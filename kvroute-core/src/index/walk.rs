@@ -9,8 +9,11 @@
 //! Runs are visited one after the other while writers work elsewhere. Seeing block 0 held, then losing it,
 //! then seeing a later block that was stored meanwhile would credit a pod with more than it had at any
 //! instant. So every shard counts its retractions, and a walk whose visited shards lost nothing until its
-//! end is as good as a snapshot taken at that end: whatever was seen held is held still, and
-//! whatever was seen missing bounds the answer from above at the time it was seen. A walk that was disturbed is made again;
+//! end answers no more than a snapshot taken at that end: whatever was seen held is held still. For a pod with
+//! one lane it answers no less than was true when the first missing block was seen missing, for that block alone
+//! ends the answer. Lanes that are read together have no such block (a chain may move from one tier to
+//! another while every block of it is somewhere all the time), so where there are any, additions
+//! disturb a walk too, and it *is* a snapshot. A walk that was disturbed is made again;
 //! after a few disturbed ones all shards are read-locked in order, which always succeeds.
 
 use alloc::vec::Vec;
@@ -41,8 +44,15 @@ pub(super) struct Trail {
     pub(super) touched: Vec<u32>,
     /// Held ranges of the lanes that need more than their depth, in order of `start`.
     pub(super) segments: Vec<Segment>,
-    /// Shards visited, each with its retraction count then.
-    visited: Vec<(u32, u64)>,
+    visited: Vec<Visit>,
+}
+
+/// A shard visited, and its counts then.
+#[derive(Debug)]
+struct Visit {
+    shard: u32,
+    retractions: u64,
+    additions: u64,
 }
 
 impl Trail {
@@ -124,13 +134,19 @@ impl Chains {
                 let index = self.shard_of_key(first.0 ^ salt);
                 let guarded = self.guarded(index);
                 let shard = guarded.shard.read();
-                trail.visited.push((index as u32, guarded.retractions.load(Ordering::Relaxed)));
+                trail.visited.push(Visit {
+                    shard: index as u32,
+                    retractions: guarded.retractions.load(Ordering::Relaxed),
+                    additions: guarded.additions.load(Ordering::Relaxed),
+                });
                 if !self.step(&shard, index, query, salt, lanes, any_segments, &mut position, trail) {
                     break;
                 }
             }
-            let undisturbed = trail.visited.iter().all(|&(index, seen)| {
-                self.guarded(index as usize).retractions.load(Ordering::Acquire) == seen
+            let undisturbed = trail.visited.iter().all(|seen| {
+                let now = self.guarded(seen.shard as usize);
+                now.retractions.load(Ordering::Acquire) == seen.retractions
+                    && (!any_segments || now.additions.load(Ordering::Acquire) == seen.additions)
             });
             if undisturbed || trail.visited.len() == 1 {
                 return;

@@ -128,8 +128,10 @@ impl World {
     fn engine(&self) -> Engine {
         let groups = self.groups();
         let on_gap = if self.setting.replay { GapPolicy::Replay } else { GapPolicy::Clear };
+        // A hybrid pod's groups are told beforehand, another's learned from its events.
+        let known = if self.setting.hybrid { groups.clone() } else { Vec::new() };
         let options =
-            PodOptions { copies: CopyPolicy::Count, on_gap, groups: groups.clone(), ..PodOptions::default() };
+            PodOptions { copies: CopyPolicy::Count, on_gap, groups: known, ..PodOptions::default() };
         Engine {
             id: self.index.add_pod(Arc::clone(&self.domain), options),
             truth: OraclePod::new(&groups),
@@ -184,8 +186,9 @@ impl World {
             }
             5..=8 => {
                 let count = 1 + usize::from(b) % 3;
-                let blocks: Vec<_> =
-                    self.prompts[variant].1[start..].iter().copied().rev().take(count).collect();
+                let mut blocks: Vec<_> =
+                    self.prompts[variant].1[start..].iter().copied().take(count).collect();
+                blocks.reverse();
                 let tier = if kind & 0x10 == 0 { Some(Tier::Gpu) } else { Some(Tier::Cpu) };
                 self.removed(pod, group, tier, &blocks)
             }
@@ -216,6 +219,7 @@ impl World {
                 let block = self.prompts[variant].1[start];
                 self.removed(pod, group, None, &[block])
             }
+            14 if b % 8 == 1 => self.replace(pod),
             14 => {
                 self.engines[pod].lost |= b % 2 == 0;
                 Ok(())
@@ -333,6 +337,17 @@ impl World {
         engine.lost = false;
         let event = self.stored(pod, 0, Tier::Gpu, 0, 0, 1);
         self.publish(pod, &[event])
+    }
+
+    /// The pod leaves and another comes, which holds nothing; the old one is known no more.
+    fn replace(&mut self, pod: usize) -> Result<(), String> {
+        let old = self.engines[pod].id;
+        self.index.remove_pod(old).map_err(|e| format!("{e}"))?;
+        self.engines[pod] = self.engine();
+        if self.index.trust(old).is_ok() || self.engines[pod].id == old {
+            return Err(format!("pod {pod} came back as the one that left"));
+        }
+        Ok(())
     }
 
     /// The last batch once more.
