@@ -954,6 +954,31 @@ mod groups {
     }
 
     #[test]
+    fn windows_of_different_groups_must_be_whole_at_one_position() {
+        let setup = Setup::native();
+        let pod = setup.pod_with(|options| options.groups = vec![(0, FULL), (1, SLIDING), (2, SLIDING)]);
+        let chain = [1, 2, 3, 4, 5, 6];
+        for group in 0..3 {
+            setup.apply(pod, in_group(group, None, store(None, &chain)));
+        }
+        // Whole after 3 and 6 blocks in group 1; after 3, 4 and 5 in group 2.
+        setup.apply(pod, remove_from(Some(Tier::Gpu), 1, &[1, 4]));
+        setup.apply(pod, remove_from(Some(Tier::Gpu), 2, &[1, 6]));
+        assert_eq!(setup.depth(pod, &chain), 3);
+    }
+
+    #[test]
+    fn a_window_on_the_device_serves_a_continuation_in_host_memory() {
+        let setup = Setup::native();
+        let pod = hybrid(&setup);
+        setup.apply(pod, store(None, &[1, 2, 3, 4]));
+        setup.apply(pod, in_group(1, None, store(None, &[1, 2, 3, 4])));
+        setup.apply(pod, offload(Tier::Cpu, &[3, 4]));
+        setup.apply(pod, remove(&[3, 4]));
+        assert_eq!(setup.tiers(pod, &[1, 2, 3, 4]), [2, 2, 0, 0]);
+    }
+
+    #[test]
     fn two_full_attention_groups_credit_what_both_hold() {
         let setup = Setup::native();
         let pod = setup.pod_with(|options| options.groups = vec![(0, FULL), (3, FULL)]);
@@ -1384,24 +1409,22 @@ mod domains {
     }
 
     #[test]
-    fn one_hash_after_two_parents_keeps_its_first_place() {
+    fn an_engine_that_lies_about_parents_spoils_no_other_pods_matches() {
         let setup = Setup::native();
-        let pod = setup.pod();
-        setup.apply(pod, store(None, &[1, 2]));
-        setup.apply(pod, store(Some(1), &[9, 10]));
-        setup.apply(pod, store(Some(2), &[20]));
-        let report = setup.apply(pod, store(Some(20), &[21, 22]));
-        assert_eq!(report.outcome, Outcome::Applied);
-        // 9 begins a run after 1; it cannot begin another after 3.
-        setup.apply(pod, store(Some(2), &[3]));
-        setup.apply(pod, store(Some(3), &[4]));
-        setup.apply(pod, store(Some(3), &[5]));
-        let report = setup.apply(pod, store(Some(3), &[9]));
-        assert_eq!(report.outcome, Outcome::Ignored(IgnoreReason::Contradiction));
-        assert_eq!(setup.ignored(pod, IgnoreReason::Contradiction), 1);
-        assert_eq!(setup.trust(pod), TrustLevel::Degraded);
-        assert_eq!(setup.depth(pod, &[1, 9, 10]), 3);
-        assert_eq!(setup.depth(pod, &[1, 2, 3, 9]), 3);
+        let (liar, honest) = (setup.pod(), setup.pod());
+        setup.apply(liar, store(None, &[7]));
+        // The liar is first with every block, each after a wrong one.
+        setup.apply(liar, store(Some(7), &[2]));
+        setup.apply(liar, store(None, &[3]));
+        setup.apply(liar, store(Some(2), &[1]));
+        assert_eq!(setup.apply(honest, store(None, &[1, 2])).outcome, Outcome::Applied);
+        assert_eq!(setup.apply(honest, store(Some(2), &[3])).outcome, Outcome::Applied);
+        assert_eq!(setup.depth(honest, &[1, 2, 3]), 3);
+        assert_eq!(setup.depth(liar, &[1, 2, 3]), 0);
+        assert_eq!(setup.trust(honest), TrustLevel::Exact);
+        setup.apply(honest, remove(&[2]));
+        assert_eq!(setup.depth(honest, &[1, 2, 3]), 1);
+        assert_eq!(setup.depth(liar, &[7, 2, 1]), 3, "as it said");
     }
 
     #[test]

@@ -51,8 +51,6 @@ pub(super) enum Stop {
     UnknownParent,
     /// The memory bound is reached.
     Memory,
-    /// The block is known after another parent: the engine contradicts itself or another one.
-    Contradiction,
 }
 
 /// Told about the runs that a lane comes to hold a part of, or stops to.
@@ -117,6 +115,21 @@ impl Chains {
         &self.directories[(spread(key) >> 48) as usize & (self.directories.len() - 1)].0
     }
 
+    /// Where `key` lies, if it is known: where `lane` holds it, if it does.
+    fn find_for(&self, lane: u32, key: u64) -> Option<Place> {
+        let mut found = None;
+        for place in self.candidates(key) {
+            let (guarded, slot) = self.locate(place.run);
+            let shard = guarded.shard.read();
+            let Some(run) = shard.run_with(slot, place.offset, key) else { continue };
+            if run.holds(lane, place.offset) {
+                return Some(place);
+            }
+            found = found.or(Some(place));
+        }
+        found
+    }
+
     /// Where `key` lies, if it is known.
     pub(super) fn find(&self, key: u64) -> Option<Place> {
         self.candidates(key).find(|place| {
@@ -178,7 +191,7 @@ impl Chains {
         mut already: impl FnMut(usize),
     ) -> Stored {
         let mut done = 0;
-        let mut at = match parent.map(|key| self.find(key)) {
+        let mut at = match parent.map(|key| self.find_for(lane, key)) {
             None => None,
             Some(Some(place)) => Some(place),
             Some(None) => return Stored { held: 0, stopped: Some(Stop::UnknownParent) },
@@ -197,7 +210,7 @@ impl Chains {
                 }
                 Step::Stopped(stop) => return Stored { held: done, stopped: Some(stop) },
                 // Only a parent that nobody pins can move; one that is gone leaves nothing to hang on.
-                Step::Moved => match before.and_then(|key| self.find(key)) {
+                Step::Moved => match before.and_then(|key| self.find_for(lane, key)) {
                     Some(place) => at = Some(place),
                     None => return Stored { held: done, stopped: Some(Stop::UnknownParent) },
                 },
@@ -261,12 +274,12 @@ impl Chains {
     ) -> Step {
         let index = self.shard_of_key(rest[0]);
         let mut shard = self.guarded(index).shard.write();
-        if let Some(slot) = shard.head(rest[0]) {
-            let step = match shard.run(slot).filter(|run| run.parent == parent) {
-                // One hash at two places: the engine contradicts itself. The first place stands.
-                None => Step::Stopped(Stop::Contradiction),
-                Some(run) if self.is_full() && !run.has_lane(lane) => Step::Stopped(Stop::Memory),
-                Some(_) => self.cover(&mut shard, lane, self.run_id(index, slot), slot, 0..1, runs, already),
+        if let Some(slot) = shard.head(rest[0], parent) {
+            let is_new = !shard.run(slot).is_some_and(|run| run.has_lane(lane));
+            let step = if is_new && self.is_full() {
+                Step::Stopped(Stop::Memory)
+            } else {
+                self.cover(&mut shard, lane, self.run_id(index, slot), slot, 0..1, runs, already)
             };
             drop(shard);
             self.release(parent);

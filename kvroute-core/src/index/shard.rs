@@ -23,9 +23,11 @@ pub(super) struct Shard {
 }
 
 impl Shard {
-    /// The slot of the run that begins with `key`.
-    pub(super) fn head(&self, key: u64) -> Option<u32> {
-        self.heads.find(spread(key), |&slot| self.runs[slot as usize].keys[0] == key).copied()
+    /// The slot of the run that begins with `key` after `parent`. (Keys are chained, so one key has one parent;
+    /// engines that say otherwise get a run each and so cannot spoil each other's.)
+    pub(super) fn head(&self, key: u64, parent: Option<Place>) -> Option<u32> {
+        let begins = |run: &Run| run.keys[0] == key && run.parent == parent;
+        self.heads.find(spread(key), |&slot| begins(&self.runs[slot as usize])).copied()
     }
 
     /// The run in `slot`, if one is there.
@@ -47,7 +49,7 @@ impl Shard {
         result
     }
 
-    /// Puts a new run in and answers its slot; its first key must not begin another run here.
+    /// Puts a new run in and answers its slot; no run must begin so already.
     /// `None` when every slot a [`RunId`] can name is taken.
     pub(super) fn insert(&mut self, run: Run, max_slots: u32) -> Option<u32> {
         let slot = loop {

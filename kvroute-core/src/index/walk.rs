@@ -190,8 +190,8 @@ impl Chains {
         trail: &mut Trail,
     ) -> bool {
         let start = position.start;
-        let Some(slot) = shard.head(query[start].0 ^ salt) else { return false };
-        let Some(run) = shard.run(slot).filter(|run| run.parent == position.parent) else { return false };
+        let Some(slot) = shard.head(query[start].0 ^ salt, position.parent) else { return false };
+        let Some(run) = shard.run(slot) else { return false };
         let length = run.common_prefix(&query[start..], salt);
         let goes_on = trail.take(run, start, length, lanes);
         position.parent = Some(Place { run: self.run_id(index, slot), offset: length - 1 });

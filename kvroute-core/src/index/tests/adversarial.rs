@@ -233,19 +233,19 @@ fn any_number_of_keys_with_one_tag_are_found_and_removed() {
 }
 
 #[test]
-fn a_head_known_after_another_parent_leaves_no_reservation_behind() {
+fn a_block_claimed_after_several_parents_has_a_place_after_each() {
     let chains = Chains::new(1, usize::MAX);
-    let store = |parent, keys: &[u64]| chains.store(0, parent, keys, &mut Unbooked, |_| ());
-    store(None, &[1, 2]);
-    store(Some(1), &[9]);
-    let refused = store(Some(2), &[3, 4]);
-    assert_eq!(refused.held, 2);
-    store(Some(3), &[5]);
-    let contradiction = Stored { held: 0, stopped: Some(Stop::Contradiction) };
-    assert_eq!(store(Some(3), &[9]), contradiction);
-    assert_eq!(store(None, &[9]), contradiction);
-    for key in [9, 5, 4, 3, 2, 1] {
-        assert!(chains.remove(0, key, &mut Unbooked), "key {key}");
+    let store = |lane, parent, keys: &[u64]| chains.store(lane, parent, keys, &mut Unbooked, |_| ());
+    store(0, None, &[1, 2]);
+    store(0, Some(1), &[9]);
+    store(0, Some(2), &[3, 4]);
+    store(0, Some(3), &[5]);
+    for (lane, parent) in [(0, Some(3)), (0, None), (1, None)] {
+        assert_eq!(store(lane, parent, &[9]), Stored { held: 1, stopped: None });
+    }
+    assert_eq!(chains.len(), 8, "five blocks and three places of the sixth");
+    for (lane, key) in [(0, 9), (0, 9), (0, 9), (1, 9), (0, 5), (0, 4), (0, 3), (0, 2), (0, 1)] {
+        assert!(chains.remove(lane, key, &mut Unbooked), "key {key} of lane {lane}");
     }
     assert_eq!((chains.len(), chains.bytes()), (0, 0), "a reservation left behind would keep its run");
 }

@@ -1,0 +1,317 @@
+//! One pod's stream of events, turned into changes of the index.
+//!
+//! A view is what only its own pod's events touch: where the stream stands, how the engine's names
+//! translate, which blocks it holds more than once, what waits for a parent. One thread at a time
+//! applies a pod's events; different pods proceed in parallel.
+//!
+//! This file follows the stream and knows what a view is made of; [`store`], [`placed`] and [`remove`] hold
+//! what single events do.
+
+mod placed;
+mod remove;
+mod store;
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use hashbrown::{HashMap, HashTable};
+
+use self::placed::Lineage;
+use super::chains::LaneRuns;
+use super::fleet::{Lane, PodId, kinds};
+use super::outcome::{ApplyReport, Counters, IgnoreReason, Outcome, ResyncReason, TrustLevel};
+use super::parked::Parked;
+use super::run::RunId;
+use super::shard::{give_back, spread};
+use super::translation::Translation;
+use super::{BlockIndex, CopyPolicy, GapPolicy, PodOptions};
+use crate::domain::CacheDomain;
+use crate::event::{BlockStored, EventBatch, GroupKind, KvEvent, decode_batch};
+use crate::sequence::{SequenceTracker, Verdict};
+use crate::{EngineHash, Error, Tier};
+
+/// The runs a lane holds a part of, so that a pod can be cleared without visiting the others.
+#[derive(Debug, Default)]
+struct RunSet(HashTable<u32>);
+
+impl LaneRuns for RunSet {
+    fn entered(&mut self, run: RunId) {
+        self.0.insert_unique(spread(u64::from(run.0)), run.0, |&run| spread(u64::from(run)));
+    }
+
+    fn left(&mut self, run: RunId) {
+        if let Ok(entry) = self.0.find_entry(spread(u64::from(run.0)), |&other| other == run.0) {
+            entry.remove();
+        }
+        give_back(&mut self.0, |&run| spread(u64::from(run)));
+    }
+}
+
+#[derive(Debug)]
+struct ViewLane {
+    lane: Lane,
+    runs: RunSet,
+}
+
+#[derive(Debug)]
+pub(super) struct View {
+    id: PodId,
+    domain: Arc<CacheDomain>,
+    options: PodOptions,
+    tracker: SequenceTracker,
+    /// The rank its batches carry, once one did.
+    dp_rank: Option<u32>,
+    lanes: Vec<ViewLane>,
+    groups: Vec<(u32, GroupKind)>,
+    /// (lane, key) -> copies beyond the first.
+    more_copies: HashMap<(u32, u64), u32>,
+    translation: Translation,
+    parked: Parked,
+    lineage: Lineage,
+    offloads: bool,
+    degraded: bool,
+    counters: Counters,
+    /// Keys that came to be held in the batch being applied.
+    fresh: Vec<u64>,
+    /// Scratch: keys of the event being applied, and which of them were held already.
+    keys: Vec<u64>,
+    already: Vec<usize>,
+}
+
+impl View {
+    pub(super) fn new(id: PodId, domain: Arc<CacheDomain>, options: PodOptions) -> Self {
+        Self {
+            id,
+            domain,
+            tracker: SequenceTracker::default(),
+            dp_rank: options.dp_rank,
+            lanes: Vec::new(),
+            groups: options.groups.clone(),
+            more_copies: HashMap::new(),
+            translation: Translation::new(options.max_retired),
+            parked: Parked::new(options.max_parked, options.copies != CopyPolicy::Set),
+            lineage: Lineage::default(),
+            offloads: false,
+            degraded: false,
+            counters: Counters::default(),
+            fresh: Vec::new(),
+            keys: Vec::new(),
+            already: Vec::new(),
+            options,
+        }
+    }
+
+    pub(super) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    pub(super) fn trust(&self) -> TrustLevel {
+        let lanes = self.lanes.iter().map(|own| own.lane.group);
+        if kinds(&self.groups, lanes).any(|(_, kind)| kind == GroupKind::Unknown) {
+            TrustLevel::LoadOnly
+        } else if self.degraded {
+            TrustLevel::Degraded
+        } else {
+            TrustLevel::Exact
+        }
+    }
+
+    /// Bytes this view has allocated.
+    pub(super) fn bytes(&self) -> usize {
+        let copies = self.more_copies.allocation_size();
+        let runs: usize = self.lanes.iter().map(|lane| lane.runs.0.allocation_size()).sum();
+        let scratch = (self.fresh.capacity() + self.keys.capacity() + self.already.capacity()) * 8;
+        copies + runs + scratch + self.lineage.bytes() + self.translation.bytes() + self.parked.bytes()
+    }
+
+    /// Applies one published batch.
+    pub(super) fn apply_batch(&mut self, index: &BlockIndex, sequence: u64, payload: &[u8]) -> ApplyReport {
+        let verdict = self.tracker.judge(sequence, payload);
+        if verdict == Verdict::Duplicate {
+            let report = ApplyReport::only(Outcome::Ignored(IgnoreReason::Duplicate));
+            self.counters.count_batch(&report);
+            return report;
+        }
+        let batch = decode_batch(payload);
+        if let Ok(batch) = &batch
+            && !self.is_ours(batch)
+        {
+            // Before its number is believed: it belongs to another stream.
+            return self.refuse_rank();
+        }
+        let report = match verdict {
+            Verdict::Next | Verdict::Duplicate => self.take(index, sequence, payload, batch),
+            Verdict::Gap { .. } if self.options.on_gap == GapPolicy::Replay => {
+                let from = self.tracker.replay_from();
+                ApplyReport::only(Outcome::NeedsResync(ResyncReason::Gap { replay_from: from }))
+            }
+            Verdict::Gap { next } => {
+                // Nothing was held before the first batch, so a late join loses nothing.
+                if next > 0 {
+                    self.lose_track(index);
+                }
+                self.degraded = true;
+                self.counters.gaps += 1;
+                self.take(index, sequence, payload, batch)
+            }
+            Verdict::Restarted => {
+                self.counters.restarts += 1;
+                self.lose_track(index);
+                if sequence > 0 && self.options.on_gap == GapPolicy::Replay {
+                    ApplyReport::only(Outcome::NeedsResync(ResyncReason::Restarted))
+                } else {
+                    self.degraded = sequence > 0;
+                    self.take(index, sequence, payload, batch)
+                }
+            }
+        };
+        self.counters.count_batch(&report);
+        report
+    }
+
+    /// Gives up on missing batches: what the pod holds is unknown, and its stream goes on at `sequence`.
+    pub(super) fn abandon_gap(&mut self, index: &BlockIndex, sequence: u64) {
+        self.lose_track(index);
+        self.degraded = true;
+        self.counters.gaps += 1;
+        self.tracker.skip_to(sequence);
+    }
+
+    fn lose_track(&mut self, index: &BlockIndex) {
+        self.clear(index);
+        self.tracker.reset();
+        self.degraded = false;
+    }
+
+    /// Applies a batch whose turn it is.
+    fn take(
+        &mut self,
+        index: &BlockIndex,
+        sequence: u64,
+        payload: &[u8],
+        batch: Result<EventBatch, Error>,
+    ) -> ApplyReport {
+        let batch = match batch {
+            Ok(batch) => batch,
+            Err(error) => {
+                // What it said is lost, and that may have been removals.
+                self.lose_track(index);
+                self.degraded = true;
+                self.tracker.applied(sequence, payload);
+                let reason = ResyncReason::Undecodable;
+                return ApplyReport { error: Some(error), ..ApplyReport::only(Outcome::NeedsResync(reason)) };
+            }
+        };
+        self.tracker.applied(sequence, payload);
+        self.apply_events(index, &batch)
+    }
+
+    /// Whether a batch is of this pod's rank, or does not say.
+    fn is_ours(&self, batch: &EventBatch) -> bool {
+        self.dp_rank.is_none() || batch.dp_rank.is_none() || self.dp_rank == batch.dp_rank
+    }
+
+    fn refuse_rank(&mut self) -> ApplyReport {
+        let report = ApplyReport::only(Outcome::Ignored(IgnoreReason::OtherRank));
+        self.counters.count_batch(&report);
+        report
+    }
+
+    /// Applies events outside the numbered stream.
+    pub(super) fn apply_unnumbered(&mut self, index: &BlockIndex, batch: &EventBatch) -> ApplyReport {
+        if !self.is_ours(batch) {
+            return self.refuse_rank();
+        }
+        let report = self.apply_events(index, batch);
+        self.counters.count_batch(&report);
+        report
+    }
+
+    /// Applies the events of a batch of this pod's rank, in their order.
+    fn apply_events(&mut self, index: &BlockIndex, batch: &EventBatch) -> ApplyReport {
+        self.dp_rank = self.dp_rank.or(batch.dp_rank);
+        self.learn_groups(index, &batch.events);
+        self.fresh.clear();
+        let mut report = ApplyReport::default();
+        for skipped in &batch.skipped {
+            report.add(Outcome::Ignored(skipped.reason.into()));
+            // An unreadable event may have been a removal.
+            self.degraded = true;
+        }
+        for event in &batch.events {
+            let before = (self.counters.blocks_stored, self.counters.blocks_removed);
+            let outcome = match event {
+                KvEvent::Stored(stored) => self.store(index, stored),
+                KvEvent::Removed(removed) => self.remove(index, removed),
+                KvEvent::Cleared => {
+                    self.clear(index);
+                    // Nothing is held now, whatever was missed before.
+                    self.degraded = false;
+                    Outcome::Applied
+                }
+            };
+            report.blocks_stored += self.counters.blocks_stored - before.0;
+            report.blocks_removed += self.counters.blocks_removed - before.1;
+            report.add(outcome);
+        }
+        report
+    }
+
+    /// Takes in what a batch says about groups before any of its events: a hybrid pod must not be credited for
+    /// one group while the others are still to come.
+    fn learn_groups(&mut self, index: &BlockIndex, events: &[KvEvent]) {
+        let mut changed = false;
+        for event in events {
+            let KvEvent::Stored(BlockStored { group, group_kind: Some(kind), .. }) = event else { continue };
+            match self.groups.iter_mut().find(|known| known.0 == *group) {
+                Some(known) if known.1 == *kind => {}
+                Some(known) => {
+                    known.1 = *kind;
+                    changed = true;
+                }
+                None => {
+                    self.groups.push((*group, *kind));
+                    changed = true;
+                }
+            }
+        }
+        if changed {
+            index.set_groups(self.id, &self.groups);
+        }
+    }
+
+    /// Forgets everything the pod holds.
+    pub(super) fn clear(&mut self, index: &BlockIndex) {
+        for own in &mut self.lanes {
+            for &run in &core::mem::take(&mut own.runs).0 {
+                self.counters.blocks_removed += index.chains.remove_run(own.lane.id, RunId(run)) as u64;
+            }
+        }
+        self.more_copies = HashMap::new();
+        self.translation.clear();
+        self.parked.clear();
+        self.lineage = Lineage::default();
+        self.fresh.clear();
+        self.counters.clears += 1;
+    }
+
+    fn key_of(&self, hash: EngineHash) -> Option<u64> {
+        if self.domain.is_native() { Some(hash.0 ^ self.domain.salt()) } else { self.translation.key(hash) }
+    }
+
+    /// Position of the lane for a group and tier, made if it is new; `None` once the pod is gone.
+    fn lane(&mut self, index: &BlockIndex, group: u32, tier: Tier) -> Option<usize> {
+        let known = self.lanes.iter().position(|own| own.lane.group == group && own.lane.tier == tier);
+        if known.is_some() {
+            return known;
+        }
+        let lane = index.add_lane(self.id, group, tier)?;
+        self.offloads |= tier != Tier::Gpu;
+        self.lanes.push(ViewLane { lane, runs: RunSet::default() });
+        Some(self.lanes.len() - 1)
+    }
+
+    pub(super) fn parked_blocks(&self) -> usize {
+        self.parked.len()
+    }
+}

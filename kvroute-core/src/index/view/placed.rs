@@ -1,0 +1,128 @@
+//! Stores without token ids: blocks that are named alone, because the pod is known to know them.
+//!
+//! Engines announce offloaded blocks so, and what is left of a range of which some blocks are masked.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use hashbrown::HashMap;
+
+use super::{RunSet, View};
+use crate::index::outcome::{IgnoreReason, Outcome};
+use crate::index::{BlockIndex, CopyPolicy};
+use crate::{EngineHash, Tier};
+
+/// Parents of blocks that went away lately, so that an offload announcement, which names no parent, can
+/// still be placed. Kept only for pods that announce offloads.
+#[derive(Debug, Default)]
+pub(super) struct Lineage {
+    parents: HashMap<u64, Option<u64>>,
+    order: VecDeque<u64>,
+}
+
+struct Ancestors {
+    /// The block itself, then the missing ones before it, nearest first.
+    keys: Vec<u64>,
+    /// The known block before them all; `None` at the start of a prompt.
+    root: Option<u64>,
+}
+
+impl View {
+    /// Stores blocks that are named without their tokens: each must have a known place.
+    pub(super) fn store_placed(
+        &mut self,
+        index: &BlockIndex,
+        lane: usize,
+        hashes: &[EngineHash],
+        unknown: IgnoreReason,
+    ) -> Outcome {
+        self.offloads |= self.lanes[lane].lane.tier != Tier::Gpu;
+        let mut outcome = Outcome::Applied;
+        for &hash in hashes {
+            let key = self.key_of(hash);
+            let placed = key.is_some_and(|key| self.store_one(index, lane, hash, key));
+            if !placed && !self.parked.park_again(hash, self.lanes[lane].lane.id) {
+                self.counters.blocks_refused += 1;
+                self.degraded = true;
+                outcome = Outcome::Ignored(unknown);
+            }
+        }
+        outcome
+    }
+
+    fn store_one(&mut self, index: &BlockIndex, lane: usize, hash: EngineHash, key: u64) -> bool {
+        let Some(ancestors) = self.ancestors(index, key) else { return false };
+        let own = &mut self.lanes[lane];
+        // What stands only as a step to the block is not held: no lookup reads the lane that keeps it, and
+        // once the block has its place, that keeps it.
+        let (step_lane, mut step_runs) = (self.id.step_lane(), RunSet::default());
+        let (steps, mut parent, mut held) = (&ancestors.keys[1..], ancestors.root, false);
+        let stepped = steps.iter().rev().all(|&step| {
+            let stored = index.chains.store(step_lane, parent, &[step], &mut step_runs, |_| ());
+            parent = Some(step);
+            stored.held == 1
+        });
+        let stored = stepped
+            && index.chains.store(own.lane.id, parent, &[key], &mut own.runs, |_| held = true).held == 1;
+        for &step in steps {
+            index.chains.remove(step_lane, step, &mut step_runs);
+        }
+        if !stored {
+            return false;
+        }
+        if held && self.options.copies == CopyPolicy::Set {
+            return true;
+        }
+        if held {
+            *self.more_copies.entry((own.lane.id, key)).or_insert(0) += 1;
+        }
+        if !self.domain.is_native() {
+            self.translation.add_copy(hash, key);
+        }
+        self.counters.blocks_stored += 1;
+        true
+    }
+
+    /// The chain to store so that `key` gets its place again: `key` first, then as many blocks before it as the
+    /// index has forgotten.
+    fn ancestors(&self, index: &BlockIndex, key: u64) -> Option<Ancestors> {
+        let mut keys = alloc::vec![key];
+        let mut block = key;
+        loop {
+            let parent = match index.chains.parent_of(block) {
+                Some(parent) => return Some(Ancestors { keys, root: parent }),
+                None => *self.lineage.parents.get(&block)?,
+            };
+            match parent {
+                Some(parent) if keys.len() <= self.options.max_retired => {
+                    if index.chains.find(parent).is_some() {
+                        return Some(Ancestors { keys, root: Some(parent) });
+                    }
+                    keys.push(parent);
+                    block = parent;
+                }
+                Some(_) => return None,
+                None => return Some(Ancestors { keys, root: None }),
+            }
+        }
+    }
+}
+
+impl Lineage {
+    /// Bytes allocated.
+    pub(super) fn bytes(&self) -> usize {
+        self.parents.allocation_size() + self.order.capacity() * size_of::<u64>()
+    }
+
+    /// Keeps the `most` latest.
+    pub(super) fn remember(&mut self, key: u64, parent: Option<u64>, most: usize) {
+        if self.parents.insert(key, parent).is_none() {
+            self.order.push_back(key);
+        }
+        if self.order.len() > most
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.parents.remove(&oldest);
+        }
+    }
+}

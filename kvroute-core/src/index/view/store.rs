@@ -1,0 +1,249 @@
+//! Stores with token ids: chains of blocks, placed after their parent or parked until it comes.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::View;
+use crate::EngineHash;
+use crate::event::{BlockStored, GroupKind};
+use crate::hash::{ExtraKey, HashScheme};
+use crate::index::chains::Stop;
+use crate::index::outcome::{IgnoreReason, Outcome};
+use crate::index::parked::ParkedBlock;
+use crate::index::{BlockIndex, CopyPolicy};
+
+impl View {
+    pub(super) fn store(&mut self, index: &BlockIndex, event: &BlockStored) -> Outcome {
+        let Some(tier) = event.tier else { return Outcome::Ignored(IgnoreReason::UnknownTier) };
+        if event.block_hashes.is_empty() {
+            return Outcome::Applied;
+        }
+        if event.bigrams {
+            self.degraded = true;
+            return Outcome::Ignored(IgnoreReason::Bigrams);
+        }
+        let Some(lane) = self.lane(index, event.group, tier) else {
+            return Outcome::Ignored(IgnoreReason::Memory);
+        };
+        let tokens = event.block_hashes.len().saturating_mul(self.domain.block_size() as usize);
+        if event.token_ids.is_empty() {
+            return self.store_placed(index, lane, &event.block_hashes, IgnoreReason::UnknownBlock);
+        }
+        if event.block_size != self.domain.block_size() {
+            self.degraded = true;
+            return Outcome::Ignored(IgnoreReason::BlockSize);
+        }
+        if event.token_ids.len() != tokens {
+            // Masked blocks are left out, so neither parents nor tokens can be told apart by counting.
+            return self.store_placed(index, lane, &event.block_hashes, IgnoreReason::Sparse);
+        }
+        match self.keys_of(event) {
+            Ok(Some(parent)) => self.store_chain(index, lane, event, parent),
+            Ok(None) => self.park(lane, event),
+            Err(reason) => {
+                self.degraded = true;
+                Outcome::Ignored(reason)
+            }
+        }
+    }
+
+    /// Fills `self.keys`; answers the parent's key, `Ok(None)` if the parent has no translation.
+    #[expect(clippy::option_option, reason = "outer: is the parent known; inner: is there one")]
+    fn keys_of(&mut self, event: &BlockStored) -> Result<Option<Option<u64>>, IgnoreReason> {
+        let salt = self.domain.salt();
+        self.keys.clear();
+        let HashScheme::Own(scheme) = self.domain.hasher().scheme() else {
+            self.keys.extend(event.block_hashes.iter().map(|hash| hash.0 ^ salt));
+            return Ok(Some(event.parent.map(|hash| hash.0 ^ salt)));
+        };
+        let adapter = adapter_of(event, &self.options.adapters)?;
+        let parent = match event.parent {
+            None => None,
+            Some(hash) => match self.translation.key(hash) {
+                Some(key) => Some(key),
+                None => return Ok(None),
+            },
+        };
+        let size = self.domain.block_size() as usize;
+        let mut before = parent.map(|key| crate::BlockHash(key ^ salt));
+        for (i, tokens) in event.token_ids.chunks_exact(size).enumerate() {
+            let extra_keys = extra_keys_of(event, i, adapter);
+            let hash = scheme.hash_block(before, tokens, adapter, &extra_keys);
+            // A name for two blocks: the removal of one could not be told from that of the other.
+            if self.translation.contradicts(event.block_hashes[i], hash.0 ^ salt) {
+                return Err(IgnoreReason::Contradiction);
+            }
+            self.keys.push(hash.0 ^ salt);
+            before = Some(hash);
+        }
+        Ok(Some(parent))
+    }
+
+    fn store_chain(
+        &mut self,
+        index: &BlockIndex,
+        lane: usize,
+        event: &BlockStored,
+        parent: Option<u64>,
+    ) -> Outcome {
+        let own = &mut self.lanes[lane];
+        self.already.clear();
+        let already = &mut self.already;
+        let stored = index.chains.store(own.lane.id, parent, &self.keys, &mut own.runs, |i| already.push(i));
+        if stored.stopped == Some(Stop::UnknownParent) && stored.held == 0 {
+            return self.park(lane, event);
+        }
+        self.count_copies(lane, event, stored.held);
+        self.counters.blocks_stored += stored.held as u64;
+        if !self.parked.is_empty() {
+            self.unpark(index, &event.block_hashes[..stored.held]);
+        }
+        match stored.stopped {
+            None => Outcome::Applied,
+            Some(stop) => {
+                self.degraded = true;
+                self.counters.blocks_refused += (event.block_hashes.len() - stored.held) as u64;
+                Outcome::Ignored(match stop {
+                    Stop::Memory => IgnoreReason::Memory,
+                    Stop::UnknownParent => IgnoreReason::UnknownBlock,
+                })
+            }
+        }
+    }
+
+    /// Notes which of the first `held` blocks of an event are further copies, and their names.
+    fn count_copies(&mut self, lane: usize, event: &BlockStored, held: usize) {
+        let lane = self.lanes[lane].lane.id;
+        let mut again = self.already.iter().copied().peekable();
+        // With `kv_cache_report_mode=full` vLLM (0.26 and later) announces blocks it reuses once more,
+        // from block 0, without a new copy. A request that really computes held blocks again does
+        // so from its first miss or, by the last-token rule, for one last block; never from block 0 through
+        // several blocks it held before this step. (Not so where a window miss makes a hybrid model start over.)
+        let mut announced = self.options.copies == CopyPolicy::Infer
+            && event.parent.is_none()
+            && event.block_hashes.len() > 1
+            && self.groups.iter().all(|(_, kind)| *kind == GroupKind::FullAttention);
+        let translated = !self.domain.is_native();
+        for (i, &key) in self.keys[..held].iter().enumerate() {
+            let new = again.next_if_eq(&i).is_none();
+            // A view that lost events may lack any part of what is reported, so there new blocks prove nothing.
+            announced = announced && (!new || self.degraded) && !self.fresh.contains(&key);
+            if new {
+                self.fresh.push(key);
+            } else if announced || self.options.copies == CopyPolicy::Set {
+                continue;
+            } else {
+                *self.more_copies.entry((lane, key)).or_insert(0) += 1;
+            }
+            if translated {
+                self.translation.add_copy(event.block_hashes[i], key);
+            }
+        }
+    }
+
+    fn park(&mut self, lane: usize, event: &BlockStored) -> Outcome {
+        let Some(mut parent) = event.parent else { return Outcome::Ignored(IgnoreReason::UnknownBlock) };
+        let translated = !self.domain.is_native();
+        let size = self.domain.block_size() as usize;
+        let lane = self.lanes[lane].lane.id;
+        for (i, &hash) in event.block_hashes.iter().enumerate() {
+            let (mut token_ids, mut extra_keys) = (Vec::new(), Vec::new());
+            if translated {
+                let Ok(adapter) = adapter_of(event, &self.options.adapters) else { break };
+                token_ids = event.token_ids[i * size..(i + 1) * size].to_vec();
+                extra_keys = extra_keys_of(event, i, adapter);
+            }
+            let block = ParkedBlock { hash, lane, copies: 1, token_ids, extra_keys };
+            if !self.parked.park(parent, block) {
+                self.degraded = true;
+                self.counters.blocks_refused += (event.block_hashes.len() - i) as u64;
+                return Outcome::Ignored(IgnoreReason::ParkedFull);
+            }
+            parent = hash;
+        }
+        Outcome::Parked
+    }
+
+    /// Places what waited for any of `known`, and what waited for that.
+    fn unpark(&mut self, index: &BlockIndex, known: &[EngineHash]) {
+        let mut known = known.to_vec();
+        while let Some(parent) = known.pop() {
+            for block in self.parked.take(parent) {
+                let Some(parent_key) = self.key_of(parent) else { continue };
+                let Some(lane) = self.lanes.iter_mut().find(|own| own.lane.id == block.lane) else {
+                    continue;
+                };
+                let key = match self.domain.hasher().scheme() {
+                    HashScheme::Own(scheme) => {
+                        let before = crate::BlockHash(parent_key ^ self.domain.salt());
+                        scheme.hash_block(Some(before), &block.token_ids, None, &block.extra_keys).0
+                            ^ self.domain.salt()
+                    }
+                    _ => block.hash.0 ^ self.domain.salt(),
+                };
+                if self.translation.contradicts(block.hash, key) {
+                    self.degraded = true;
+                    self.counters.blocks_refused += 1;
+                    continue;
+                }
+                let mut held = false;
+                let stored =
+                    index
+                        .chains
+                        .store(lane.lane.id, Some(parent_key), &[key], &mut lane.runs, |_| held = true);
+                if stored.held == 0 {
+                    self.degraded = true;
+                    self.counters.blocks_refused += 1;
+                    continue;
+                }
+                let new = u32::from(!held);
+                // Where events were lost, what brought the parent may be a report that told of this copy too.
+                let told = u32::from(self.degraded && self.options.copies == CopyPolicy::Infer);
+                let more =
+                    if self.options.copies == CopyPolicy::Set { 0 } else { block.copies - new.max(told) };
+                if more > 0 {
+                    *self.more_copies.entry((block.lane, key)).or_insert(0) += more;
+                }
+                if !self.domain.is_native() {
+                    (0..new + more).for_each(|_| self.translation.add_copy(block.hash, key));
+                }
+                self.counters.blocks_stored += 1;
+                known.push(block.hash);
+            }
+        }
+    }
+}
+
+/// The adapter's name, which enters the own scheme's hashes.
+fn adapter_of<'a>(
+    event: &'a BlockStored,
+    adapters: &'a [(i64, String)],
+) -> Result<Option<&'a str>, IgnoreReason> {
+    let Some(lora) = &event.lora else { return Ok(None) };
+    match (&lora.name, lora.id) {
+        (Some(name), _) => Ok(Some(name)),
+        (None, Some(id)) => match adapters.iter().find(|known| known.0 == id) {
+            Some((_, name)) => Ok(Some(name)),
+            None => Err(IgnoreReason::UnknownAdapter),
+        },
+        (None, None) => Ok(None),
+    }
+}
+
+/// Extra keys of block `i` of an event as the own scheme takes them: without the adapter's name, which
+/// stands first where it is present, and with SGLang's salt where vLLM would have put it.
+fn extra_keys_of(event: &BlockStored, i: usize, adapter: Option<&str>) -> Vec<ExtraKey> {
+    let mut keys = event.extra_keys.get(i).cloned().unwrap_or_default();
+    if let (Some(ExtraKey::Text(first)), Some(name)) = (keys.first(), adapter)
+        && first == name
+    {
+        keys.remove(0);
+    }
+    if i == 0
+        && event.parent.is_none()
+        && let Some(salt) = &event.cache_salt
+    {
+        keys.push(ExtraKey::Text(salt.clone()));
+    }
+    keys
+}
