@@ -102,8 +102,6 @@ pub(super) struct Fleet {
     /// By lane number: the slot of its pod; `u32::MAX` when free.
     owners: Vec<u32>,
     any_segments: bool,
-    /// Raised by every change.
-    pub(super) version: u64,
 }
 
 const FREE: u32 = u32::MAX;
@@ -142,7 +140,11 @@ impl Fleet {
         self.changed();
     }
 
-    pub(super) fn remove(&mut self, id: PodId) {
+    /// Takes a pod out; false if it is not there.
+    pub(super) fn remove(&mut self, id: PodId) -> bool {
+        if self.pod(id).is_none() {
+            return false;
+        }
         self.pods[id.slot()] = None;
         for owner in self.owners.iter_mut().filter(|owner| **owner == id.slot) {
             *owner = FREE;
@@ -152,6 +154,7 @@ impl Fleet {
             self.uses.pop();
         }
         self.changed();
+        true
     }
 
     /// Gives a pod a new lane, and notes what its group is.
@@ -178,7 +181,6 @@ impl Fleet {
     }
 
     fn changed(&mut self) {
-        self.version += 1;
         self.any_segments = false;
         for pod in self.pods.iter().flatten() {
             let depth_lane = pod.depth_lane();

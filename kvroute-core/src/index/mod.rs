@@ -41,7 +41,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 
 pub use fleet::PodId;
 pub use matching::TierBlocks;
@@ -49,6 +49,7 @@ pub use outcome::{ApplyReport, Counters, IgnoreReason, Outcome, ResyncReason, Tr
 
 use crate::domain::CacheDomain;
 use crate::event::{EventBatch, GroupKind};
+use crate::snapshot::{Seen, Snapshots};
 use crate::{BlockHash, Error, ErrorKind, Tier};
 use chains::Chains;
 use fleet::{Fleet, Lane, Pod};
@@ -144,7 +145,7 @@ pub enum GapPolicy {
 #[derive(Debug)]
 pub struct BlockIndex {
     chains: Chains,
-    fleet: RwLock<Arc<Fleet>>,
+    fleet: Snapshots<Fleet>,
 }
 
 /// A pod's answer to a query.
@@ -159,6 +160,7 @@ pub struct PodMatch {
 /// Room for the answers of a lookup, reused from query to query.
 #[derive(Debug, Default)]
 pub struct MatchTable {
+    seen: Option<Seen<Fleet>>,
     trail: Trail,
     union: Vec<Range<u32>>,
     matches: Vec<PodMatch>,
@@ -188,18 +190,18 @@ impl BlockIndex {
     /// An empty index.
     #[must_use]
     pub fn new(options: IndexOptions) -> Self {
-        Self { chains: Chains::new(options.shards, options.max_bytes), fleet: RwLock::default() }
+        Self { chains: Chains::new(options.shards, options.max_bytes), fleet: Snapshots::default() }
     }
 
     /// Adds a pod that holds nothing yet. A pod that comes back is a new one.
     pub fn add_pod(&self, domain: Arc<CacheDomain>, options: PodOptions) -> PodId {
-        let mut fleet = self.fleet.write();
-        let id = fleet.next_id();
-        let salt = domain.salt();
-        let groups = options.groups.clone();
-        let view = Arc::new(Mutex::new(View::new(id, domain, options)));
-        Arc::make_mut(&mut fleet).insert(Pod { id, salt, lanes: Vec::new(), groups, view });
-        id
+        self.fleet.update(|fleet| {
+            let id = fleet.next_id();
+            let (salt, groups) = (domain.salt(), options.groups.clone());
+            let view = Arc::new(Mutex::new(View::new(id, domain, options)));
+            fleet.insert(Pod { id, salt, lanes: Vec::new(), groups, view });
+            id
+        })
     }
 
     /// Removes a pod and everything it holds.
@@ -212,12 +214,7 @@ impl BlockIndex {
         // Under the view's lock, and empty, so that nobody meets the lanes' old content under their next owner.
         let mut view = pod.view.lock();
         view.clear(self);
-        let mut fleet = self.fleet.write();
-        if fleet.pod(id).is_none() {
-            return Err(unknown(id));
-        }
-        Arc::make_mut(&mut fleet).remove(id);
-        Ok(())
+        self.fleet.update(|fleet| if fleet.remove(id) { Ok(()) } else { Err(unknown(id)) })
     }
 
     /// Applies one published batch of a pod: `sequence` and `payload` as they came from the wire.
@@ -279,32 +276,13 @@ impl BlockIndex {
     /// `blocks`: `[n]`, the hashes of the query's blocks, cut by the caller where the engine would cut them
     /// ([`CacheDomain::searchable_blocks`]).
     pub fn lookup(&self, domain: &CacheDomain, blocks: &[BlockHash], table: &mut MatchTable) {
+        let MatchTable { seen, trail, union, matches } = table;
         loop {
-            let fleet = Arc::clone(&self.fleet.read());
-            let MatchTable { trail, union, matches } = table;
+            let fleet = self.fleet.refresh(seen);
             self.chains.walk(blocks, domain.salt(), fleet.uses(), fleet.any_segments(), trail);
-            matches.clear();
-            let length = blocks.len() as u32;
-            for &lane in &trail.touched {
-                if let Some(pod) = fleet.owner(lane).filter(|pod| pod.salt == domain.salt()) {
-                    let blocks = TierBlocks::device(trail.depth(lane));
-                    matches.push(PodMatch { pod: pod.id, blocks });
-                }
-            }
-            if !trail.segments.is_empty() {
-                matching::sort_segments(trail);
-                for pod in fleet.pods.iter().flatten() {
-                    if pod.depth_lane().is_some() || pod.salt != domain.salt() {
-                        continue;
-                    }
-                    let blocks = matching::usable(pod, trail, length, domain.block_size(), union);
-                    if blocks.total() > 0 {
-                        matches.push(PodMatch { pod: pod.id, blocks });
-                    }
-                }
-            }
+            collect(fleet, domain, blocks.len() as u32, trail, union, matches);
             // A pod that came, went or got a lane meanwhile may have been read by the wrong rule.
-            if self.fleet.read().version == fleet.version {
+            if seen.as_ref().is_some_and(|seen| self.fleet.is_current(seen)) {
                 return;
             }
         }
@@ -325,7 +303,7 @@ impl BlockIndex {
     /// Bytes allocated by the pods' views.
     #[must_use]
     pub fn view_bytes(&self) -> usize {
-        let fleet = Arc::clone(&self.fleet.read());
+        let fleet = self.fleet.load();
         fleet.pods.iter().flatten().map(|pod| pod.view.lock().bytes()).sum()
     }
 
@@ -335,15 +313,15 @@ impl BlockIndex {
     }
 
     fn add_lane(&self, id: PodId, group: u32, tier: Tier) -> Option<Lane> {
-        Arc::make_mut(&mut self.fleet.write()).add_lane(id, group, tier)
+        self.fleet.update(|fleet| fleet.add_lane(id, group, tier))
     }
 
     fn set_groups(&self, id: PodId, groups: &[(u32, GroupKind)]) {
-        Arc::make_mut(&mut self.fleet.write()).set_groups(id, groups);
+        self.fleet.update(|fleet| fleet.set_groups(id, groups));
     }
 
     fn pod(&self, id: PodId) -> Result<Arc<Pod>, Error> {
-        self.fleet.read().pod(id).cloned().ok_or_else(|| unknown(id))
+        self.fleet.load().pod(id).cloned().ok_or_else(|| unknown(id))
     }
 
     fn with_view<R>(&self, id: PodId, act: impl FnOnce(&mut View) -> R) -> Result<R, Error> {
@@ -352,6 +330,36 @@ impl BlockIndex {
         // Waiting for the lock may have been waiting for the pod's removal.
         self.pod(id)?;
         Ok(act(&mut view))
+    }
+}
+
+/// Makes the pods' answers of what a walk found.
+fn collect(
+    fleet: &Fleet,
+    domain: &CacheDomain,
+    length: u32,
+    trail: &mut Trail,
+    union: &mut Vec<Range<u32>>,
+    matches: &mut Vec<PodMatch>,
+) {
+    matches.clear();
+    for &lane in &trail.touched {
+        if let Some(pod) = fleet.owner(lane).filter(|pod| pod.salt == domain.salt()) {
+            matches.push(PodMatch { pod: pod.id, blocks: TierBlocks::device(trail.depth(lane)) });
+        }
+    }
+    if trail.segments.is_empty() {
+        return;
+    }
+    matching::sort_segments(trail);
+    for pod in fleet.pods.iter().flatten() {
+        if pod.depth_lane().is_some() || pod.salt != domain.salt() {
+            continue;
+        }
+        let blocks = matching::usable(pod, trail, length, domain.block_size(), union);
+        if blocks.total() > 0 {
+            matches.push(PodMatch { pod: pod.id, blocks });
+        }
     }
 }
 

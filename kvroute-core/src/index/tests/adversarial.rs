@@ -326,7 +326,7 @@ fn lane_numbers_are_used_again() {
         index.remove_pod(pod).unwrap();
         apply(&index, stays, stored(None, &[1]));
     }
-    assert!(index.fleet.read().uses().len() <= 3);
+    assert!(index.fleet.load().uses().len() <= 3);
 }
 
 #[test]
