@@ -39,6 +39,11 @@ impl<T: Clone> Snapshots<T> {
         Arc::clone(&self.current.read())
     }
 
+    /// Looks something up in the current value.
+    pub(crate) fn read<R>(&self, look: impl FnOnce(&T) -> R) -> R {
+        look(&self.current.read())
+    }
+
     /// The current value, kept in `seen` for the next time.
     pub(crate) fn refresh<'a>(&self, seen: &'a mut Option<Seen<T>>) -> &'a Arc<T> {
         if seen.as_ref().is_some_and(|seen| !self.is_current(seen)) {

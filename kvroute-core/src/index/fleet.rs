@@ -38,6 +38,9 @@ impl PodId {
     }
 }
 
+/// Most groups of a pod. Engines have a handful; the wire could name four billion.
+pub(super) const MAX_GROUPS: usize = 64;
+
 /// A column of the index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Lane {
@@ -140,11 +143,8 @@ impl Fleet {
         self.changed();
     }
 
-    /// Takes a pod out; false if it is not there.
-    pub(super) fn remove(&mut self, id: PodId) -> bool {
-        if self.pod(id).is_none() {
-            return false;
-        }
+    /// Takes a pod out, which is there.
+    pub(super) fn remove(&mut self, id: PodId) {
         self.pods[id.slot()] = None;
         for owner in self.owners.iter_mut().filter(|owner| **owner == id.slot) {
             *owner = FREE;
@@ -154,7 +154,6 @@ impl Fleet {
             self.uses.pop();
         }
         self.changed();
-        true
     }
 
     /// Gives a pod a new lane, and notes what its group is.

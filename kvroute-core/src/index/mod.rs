@@ -210,11 +210,11 @@ impl BlockIndex {
     ///
     /// `UnknownPod` if it was removed before.
     pub fn remove_pod(&self, id: PodId) -> Result<(), Error> {
-        let pod = self.pod(id)?;
-        // Under the view's lock, and empty, so that nobody meets the lanes' old content under their next owner.
-        let mut view = pod.view.lock();
-        view.clear(self);
-        self.fleet.update(|fleet| if fleet.remove(id) { Ok(()) } else { Err(unknown(id)) })
+        self.with_view(id, |view| {
+            // Empty before its lanes are free, so that nobody meets their content under their next owner.
+            view.leave(self);
+            self.fleet.update(|fleet| fleet.remove(id));
+        })
     }
 
     /// Applies one published batch of a pod: `sequence` and `payload` as they came from the wire.
@@ -321,15 +321,14 @@ impl BlockIndex {
     }
 
     fn pod(&self, id: PodId) -> Result<Arc<Pod>, Error> {
-        self.fleet.load().pod(id).cloned().ok_or_else(|| unknown(id))
+        self.fleet.read(|fleet| fleet.pod(id).cloned()).ok_or_else(|| unknown(id))
     }
 
     fn with_view<R>(&self, id: PodId, act: impl FnOnce(&mut View) -> R) -> Result<R, Error> {
         let pod = self.pod(id)?;
         let mut view = pod.view.lock();
         // Waiting for the lock may have been waiting for the pod's removal.
-        self.pod(id)?;
-        Ok(act(&mut view))
+        if view.is_gone() { Err(unknown(id)) } else { Ok(act(&mut view)) }
     }
 }
 

@@ -18,7 +18,7 @@ use hashbrown::{HashMap, HashTable};
 
 use self::placed::Lineage;
 use super::chains::LaneRuns;
-use super::fleet::{Lane, PodId, kinds};
+use super::fleet::{Lane, MAX_GROUPS, PodId, kinds};
 use super::outcome::{ApplyReport, Counters, IgnoreReason, Outcome, ResyncReason, TrustLevel};
 use super::parked::Parked;
 use super::run::RunId;
@@ -70,6 +70,7 @@ pub(super) struct View {
     lineage: Lineage,
     offloads: bool,
     degraded: bool,
+    gone: bool,
     counters: Counters,
     /// Keys that came to be held in the batch being applied.
     fresh: Vec<u64>,
@@ -93,6 +94,7 @@ impl View {
             lineage: Lineage::default(),
             offloads: false,
             degraded: false,
+            gone: false,
             counters: Counters::default(),
             fresh: Vec::new(),
             keys: Vec::new(),
@@ -263,21 +265,32 @@ impl View {
         let mut changed = false;
         for event in events {
             let KvEvent::Stored(BlockStored { group, group_kind: Some(kind), .. }) = event else { continue };
-            match self.groups.iter_mut().find(|known| known.0 == *group) {
-                Some(known) if known.1 == *kind => {}
-                Some(known) => {
-                    known.1 = *kind;
-                    changed = true;
-                }
-                None => {
-                    self.groups.push((*group, *kind));
-                    changed = true;
-                }
+            let known = self.groups.iter().position(|known| known.0 == *group);
+            let (at, described) = match known {
+                Some(at) => (at, (*group, *kind)),
+                None if self.groups.len() < MAX_GROUPS => (self.groups.len(), (*group, *kind)),
+                // Whatever this is, it follows no rule of ours.
+                None => (0, (self.groups[0].0, GroupKind::Unknown)),
+            };
+            if self.groups.get(at) != Some(&described) {
+                self.groups.splice(at..(at + 1).min(self.groups.len()), [described]);
+                changed = true;
             }
         }
         if changed {
             index.set_groups(self.id, &self.groups);
         }
+    }
+
+    /// Forgets everything for good: the pod is being removed.
+    pub(super) fn leave(&mut self, index: &BlockIndex) {
+        self.clear(index);
+        self.gone = true;
+    }
+
+    /// Whether the pod was removed.
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone
     }
 
     /// Forgets everything the pod holds.
@@ -299,11 +312,14 @@ impl View {
         if self.domain.is_native() { Some(hash.0 ^ self.domain.salt()) } else { self.translation.key(hash) }
     }
 
-    /// Position of the lane for a group and tier, made if it is new; `None` once the pod is gone.
+    /// Position of the lane for a group and tier, made if it is new; `None` if the pod has too many.
     fn lane(&mut self, index: &BlockIndex, group: u32, tier: Tier) -> Option<usize> {
         let known = self.lanes.iter().position(|own| own.lane.group == group && own.lane.tier == tier);
         if known.is_some() {
             return known;
+        }
+        if self.lanes.len() == MAX_GROUPS * Tier::ALL.len() {
+            return None;
         }
         let lane = index.add_lane(self.id, group, tier)?;
         self.offloads |= tier != Tier::Gpu;

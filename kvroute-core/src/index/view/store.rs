@@ -3,6 +3,8 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use hashbrown::HashSet;
+
 use super::View;
 use crate::EngineHash;
 use crate::event::{BlockStored, GroupKind};
@@ -23,6 +25,7 @@ impl View {
             return Outcome::Ignored(IgnoreReason::Bigrams);
         }
         let Some(lane) = self.lane(index, event.group, tier) else {
+            self.degraded = true;
             return Outcome::Ignored(IgnoreReason::Memory);
         };
         let tokens = event.block_hashes.len().saturating_mul(self.domain.block_size() as usize);
@@ -123,11 +126,17 @@ impl View {
             && event.parent.is_none()
             && event.block_hashes.len() > 1
             && self.groups.iter().all(|(_, kind)| *kind == GroupKind::FullAttention);
+        // Rare: only then is a set worth its while.
+        let fresh: HashSet<u64> = if announced && again.peek().is_some() {
+            self.fresh.iter().copied().collect()
+        } else {
+            HashSet::new()
+        };
         let translated = !self.domain.is_native();
         for (i, &key) in self.keys[..held].iter().enumerate() {
             let new = again.next_if_eq(&i).is_none();
             // A view that lost events may lack any part of what is reported, so there new blocks prove nothing.
-            announced = announced && (!new || self.degraded) && !self.fresh.contains(&key);
+            announced = announced && (!new || self.degraded) && !fresh.contains(&key);
             if new {
                 self.fresh.push(key);
             } else if announced || self.options.copies == CopyPolicy::Set {
