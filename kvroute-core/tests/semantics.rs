@@ -729,6 +729,18 @@ mod clears_and_generations {
     }
 
     #[test]
+    fn a_view_keeps_nothing_of_chains_that_went() {
+        let setup = Setup::native();
+        let pod = setup.pod();
+        for block in 1..3000 {
+            setup.apply(pod, store(None, &[block]));
+            setup.apply(pod, remove(&[block]));
+        }
+        let left = setup.index.view_bytes();
+        assert!(left < 1024, "{left} bytes of the view are left");
+    }
+
+    #[test]
     fn a_clear_forgets_copies() {
         let setup = Setup::native();
         let pod = setup.pod();
@@ -1134,6 +1146,18 @@ mod tiers {
     }
 
     #[test]
+    fn a_pod_with_any_lower_tier_has_its_parents_remembered() {
+        let setup = Setup::native();
+        let pod = setup.pod();
+        // Announced with its tokens, so that nothing had to be looked up yet.
+        setup.apply(pod, BlockStored { tier: Some(Tier::Cpu), ..store(None, &[50]) });
+        setup.apply(pod, store(None, &[1, 2]));
+        setup.apply(pod, remove(&[2]));
+        assert_eq!(setup.apply(pod, offload(Tier::Cpu, &[2])).outcome, Outcome::Applied);
+        assert_eq!(setup.tiers(pod, &[1, 2]), [1, 1, 0, 0]);
+    }
+
+    #[test]
     fn an_offload_of_a_block_never_seen_is_counted_and_degrades() {
         let setup = Setup::native();
         let pod = setup.pod();
@@ -1204,10 +1228,8 @@ mod tiers {
             setup.apply(pod, offload(Tier::Cpu, &[77]));
             setup.apply(pod, store(None, &chain));
             setup.apply(pod, remove(&[4, 3, 2, 1]));
-            let mut next = 1000;
-            while setup.apply(filler, store(None, &[next])).outcome == Outcome::Applied {
-                next += 1;
-            }
+            let full = |next: &u64| setup.apply(filler, store(None, &[*next])).outcome != Outcome::Applied;
+            let next = (1000..2000).find(full).expect("the bound is reached");
             // A little room again.
             (1000..next).take(spare / 100).for_each(|block| drop(setup.apply(filler, remove(&[block]))));
             setup.apply(pod, offload(Tier::Cpu, &[4]));
@@ -1485,11 +1507,15 @@ mod memory {
         let setup = Setup::bounded(native("model"), bound);
         let chains: Vec<[u64; 2]> = (0..40).map(|i| [i * 10 + 1, i * 10 + 2]).collect();
         let mut refused = 0;
-        for _ in 0..500 {
+        for _ in 0..60 {
             let pod = setup.pod();
             for chain in &chains {
-                let report = setup.apply(pod, store(None, chain));
-                refused += u32::from(report.outcome == Outcome::Ignored(IgnoreReason::Memory));
+                // From the start of a run, and from its middle.
+                for event in [store(None, chain), store(Some(chain[0]), &chain[1..])] {
+                    let pod = if event.parent.is_none() { pod } else { setup.pod() };
+                    let report = setup.apply(pod, event);
+                    refused += u32::from(report.outcome == Outcome::Ignored(IgnoreReason::Memory));
+                }
             }
         }
         let bytes = setup.index.bytes();

@@ -71,6 +71,17 @@ pub enum ExtraKey {
     Bytes(Vec<u8>),
 }
 
+impl ExtraKey {
+    /// Bytes on the heap.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => text.capacity(),
+            Self::Multimodal { identifier, .. } => identifier.capacity(),
+            Self::Bytes(bytes) => bytes.capacity(),
+        }
+    }
+}
+
 /// How an engine publishes multimodal items among a block's extra keys.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]

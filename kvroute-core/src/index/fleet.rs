@@ -28,9 +28,7 @@ impl PodId {
     pub fn slot(self) -> usize {
         self.slot as usize
     }
-}
 
-impl PodId {
     /// Number of a lane for what the pod's view must keep in place without holding it; beyond all numbers of
     /// real lanes, so that no lookup reads it.
     pub(super) fn step_lane(self) -> u32 {
@@ -100,11 +98,12 @@ pub(super) struct Fleet {
     pub(super) pods: Vec<Option<Arc<Pod>>>,
     /// Generation the next pod in a slot gets.
     generations: Vec<u32>,
-    /// By lane number: how lookups read it. `None` inside is a free number.
+    /// By lane number: how lookups read it.
     uses: Vec<LaneUse>,
     /// By lane number: the slot of its pod; `u32::MAX` when free.
     owners: Vec<u32>,
-    any_segments: bool,
+    /// Salts of the domains with lanes that are read by segments.
+    segment_salts: Vec<u64>,
 }
 
 const FREE: u32 = u32::MAX;
@@ -114,8 +113,9 @@ impl Fleet {
         &self.uses
     }
 
-    pub(super) fn any_segments(&self) -> bool {
-        self.any_segments
+    /// Whether a domain has lanes that are read by segments.
+    pub(super) fn any_segments(&self, salt: u64) -> bool {
+        self.segment_salts.contains(&salt)
     }
 
     pub(super) fn pod(&self, id: PodId) -> Option<&Arc<Pod>> {
@@ -146,13 +146,7 @@ impl Fleet {
     /// Takes a pod out, which is there.
     pub(super) fn remove(&mut self, id: PodId) {
         self.pods[id.slot()] = None;
-        for owner in self.owners.iter_mut().filter(|owner| **owner == id.slot) {
-            *owner = FREE;
-        }
-        while self.pods.last().is_some_and(Option::is_none) && self.owners.last() == Some(&FREE) {
-            self.owners.pop();
-            self.uses.pop();
-        }
+        self.free_lanes(id);
         self.changed();
     }
 
@@ -172,6 +166,26 @@ impl Fleet {
         Some(lane)
     }
 
+    /// Takes a pod's lanes away, which hold nothing, and what was learnt of its groups.
+    pub(super) fn forget_lanes(&mut self, id: PodId, groups: &[(u32, GroupKind)]) {
+        let Some(mut pod) = self.pod(id).map(|pod| Pod::clone(pod)) else { return };
+        self.free_lanes(id);
+        pod.lanes.clear();
+        pod.groups = groups.to_vec();
+        self.pods[id.slot()] = Some(Arc::new(pod));
+        self.changed();
+    }
+
+    fn free_lanes(&mut self, id: PodId) {
+        for owner in self.owners.iter_mut().filter(|owner| **owner == id.slot) {
+            *owner = FREE;
+        }
+        while self.owners.last() == Some(&FREE) {
+            self.owners.pop();
+            self.uses.pop();
+        }
+    }
+
     pub(super) fn set_groups(&mut self, id: PodId, groups: &[(u32, GroupKind)]) {
         let Some(mut pod) = self.pod(id).map(|pod| Pod::clone(pod)) else { return };
         pod.groups = groups.to_vec();
@@ -180,13 +194,15 @@ impl Fleet {
     }
 
     fn changed(&mut self) {
-        self.any_segments = false;
+        self.segment_salts.clear();
         for pod in self.pods.iter().flatten() {
             let depth_lane = pod.depth_lane();
             for lane in &pod.lanes {
                 let is_depth = depth_lane == Some(lane.id);
                 self.uses[lane.id as usize] = if is_depth { LaneUse::Depth } else { LaneUse::Segments };
-                self.any_segments |= !is_depth;
+                if !is_depth && !self.segment_salts.contains(&pod.salt) {
+                    self.segment_salts.push(pod.salt);
+                }
             }
         }
     }

@@ -54,7 +54,7 @@ use crate::{BlockHash, Error, ErrorKind, Tier};
 use chains::Chains;
 use fleet::{Fleet, Lane, Pod};
 use view::View;
-use walk::Trail;
+use walk::{Query, Trail};
 
 /// Bounds and sizes of an index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,15 +68,14 @@ pub struct IndexOptions {
 }
 
 impl Default for IndexOptions {
-    /// 256 shards, 4 GiB.
+    /// 256 shards, 4 GiB (all there is on 32-bit targets).
     fn default() -> Self {
-        Self { shards: 256, max_bytes: 4 << 30 }
+        Self { shards: 256, max_bytes: usize::try_from(4_u64 << 30).unwrap_or(usize::MAX) }
     }
 }
 
-/// How one pod's stream is read.
+/// How one pod's stream is read. Fill it with `..PodOptions::default()`: fields may be added.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct PodOptions {
     /// Data-parallel rank. `None`: the rank of the first batch that carries one.
     pub dp_rank: Option<u32>,
@@ -92,6 +91,8 @@ pub struct PodOptions {
     pub adapters: Vec<(i64, String)>,
     /// Blocks that may wait for an unknown parent.
     pub max_parked: usize,
+    /// Bytes those may take, with their token ids and keys.
+    pub max_parked_bytes: usize,
     /// Blocks without a copy whose names are kept for offload announcements.
     pub max_retired: usize,
 }
@@ -105,6 +106,7 @@ impl Default for PodOptions {
             groups: Vec::new(),
             adapters: Vec::new(),
             max_parked: 4096,
+            max_parked_bytes: 16 << 20,
             max_retired: 4096,
         }
     }
@@ -279,7 +281,14 @@ impl BlockIndex {
         let MatchTable { seen, trail, union, matches } = table;
         loop {
             let fleet = self.fleet.refresh(seen);
-            self.chains.walk(blocks, domain.salt(), fleet.uses(), fleet.any_segments(), trail);
+            let query = Query {
+                blocks,
+                salt: domain.salt(),
+                native: domain.is_native(),
+                lanes: fleet.uses(),
+                any_segments: fleet.any_segments(domain.salt()),
+            };
+            self.chains.walk(&query, trail);
             collect(fleet, domain, blocks.len() as u32, trail, union, matches);
             // A pod that came, went or got a lane meanwhile may have been read by the wrong rule.
             if seen.as_ref().is_some_and(|seen| self.fleet.is_current(seen)) {
@@ -314,6 +323,10 @@ impl BlockIndex {
 
     fn add_lane(&self, id: PodId, group: u32, tier: Tier) -> Option<Lane> {
         self.fleet.update(|fleet| fleet.add_lane(id, group, tier))
+    }
+
+    fn forget_lanes(&self, id: PodId, groups: &[(u32, GroupKind)]) {
+        self.fleet.update(|fleet| fleet.forget_lanes(id, groups));
     }
 
     fn set_groups(&self, id: PodId, groups: &[(u32, GroupKind)]) {

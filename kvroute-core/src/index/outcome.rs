@@ -1,7 +1,9 @@
 //! What applying an event answers. Nothing is dropped silently: every reason is a counter.
 
+use alloc::vec::Vec;
+
 use crate::Error;
-use crate::event::SkipReason;
+use crate::event::{SkipReason, Skipped};
 
 /// What became of an event, or of a batch as a whole (then the last of these that any of its events got).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -48,13 +50,15 @@ pub enum IgnoreReason {
     Memory,
     /// The place for blocks that wait for their parent is full.
     ParkedFull,
-    /// A block was announced after another parent than before, or one name for two blocks.
+    /// A name was announced for another block than the one the pod holds under it.
     Contradiction,
+    /// The pod named more KV-cache groups than any engine has (64).
+    TooManyGroups,
 }
 
 impl IgnoreReason {
     /// Every reason, in the order of [`Counters::ignored`].
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Duplicate,
         Self::OtherRank,
         Self::UnknownTag,
@@ -69,6 +73,7 @@ impl IgnoreReason {
         Self::Memory,
         Self::ParkedFull,
         Self::Contradiction,
+        Self::TooManyGroups,
     ];
 }
 
@@ -92,9 +97,12 @@ pub enum ResyncReason {
         /// First sequence number to replay.
         replay_from: u64,
     },
-    /// The engine restarted and its first batches were missed; the old view was dropped. Replay from 0.
+    /// The engine restarted and its first batches were missed, or (with [`GapPolicy::Clear`](super::GapPolicy))
+    /// an old batch came late. The view was dropped and the batch not applied. Replay from 0; without
+    /// replay nothing is to be done.
     Restarted,
-    /// A batch could not be read at all; the view was dropped. Replay from 0.
+    /// A batch could not be read at all, so what it said is lost, and replay would bring the same bytes. The view
+    /// was dropped and heals as blocks are announced again; nothing is to be done.
     Undecodable,
 }
 
@@ -123,12 +131,20 @@ pub struct ApplyReport {
     pub blocks_removed: u64,
     /// What was wrong with a batch that could not be read.
     pub error: Option<Error>,
+    /// The events that could not be read: where they stood, and what was found there.
+    pub skipped: Vec<Skipped>,
     /// Events parked, and events ignored by reason, in the order of [`IgnoreReason::ALL`].
     pub(super) parked: u64,
     pub(super) ignored: [u64; IgnoreReason::ALL.len()],
 }
 
 impl ApplyReport {
+    /// How many of its events (or the batch itself) were left out for `reason`.
+    #[must_use]
+    pub fn ignored_for(&self, reason: IgnoreReason) -> u64 {
+        self.ignored[reason as usize]
+    }
+
     pub(super) fn only(outcome: Outcome) -> Self {
         let mut report = Self { outcome, ..Self::default() };
         if let Outcome::Ignored(reason) = outcome {
@@ -168,7 +184,7 @@ pub struct Counters {
     pub parked: u64,
     /// Times the whole view was dropped, by the engine or by us.
     pub clears: u64,
-    /// Gaps that were not replayed.
+    /// Times batches were found missing.
     pub gaps: u64,
     /// Engine restarts noticed.
     pub restarts: u64,

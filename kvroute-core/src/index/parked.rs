@@ -22,6 +22,13 @@ pub(super) struct ParkedBlock {
     pub(super) extra_keys: Vec<ExtraKey>,
 }
 
+impl ParkedBlock {
+    fn bytes(&self) -> usize {
+        let keys: usize = self.extra_keys.iter().map(|key| size_of::<ExtraKey>() + key.heap_bytes()).sum();
+        size_of::<Self>() + self.token_ids.len() * size_of::<u32>() + keys
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Parked {
     /// Parent -> blocks that wait for it.
@@ -29,14 +36,25 @@ pub(super) struct Parked {
     /// Waiting block -> its parent.
     parents: HashMap<u64, u64>,
     len: usize,
+    /// Bytes of the waiting blocks.
+    bytes: usize,
     max_blocks: usize,
+    max_bytes: usize,
     /// Whether a block announced again is a further copy.
     counts: bool,
 }
 
 impl Parked {
-    pub(super) fn new(max_blocks: usize, counts: bool) -> Self {
-        Self { waiting: HashMap::new(), parents: HashMap::new(), len: 0, max_blocks, counts }
+    pub(super) fn new(max_blocks: usize, max_bytes: usize, counts: bool) -> Self {
+        Self {
+            waiting: HashMap::new(),
+            parents: HashMap::new(),
+            len: 0,
+            bytes: 0,
+            max_blocks,
+            max_bytes,
+            counts,
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -64,13 +82,15 @@ impl Parked {
             }
             return true;
         }
-        if self.len == self.max_blocks {
+        let bytes = block.bytes();
+        if self.len == self.max_blocks || self.max_bytes - self.bytes < bytes {
             if blocks.is_empty() {
                 self.waiting.remove(&parent.0);
             }
             return false;
         }
         self.len += 1;
+        self.bytes += bytes;
         self.parents.insert(block.hash.0, parent.0);
         blocks.push(block);
         true
@@ -81,6 +101,7 @@ impl Parked {
         let blocks = self.waiting.remove(&parent.0).unwrap_or_default();
         self.len -= blocks.len();
         for block in &blocks {
+            self.bytes -= block.bytes();
             self.parents.remove(&block.hash.0);
         }
         blocks
@@ -91,16 +112,20 @@ impl Parked {
         let Some(&parent) = self.parents.get(&hash.0) else { return false };
         let Some(blocks) = self.waiting.get_mut(&parent) else { return false };
         let before = blocks.len();
-        let mut found = false;
+        let (mut found, mut freed) = (false, 0);
         blocks.retain_mut(|block| {
             if block.hash != hash || !lane(block.lane) {
                 return true;
             }
             found = true;
             block.copies -= if all { block.copies } else { 1 };
+            if block.copies == 0 {
+                freed += block.bytes();
+            }
             block.copies > 0
         });
         self.len -= before - blocks.len();
+        self.bytes -= freed;
         if !blocks.iter().any(|block| block.hash == hash) {
             self.parents.remove(&hash.0);
         }
@@ -111,21 +136,11 @@ impl Parked {
     }
 
     pub(super) fn clear(&mut self) {
-        *self = Self::new(self.max_blocks, self.counts);
+        *self = Self::new(self.max_blocks, self.max_bytes, self.counts);
     }
 
     /// Bytes allocated, token ids and keys included.
     pub(super) fn bytes(&self) -> usize {
-        let blocks: usize = self
-            .waiting
-            .values()
-            .flatten()
-            .map(|b| {
-                size_of::<ParkedBlock>()
-                    + b.token_ids.capacity() * 4
-                    + b.extra_keys.capacity() * size_of::<ExtraKey>()
-            })
-            .sum();
-        blocks + self.waiting.allocation_size() + self.parents.allocation_size()
+        self.bytes + self.waiting.allocation_size() + self.parents.allocation_size()
     }
 }

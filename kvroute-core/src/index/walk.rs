@@ -116,22 +116,34 @@ pub(super) enum LaneUse {
     Segments,
 }
 
+/// What is asked.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Query<'a> {
+    pub(super) blocks: &'a [BlockHash],
+    /// Every hash is xored with it to make the key.
+    pub(super) salt: u64,
+    /// The keys are hashes that engines published, so their chains are only as true as the engines.
+    pub(super) native: bool,
+    /// By lane number.
+    pub(super) lanes: &'a [LaneUse],
+    /// Some lanes of the domain are read by segments, so the walk goes on where no depth can grow any more.
+    pub(super) any_segments: bool,
+}
+
+impl Query<'_> {
+    fn key(&self, block: usize) -> Option<u64> {
+        self.blocks.get(block).map(|hash| hash.0 ^ self.salt)
+    }
+}
+
 impl Chains {
-    /// Follows `query` (each key xored with `salt`) and leaves in `trail` what every lane of `lanes`
-    /// holds of it. With `any_segments`, the walk goes on where no depth can grow any more.
-    pub(super) fn walk(
-        &self,
-        query: &[BlockHash],
-        salt: u64,
-        lanes: &[LaneUse],
-        any_segments: bool,
-        trail: &mut Trail,
-    ) {
+    /// Follows the query's blocks and leaves in `trail` what every lane holds of them.
+    pub(super) fn walk(&self, query: &Query<'_>, trail: &mut Trail) {
         for _ in 0..OPTIMISTIC_WALKS {
-            trail.reset(lanes.len());
+            trail.reset(query.lanes.len());
             let mut position = Position::default();
-            while let Some(&first) = query.get(position.start) {
-                let index = self.shard_of_key(first.0 ^ salt);
+            while let Some(key) = query.key(position.start) {
+                let index = self.shard_of_key(key);
                 let guarded = self.guarded(index);
                 let shard = guarded.shard.read();
                 trail.visited.push(Visit {
@@ -139,64 +151,55 @@ impl Chains {
                     retractions: guarded.retractions.load(Ordering::Relaxed),
                     additions: guarded.additions.load(Ordering::Relaxed),
                 });
-                if !self.step(&shard, index, query, salt, lanes, any_segments, &mut position, trail) {
+                if !self.step(&shard, index, query, &mut position, trail) {
                     break;
                 }
             }
             let undisturbed = trail.visited.iter().all(|seen| {
                 let now = self.guarded(seen.shard as usize);
                 now.retractions.load(Ordering::Acquire) == seen.retractions
-                    && (!any_segments || now.additions.load(Ordering::Acquire) == seen.additions)
+                    && (!query.any_segments || now.additions.load(Ordering::Acquire) == seen.additions)
             });
             if undisturbed || trail.visited.len() == 1 {
                 return;
             }
         }
-        self.walk_locked(query, salt, lanes, any_segments, trail);
+        self.walk_locked(query, trail);
     }
 
     /// The same under all locks at once, taken in order of shards; writers hold one shard at a time and
     /// wait for none meanwhile, so this cannot circle.
-    fn walk_locked(
-        &self,
-        query: &[BlockHash],
-        salt: u64,
-        lanes: &[LaneUse],
-        any_segments: bool,
-        trail: &mut Trail,
-    ) {
+    fn walk_locked(&self, query: &Query<'_>, trail: &mut Trail) {
         let shards: Vec<_> = (0..self.shards()).map(|i| self.guarded(i).shard.read()).collect();
-        trail.reset(lanes.len());
+        trail.reset(query.lanes.len());
         let mut position = Position::default();
-        while let Some(&first) = query.get(position.start) {
-            let index = self.shard_of_key(first.0 ^ salt);
-            if !self.step(&shards[index], index, query, salt, lanes, any_segments, &mut position, trail) {
+        while let Some(key) = query.key(position.start) {
+            let index = self.shard_of_key(key);
+            if !self.step(&shards[index], index, query, &mut position, trail) {
                 break;
             }
         }
     }
 
     /// Goes through one run; answers whether the walk goes on after it.
-    #[expect(clippy::too_many_arguments, reason = "the loop body of two walks that differ in their locks")]
     fn step(
         &self,
         shard: &Shard,
         index: usize,
-        query: &[BlockHash],
-        salt: u64,
-        lanes: &[LaneUse],
-        any_segments: bool,
+        query: &Query<'_>,
         position: &mut Position,
         trail: &mut Trail,
     ) -> bool {
         let start = position.start;
-        let Some(slot) = shard.head(query[start].0 ^ salt, position.parent) else { return false };
+        let Some(slot) = query.key(start).and_then(|key| shard.head(key, position.parent)) else {
+            return false;
+        };
         let Some(run) = shard.run(slot) else { return false };
-        let length = run.common_prefix(&query[start..], salt);
-        let goes_on = trail.take(run, start, length, lanes);
+        let length = run.common_prefix(&query.blocks[start..], query.salt, query.native);
+        let goes_on = trail.take(run, start, length, query.lanes);
         position.parent = Some(Place { run: self.run_id(index, slot), offset: length - 1 });
         position.start = start + length;
-        goes_on || any_segments
+        goes_on || query.any_segments
     }
 }
 

@@ -17,6 +17,7 @@ use alloc::vec::Vec;
 use hashbrown::{HashMap, HashTable};
 
 use self::placed::Lineage;
+use self::store::Fresh;
 use super::chains::LaneRuns;
 use super::fleet::{Lane, MAX_GROUPS, PodId, kinds};
 use super::outcome::{ApplyReport, Counters, IgnoreReason, Outcome, ResyncReason, TrustLevel};
@@ -73,7 +74,9 @@ pub(super) struct View {
     gone: bool,
     counters: Counters,
     /// Keys that came to be held in the batch being applied.
-    fresh: Vec<u64>,
+    fresh: Fresh,
+    /// Batches are missing, and nothing is applied before they come or are given up.
+    awaiting: bool,
     /// Scratch: keys of the event being applied, and which of them were held already.
     keys: Vec<u64>,
     already: Vec<usize>,
@@ -90,13 +93,18 @@ impl View {
             groups: options.groups.clone(),
             more_copies: HashMap::new(),
             translation: Translation::new(options.max_retired),
-            parked: Parked::new(options.max_parked, options.copies != CopyPolicy::Set),
+            parked: Parked::new(
+                options.max_parked,
+                options.max_parked_bytes,
+                options.copies != CopyPolicy::Set,
+            ),
             lineage: Lineage::default(),
             offloads: false,
             degraded: false,
             gone: false,
             counters: Counters::default(),
-            fresh: Vec::new(),
+            fresh: Fresh::default(),
+            awaiting: false,
             keys: Vec::new(),
             already: Vec::new(),
             options,
@@ -111,7 +119,7 @@ impl View {
         let lanes = self.lanes.iter().map(|own| own.lane.group);
         if kinds(&self.groups, lanes).any(|(_, kind)| kind == GroupKind::Unknown) {
             TrustLevel::LoadOnly
-        } else if self.degraded {
+        } else if self.degraded || self.awaiting {
             TrustLevel::Degraded
         } else {
             TrustLevel::Exact
@@ -122,7 +130,7 @@ impl View {
     pub(super) fn bytes(&self) -> usize {
         let copies = self.more_copies.allocation_size();
         let runs: usize = self.lanes.iter().map(|lane| lane.runs.0.allocation_size()).sum();
-        let scratch = (self.fresh.capacity() + self.keys.capacity() + self.already.capacity()) * 8;
+        let scratch = (self.keys.capacity() + self.already.capacity()) * 8 + self.fresh.bytes();
         copies + runs + scratch + self.lineage.bytes() + self.translation.bytes() + self.parked.bytes()
     }
 
@@ -144,6 +152,8 @@ impl View {
         let report = match verdict {
             Verdict::Next | Verdict::Duplicate => self.take(index, sequence, payload, batch),
             Verdict::Gap { .. } if self.options.on_gap == GapPolicy::Replay => {
+                self.counters.gaps += u64::from(!self.awaiting);
+                self.awaiting = true;
                 let from = self.tracker.replay_from();
                 ApplyReport::only(Outcome::NeedsResync(ResyncReason::Gap { replay_from: from }))
             }
@@ -158,12 +168,14 @@ impl View {
             }
             Verdict::Restarted => {
                 self.counters.restarts += 1;
-                self.lose_track(index);
-                if sequence > 0 && self.options.on_gap == GapPolicy::Replay {
-                    ApplyReport::only(Outcome::NeedsResync(ResyncReason::Restarted))
-                } else {
-                    self.degraded = sequence > 0;
+                self.start_over(index);
+                if sequence == 0 {
                     self.take(index, sequence, payload, batch)
+                } else {
+                    // Or it is a batch of before a gap, come late. What it stored may be gone by now, so it
+                    // is not applied in either case.
+                    self.await_or_skip(sequence.saturating_add(1));
+                    ApplyReport::only(Outcome::NeedsResync(ResyncReason::Restarted))
                 }
             }
         };
@@ -173,16 +185,38 @@ impl View {
 
     /// Gives up on missing batches: what the pod holds is unknown, and its stream goes on at `sequence`.
     pub(super) fn abandon_gap(&mut self, index: &BlockIndex, sequence: u64) {
+        self.counters.gaps += u64::from(!self.awaiting);
         self.lose_track(index);
         self.degraded = true;
-        self.counters.gaps += 1;
         self.tracker.skip_to(sequence);
+    }
+
+    /// After a restart whose first batches were missed: waits for their replay, or goes on without them.
+    fn await_or_skip(&mut self, next: u64) {
+        match self.options.on_gap {
+            GapPolicy::Replay => self.awaiting = true,
+            GapPolicy::Clear => {
+                self.degraded = true;
+                self.tracker.skip_to(next);
+            }
+        }
+    }
+
+    /// Forgets the engine: the one that publishes now may have another model, other groups, another rank.
+    fn start_over(&mut self, index: &BlockIndex) {
+        self.lose_track(index);
+        self.lanes.clear();
+        self.groups.clone_from(&self.options.groups);
+        self.dp_rank = self.options.dp_rank;
+        self.offloads = false;
+        index.forget_lanes(self.id, &self.groups);
     }
 
     fn lose_track(&mut self, index: &BlockIndex) {
         self.clear(index);
         self.tracker.reset();
         self.degraded = false;
+        self.awaiting = false;
     }
 
     /// Applies a batch whose turn it is.
@@ -193,6 +227,7 @@ impl View {
         payload: &[u8],
         batch: Result<EventBatch, Error>,
     ) -> ApplyReport {
+        self.awaiting = false;
         let batch = match batch {
             Ok(batch) => batch,
             Err(error) => {
@@ -234,7 +269,7 @@ impl View {
         self.dp_rank = self.dp_rank.or(batch.dp_rank);
         self.learn_groups(index, &batch.events);
         self.fresh.clear();
-        let mut report = ApplyReport::default();
+        let mut report = ApplyReport { skipped: batch.skipped.clone(), ..ApplyReport::default() };
         for skipped in &batch.skipped {
             report.add(Outcome::Ignored(skipped.reason.into()));
             // An unreadable event may have been a removal.

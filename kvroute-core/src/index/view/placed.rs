@@ -80,6 +80,9 @@ impl View {
             self.translation.add_copy(hash, key);
         }
         self.counters.blocks_stored += 1;
+        if !self.parked.is_empty() {
+            self.unpark(index, &[hash]);
+        }
         true
     }
 

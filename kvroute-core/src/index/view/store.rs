@@ -14,6 +14,38 @@ use crate::index::outcome::{IgnoreReason, Outcome};
 use crate::index::parked::ParkedBlock;
 use crate::index::{BlockIndex, CopyPolicy};
 
+/// Keys that came to be held in the batch being applied. They are listed as they come; the set that answers
+/// questions is only made once one is asked, which few batches do.
+#[derive(Debug, Default)]
+pub(super) struct Fresh {
+    listed: Vec<u64>,
+    set: HashSet<u64>,
+    in_set: usize,
+}
+
+impl Fresh {
+    fn push(&mut self, key: u64) {
+        self.listed.push(key);
+    }
+
+    fn contains(&mut self, key: u64) -> bool {
+        self.set.extend(&self.listed[self.in_set..]);
+        self.in_set = self.listed.len();
+        self.set.contains(&key)
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.listed.clear();
+        self.set.clear();
+        self.in_set = 0;
+    }
+
+    /// Bytes allocated.
+    pub(super) fn bytes(&self) -> usize {
+        self.listed.capacity() * size_of::<u64>() + self.set.allocation_size()
+    }
+}
+
 impl View {
     pub(super) fn store(&mut self, index: &BlockIndex, event: &BlockStored) -> Outcome {
         let Some(tier) = event.tier else { return Outcome::Ignored(IgnoreReason::UnknownTier) };
@@ -24,29 +56,34 @@ impl View {
             self.degraded = true;
             return Outcome::Ignored(IgnoreReason::Bigrams);
         }
-        let Some(lane) = self.lane(index, event.group, tier) else {
-            self.degraded = true;
-            return Outcome::Ignored(IgnoreReason::Memory);
-        };
-        let tokens = event.block_hashes.len().saturating_mul(self.domain.block_size() as usize);
-        if event.token_ids.is_empty() {
-            return self.store_placed(index, lane, &event.block_hashes, IgnoreReason::UnknownBlock);
-        }
-        if event.block_size != self.domain.block_size() {
+        let named_alone = event.token_ids.is_empty();
+        if !named_alone && event.block_size != self.domain.block_size() {
             self.degraded = true;
             return Outcome::Ignored(IgnoreReason::BlockSize);
         }
-        if event.token_ids.len() != tokens {
-            // Masked blocks are left out, so neither parents nor tokens can be told apart by counting.
-            return self.store_placed(index, lane, &event.block_hashes, IgnoreReason::Sparse);
-        }
-        match self.keys_of(event) {
-            Ok(Some(parent)) => self.store_chain(index, lane, event, parent),
-            Ok(None) => self.park(lane, event),
+        let tokens = event.block_hashes.len().saturating_mul(self.domain.block_size() as usize);
+        // Where masked blocks are left out, neither parents nor tokens can be told apart by counting.
+        let sparse = !named_alone && event.token_ids.len() != tokens;
+        let parent = if named_alone || sparse { Ok(None) } else { self.keys_of(event) };
+        let parent = match parent {
+            Ok(parent) => parent,
             Err(reason) => {
                 self.degraded = true;
-                Outcome::Ignored(reason)
+                return Outcome::Ignored(reason);
             }
+        };
+        // Last, so that what is refused leaves no trace.
+        let Some(lane) = self.lane(index, event.group, tier) else {
+            self.degraded = true;
+            return Outcome::Ignored(IgnoreReason::TooManyGroups);
+        };
+        match parent {
+            _ if named_alone => {
+                self.store_placed(index, lane, &event.block_hashes, IgnoreReason::UnknownBlock)
+            }
+            _ if sparse => self.store_placed(index, lane, &event.block_hashes, IgnoreReason::Sparse),
+            Some(parent) => self.store_chain(index, lane, event, parent),
+            None => self.park(lane, event),
         }
     }
 
@@ -126,17 +163,11 @@ impl View {
             && event.parent.is_none()
             && event.block_hashes.len() > 1
             && self.groups.iter().all(|(_, kind)| *kind == GroupKind::FullAttention);
-        // Rare: only then is a set worth its while.
-        let fresh: HashSet<u64> = if announced && again.peek().is_some() {
-            self.fresh.iter().copied().collect()
-        } else {
-            HashSet::new()
-        };
         let translated = !self.domain.is_native();
         for (i, &key) in self.keys[..held].iter().enumerate() {
             let new = again.next_if_eq(&i).is_none();
             // A view that lost events may lack any part of what is reported, so there new blocks prove nothing.
-            announced = announced && (!new || self.degraded) && !fresh.contains(&key);
+            announced = announced && (!new || self.degraded) && !self.fresh.contains(key);
             if new {
                 self.fresh.push(key);
             } else if announced || self.options.copies == CopyPolicy::Set {
@@ -174,7 +205,7 @@ impl View {
     }
 
     /// Places what waited for any of `known`, and what waited for that.
-    fn unpark(&mut self, index: &BlockIndex, known: &[EngineHash]) {
+    pub(super) fn unpark(&mut self, index: &BlockIndex, known: &[EngineHash]) {
         let mut known = known.to_vec();
         while let Some(parent) = known.pop() {
             for block in self.parked.take(parent) {
