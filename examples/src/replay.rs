@@ -139,9 +139,8 @@ impl<'a> Replay<'a> {
     fn new(capture: &'a Capture, options: ReplayOptions) -> Result<Self> {
         let index = BlockIndex::default();
         let domains = capture.pods.iter().map(|pod| pod.domain(options.mode)).collect::<Result<Vec<_>>>()?;
-        let mut pod_options = PodOptions::default();
-        pod_options.copies = options.copies;
-        pod_options.on_gap = GapPolicy::Replay;
+        let pod_options =
+            PodOptions { copies: options.copies, on_gap: GapPolicy::Replay, ..PodOptions::default() };
         let pods =
             domains.iter().map(|domain| index.add_pod(Arc::clone(domain), pod_options.clone())).collect();
         Ok(Self {
@@ -167,18 +166,27 @@ impl<'a> Replay<'a> {
             Outcome::NeedsResync(ResyncReason::Restarted) => 0,
             _ => return Ok(()),
         };
-        // What a subscriber would now ask the engine's replay socket for, up to what was published so far.
-        for number in from..=newest {
+        // What a subscriber would now ask the engine's replay socket for, up to what was published so far: from the
+        // last applied batch on or, once other bytes there tell of a restart, from the start.
+        let (mut number, mut from_start) = (from, from == 0);
+        while number <= newest {
             let recorded = self.recorded.engines[engine].batches.get(&number).copied();
             let outcome = match recorded {
                 Some(payload) => Some(self.apply(pod, number, payload)?.outcome),
                 None => None,
             };
-            if matches!(outcome, None | Some(Outcome::NeedsResync(_))) {
-                self.summary.lost += 1;
-                self.index.abandon_gap(self.pods[pod], sequence)?;
-                self.apply(pod, sequence, payload)?;
-                break;
+            match outcome {
+                Some(Outcome::NeedsResync(ResyncReason::Restarted)) if !from_start => {
+                    (number, from_start) = (0, true);
+                }
+                // Lost for good: nobody has it, or what came before it.
+                None | Some(Outcome::NeedsResync(ResyncReason::Gap { .. } | ResyncReason::Restarted)) => {
+                    self.summary.lost += 1;
+                    self.index.abandon_gap(self.pods[pod], sequence)?;
+                    self.apply(pod, sequence, payload)?;
+                    break;
+                }
+                Some(_) => number += 1,
             }
         }
         Ok(())

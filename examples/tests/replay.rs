@@ -477,8 +477,7 @@ impl OnePod {
     fn new(capture: &Capture, mode: Mode) -> Self {
         let index = BlockIndex::default();
         let domain = capture.pods[0].domain(mode).unwrap();
-        let mut options = PodOptions::default();
-        options.on_gap = GapPolicy::Replay;
+        let options = PodOptions { on_gap: GapPolicy::Replay, ..PodOptions::default() };
         let pod = index.add_pod(Arc::clone(&domain), options);
         Self { index, domain, pod }
     }

@@ -2,7 +2,6 @@
 
 use alloc::string::String;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use serde::Serialize;
@@ -230,6 +229,3 @@ impl<'a> Candidate<'a> {
         blocks / f64::from(self.facts.searchable)
     }
 }
-
-/// Room for the rows, reused from decision to decision.
-pub(crate) type FactRows = Vec<Facts>;

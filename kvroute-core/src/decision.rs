@@ -23,7 +23,7 @@ pub struct Decision {
     pub candidates: usize,
 }
 
-/// Why a request went where it went: every pod with what was known of it, as the decision saw it.
+/// Why a request went where it went: every pod with what was known of it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Explanation {
     /// The profile that decided.
@@ -85,11 +85,11 @@ impl fmt::Display for Explanation {
         for (row, pod) in self.pods.iter().enumerate() {
             let mark = if self.picked == Some(row) { '>' } else { ' ' };
             let matched: u32 = pod.matched_blocks.iter().map(|m| m.1).sum();
-            write!(
-                f,
-                "{mark} {:<16} {:>8.3}  {matched}/{} blocks",
-                pod.pod, pod.total, pod.searchable_blocks
-            )?;
+            let name = match pod.dp_rank {
+                0 => pod.pod.clone(),
+                rank => alloc::format!("{}/{rank}", pod.pod),
+            };
+            write!(f, "{mark} {name:<16} {:>8.3}  {matched}/{} blocks", pod.total, pod.searchable_blocks)?;
             for (tier, blocks) in &pod.matched_blocks {
                 write!(f, " {tier} {blocks}")?;
             }

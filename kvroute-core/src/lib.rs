@@ -52,9 +52,14 @@ pub mod score;
 mod sequence;
 mod snapshot;
 
+pub use candidate::{LoadReport, Request};
 pub use domain::CacheDomain;
 pub use error::{Error, ErrorKind};
+pub use hash::{BlockHasher, HashContext, OwnScheme};
 pub use id::{BlockHash, EngineHash, Tier};
+pub use index::{PodId, PodOptions};
+pub use profile::Profile;
+pub use router::{Router, Workspace};
 
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]

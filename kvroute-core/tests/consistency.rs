@@ -239,9 +239,11 @@ fn a_lookup_sees_a_chain_that_moves_between_tiers_whole() {
 fn a_lookup_sees_a_sliding_window_that_moves_whole() {
     let (index, domain) = (BlockIndex::default(), domain());
     let chain = chain_of_single_runs(&index, &domain, 10);
-    let mut options = PodOptions::default();
     // Two blocks before the position.
-    options.groups = vec![(0, GroupKind::FullAttention), (1, GroupKind::SlidingWindow { window: 3 })];
+    let options = PodOptions {
+        groups: vec![(0, GroupKind::FullAttention), (1, GroupKind::SlidingWindow { window: 3 })],
+        ..PodOptions::default()
+    };
     let pod = index.add_pod(Arc::clone(&domain), options);
     apply(&index, pod, stored(None, &chain));
     apply(&index, pod, stored_in(1, Tier::Gpu, Some(chain[7]), &chain[8..]));
@@ -355,8 +357,7 @@ fn racing_writers_of_shared_chains_leave_what_each_of_them_holds() {
         // Few shards make races, many make chains cross them.
         let shards = if round % 2 == 0 { 1 } else { 64 };
         let index = BlockIndex::new(IndexOptions { shards, max_bytes: usize::MAX });
-        let mut options = PodOptions::default();
-        options.copies = CopyPolicy::Count;
+        let options = PodOptions { copies: CopyPolicy::Count, ..PodOptions::default() };
         let pods: Vec<PodId> = (0..4).map(|_| index.add_pod(Arc::clone(&domain), options.clone())).collect();
         let (start, stop) = (Barrier::new(pods.len() + 1), AtomicBool::new(false));
         let oracles: Vec<OraclePod> = thread::scope(|scope| {

@@ -1378,8 +1378,10 @@ mod domains {
     fn hybrid_pods_of_another_domain_do_not_answer() {
         let index = BlockIndex::default();
         let (here, there) = (native("here"), native("there"));
-        let mut options = PodOptions::default();
-        options.groups = vec![(0, GroupKind::FullAttention), (1, GroupKind::SlidingWindow { window: 5 })];
+        let options = PodOptions {
+            groups: vec![(0, GroupKind::FullAttention), (1, GroupKind::SlidingWindow { window: 5 })],
+            ..PodOptions::default()
+        };
         let pods = [&here, &there].map(|domain| index.add_pod(Arc::clone(domain), options.clone()));
         for pod in pods {
             let events = vec![store(None, &[1]).event(), in_group(1, None, store(None, &[1])).event()];

@@ -73,7 +73,7 @@ impl<'a> Span<'a> {
 /// assert_eq!(blocks.len(), 2, "two full blocks; the tail of 8 tokens is not a block");
 /// # Ok::<(), kvroute_core::Error>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlockHasher {
     scheme: HashScheme,
     block_size: u32,
@@ -123,6 +123,11 @@ impl BlockHasher {
     #[must_use]
     pub fn block_size(&self) -> u32 {
         self.block_size
+    }
+
+    /// Equal for hashers that hash alike.
+    pub(crate) fn identity(&self) -> u64 {
+        self.identity
     }
 
     /// The scheme it hashes by.

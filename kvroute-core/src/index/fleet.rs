@@ -7,6 +7,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::fmt;
 
 use parking_lot::Mutex;
 
@@ -33,6 +34,12 @@ impl PodId {
     /// real lanes, so that no lookup reads it.
     pub(super) fn step_lane(self) -> u32 {
         u32::MAX - self.slot
+    }
+}
+
+impl fmt::Display for PodId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.slot, self.generation)
     }
 }
 

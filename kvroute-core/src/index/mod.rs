@@ -376,6 +376,6 @@ fn collect(
 }
 
 fn unknown(id: PodId) -> Error {
-    let message = alloc::format!("pod {} (generation {}) is not in this index", id.slot, id.generation);
+    let message = alloc::format!("pod {id} is not in this index");
     Error::new(ErrorKind::UnknownPod, message)
 }

@@ -118,6 +118,18 @@ pub enum TrustLevel {
     Exact,
 }
 
+impl TrustLevel {
+    /// Name in explanations.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::LoadOnly => "load-only",
+            Self::Degraded => "degraded",
+            Self::Exact => "exact",
+        }
+    }
+}
+
 /// What became of one batch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ApplyReport {

@@ -1,0 +1,83 @@
+//! Why a decision came out as it did.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use super::{Router, Workspace};
+use crate::Tier;
+use crate::candidate::{Facts, RoutedPod};
+use crate::decision::{Explanation, PodExplanation, ScoreExplanation};
+use crate::index::{IgnoreReason, TierBlocks, TrustLevel};
+
+impl Router {
+    /// Explains the last decision made with `workspace` by this router. What it scored is told as the decision saw
+    /// it; trust levels and notes are those of now.
+    #[must_use]
+    pub fn explain(&self, workspace: &Workspace) -> Explanation {
+        let rows = workspace.roster.iter().flat_map(|seen| seen.value().pods.iter().enumerate());
+        Explanation {
+            profile: self.profile.name.clone(),
+            picker: self.profile.picker.name().to_string(),
+            prompt_tokens: workspace.prompt_tokens,
+            picked: workspace.picked,
+            pods: rows.map(|(row, pod)| self.explain_pod(workspace, row, pod)).collect(),
+        }
+    }
+
+    fn explain_pod(&self, workspace: &Workspace, row: usize, pod: &RoutedPod) -> PodExplanation {
+        let facts = workspace.facts[row];
+        let tiers = Tier::ALL.into_iter().map(|tier| (tier.name(), facts.matched.in_tier(tier)));
+        let dropped_by = workspace.dropped_by[row].and_then(|position| self.profile.filters.get(position));
+        let scores = self.profile.scorers.iter().zip(&workspace.columns).map(|((scorer, weight), column)| {
+            ScoreExplanation { scorer: scorer.name().to_string(), value: column[row], weight: *weight }
+        });
+        PodExplanation {
+            pod: pod.name.clone(),
+            dp_rank: pod.dp_rank,
+            trust: self.index.trust(pod.id).unwrap_or(TrustLevel::LoadOnly).name(),
+            block_size: pod.domain.block_size(),
+            searchable_blocks: facts.searchable,
+            matched_blocks: tiers.filter(|&(_, blocks)| blocks > 0).collect(),
+            scores: if dropped_by.is_some() { Vec::new() } else { scores.collect() },
+            total: if dropped_by.is_some() { 0.0 } else { workspace.totals[row] },
+            dropped_by: dropped_by.map(|filter| filter.name().to_string()),
+            note: self.why_nothing(pod, &facts, workspace),
+        }
+    }
+
+    /// The most telling reason why a pod matches nothing.
+    fn why_nothing(&self, pod: &RoutedPod, facts: &Facts, workspace: &Workspace) -> Option<String> {
+        if facts.matched != TierBlocks::default() {
+            return None;
+        }
+        let unhashed = workspace.unhashed.iter().find(|(domain, _)| domain == pod.domain.name());
+        if let Some((domain, error)) = unhashed {
+            return Some(format!("the prompt cannot be hashed for its domain \"{domain}\": {error}"));
+        }
+        let (size, prompt_tokens) = (pod.domain.block_size(), workspace.prompt_tokens);
+        if facts.searchable == 0 {
+            return Some(format!(
+                "{prompt_tokens} tokens have no whole block of {size} before the last token, which engines always \
+                 compute"
+            ));
+        }
+        let Ok(counters) = self.index.counters(pod.id) else { return Some("the pod is gone".into()) };
+        let trust = self.index.trust(pod.id);
+        let wrong_size = counters.ignored_for(IgnoreReason::BlockSize);
+        let wrong_rank = counters.ignored_for(IgnoreReason::OtherRank);
+        Some(if counters.batches == 0 {
+            "no KV events came from this pod yet".into()
+        } else if trust == Ok(TrustLevel::LoadOnly) {
+            "its events describe a KV-cache group of an unknown kind, which is never credited".into()
+        } else if wrong_rank > 0 && counters.blocks_stored == 0 {
+            format!("its {wrong_rank} batches carry another data-parallel rank than {}", pod.dp_rank)
+        } else if wrong_size > 0 && counters.blocks_stored == 0 {
+            format!("its events have blocks of another size than its domain's {size}: {wrong_size} ignored")
+        } else if counters.blocks_stored == 0 {
+            format!("none of its {} events stored a block", counters.events)
+        } else {
+            "it does not hold the prompt's first block".into()
+        })
+    }
+}
