@@ -31,7 +31,8 @@ const MAX_STEPS: usize = 256;
 /// The index answers what the oracle does after every step of a history. The first byte is the setting.
 pub fn index(data: &[u8]) {
     let Some((&first, steps)) = data.split_first() else { return };
-    let setting = Setting { translated: first & 1 != 0, hybrid: first & 2 != 0, replay: first & 4 != 0 };
+    let bit = |n: u8| first >> n & 1 == 1;
+    let setting = Setting { translated: bit(0), hybrid: bit(1), replay: bit(2), guarded: bit(3) };
     if let Err(difference) = run(setting, &steps[..steps.len().min(4 * MAX_STEPS)]) {
         panic!("{setting:?}: {difference}");
     }

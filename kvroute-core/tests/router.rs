@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use kvroute_core::candidate::{Candidates, LoadReport, Request};
-use kvroute_core::event::{BlockStored, EventBatch, GroupKind, KvEvent};
+use kvroute_core::event::{BlockStored, EventBatch, EventLora, GroupKind, KvEvent};
 use kvroute_core::filter::{AcceptingFilter, Filter};
 use kvroute_core::hash::{BlockHasher, HashContext, HashSeed, OwnScheme, VllmAlgorithm, VllmEra, VllmScheme};
 use kvroute_core::index::{IndexOptions, PodId, PodOptions};
+use kvroute_core::pick::{Picker, Scored};
 use kvroute_core::profile::Profile;
 use kvroute_core::router::{Router, Workspace};
 use kvroute_core::score::{KvCacheScorer, LoadScorer, Scorer};
@@ -381,4 +382,138 @@ fn a_request_that_cannot_be_hashed_is_refused() {
     let context = HashContext { lora: Some(kvroute_core::hash::Lora::default()), ..HashContext::default() };
     let error = router.decide(&Request::new(&prompt(1), &context), &mut Workspace::default()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
+}
+
+#[test]
+fn even_choices_spread_whatever_number_of_domains_hash_alike() {
+    for domains in 1..=3 {
+        let router = Router::default();
+        for pod in 0..4 {
+            let domain = domain(&format!("model-{}", pod % domains), BLOCK_SIZE);
+            router.add_pod(format!("pod-{pod}"), 0, domain, PodOptions::default()).unwrap();
+        }
+        let context = HashContext::default();
+        let mut workspace = Workspace::default();
+        let mut picked = HashMap::<PodId, u32>::new();
+        for seed in 0..400 {
+            // Equal lengths, equal last tokens: only the blocks tell the prompts apart.
+            let mut token_ids = prompt(seed);
+            token_ids.push(5);
+            let decision = router.decide(&Request::new(&token_ids, &context), &mut workspace).unwrap();
+            *picked.entry(decision.pod).or_default() += 1;
+        }
+        assert_eq!(picked.len(), 4, "{domains} domains");
+        assert!(picked.values().all(|&count| (60..140).contains(&count)), "{domains} domains: {picked:?}");
+    }
+}
+
+#[test]
+fn a_domain_that_cannot_hash_a_request_only_drops_its_own_matches() {
+    let router = Router::default();
+    let seed = HashSeed::Value("42".into());
+    let scheme = VllmScheme::for_era(VllmAlgorithm::Sha256Cbor, VllmEra::Tagged, &seed).unwrap();
+    let native = Arc::new(CacheDomain::new("native", BlockHasher::new(scheme, BLOCK_SIZE).unwrap()).unwrap());
+    router.add_pod("native", 0, native, PodOptions::default()).unwrap();
+    let pod = router.add_pod("translated", 0, domain("model", BLOCK_SIZE), PodOptions::default()).unwrap();
+    // vLLM hashes the adapter's path since 0.31, and nobody told it.
+    let lora = kvroute_core::hash::Lora { name: "a".into(), ..Default::default() };
+    let context = HashContext { lora: Some(lora), ..HashContext::default() };
+    let token_ids = prompt(1);
+    let hashes = domain("model", BLOCK_SIZE).hasher().hash(&token_ids, &context).unwrap();
+    let event = BlockStored {
+        block_hashes: hashes[..3].iter().map(|hash| EngineHash(hash.0)).collect(),
+        token_ids: token_ids[..12].to_vec(),
+        block_size: BLOCK_SIZE,
+        tier: Some(Tier::Gpu),
+        lora: Some(EventLora { name: Some("a".into()), id: None }),
+        ..BlockStored::default()
+    };
+    let batch = EventBatch { events: vec![KvEvent::Stored(event)], ..EventBatch::default() };
+    router.index().apply_events(pod, &batch).unwrap();
+    let mut workspace = Workspace::default();
+    let decision = router.decide(&Request::new(&token_ids, &context), &mut workspace).unwrap();
+    assert_eq!((decision.pod, decision.matched.total()), (pod, 3));
+    let note = router.explain(&workspace).pods[0].note.clone().unwrap();
+    assert!(note.contains("cannot be hashed for its domain \"native\""), "{note}");
+}
+
+/// Answers whatever row it was made with.
+#[derive(Debug)]
+struct Fixed(usize);
+
+impl Picker for Fixed {
+    fn name(&self) -> &'static str {
+        "fixed"
+    }
+
+    fn pick(&self, _: &mut dyn Iterator<Item = Scored>, _: u64) -> Option<usize> {
+        Some(self.0)
+    }
+}
+
+#[test]
+fn a_picker_cannot_pick_what_it_was_not_offered() {
+    for row in [0, 7] {
+        let profile = Profile::builder("p")
+            .filter(AcceptingFilter)
+            .scorer(LoadScorer::default(), 1.0)
+            .picker(Fixed(row))
+            .build()
+            .unwrap();
+        let router = Router::new(IndexOptions::default(), profile);
+        let drained = router.add_pod("a", 0, domain("model", BLOCK_SIZE), PodOptions::default()).unwrap();
+        router.add_pod("b", 0, domain("model", BLOCK_SIZE), PodOptions::default()).unwrap();
+        router.set_accepting(drained, false).unwrap();
+        let context = HashContext::default();
+        let error =
+            router.decide(&Request::new(&prompt(1), &context), &mut Workspace::default()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains(&format!("\"fixed\" picked row {row}")), "{error}");
+    }
+}
+
+#[test]
+fn a_failed_decision_is_explained_too() {
+    let profile = Profile::builder("p").scorer(Constant(2.0), 1.0).build().unwrap();
+    let router = Router::new(IndexOptions::default(), profile);
+    router.add_pod("a", 0, domain("model", BLOCK_SIZE), PodOptions::default()).unwrap();
+    let mut workspace = Workspace::default();
+    let context = HashContext::default();
+    assert!(router.decide(&Request::new(&prompt(1), &context), &mut workspace).is_err());
+    let explanation = router.explain(&workspace);
+    assert_eq!((explanation.pods.len(), explanation.picked), (1, None));
+    assert_eq!(explanation.pods[0].scores[0].value, 2.0, "what was wrong");
+}
+
+#[test]
+fn an_absurdly_long_prompt_is_refused() {
+    let (router, _) = router_of(&["a"]);
+    let token_ids = vec![0; Router::MAX_PROMPT_TOKENS + 1];
+    let context = HashContext::default();
+    let error = router.decide(&Request::new(&token_ids, &context), &mut Workspace::default()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Limit);
+}
+
+#[test]
+fn a_pod_added_as_one_rank_takes_no_batches_of_another_and_the_explanation_says_so() {
+    let router = Router::default();
+    let pod = router.add_pod("a", 3, domain("model", BLOCK_SIZE), PodOptions::default()).unwrap();
+    // [0.0, [], 1]
+    let of_rank_1 = [0x93, 0xcb, 0, 0, 0, 0, 0, 0, 0, 0, 0x90, 1];
+    router.apply(pod, 0, &of_rank_1).unwrap();
+    let mut workspace = Workspace::default();
+    router.decide(&Request::new(&prompt(1), &HashContext::default()), &mut workspace).unwrap();
+    let explanation = router.explain(&workspace);
+    let note = explanation.pods[0].note.clone().unwrap();
+    assert!(note.contains("another data-parallel rank than 3"), "{note}");
+    assert!(explanation.to_string().contains("a/3"));
+}
+
+#[test]
+fn pods_can_be_listed_and_found_by_id() {
+    let (router, pods) = router_of(&["a", "b"]);
+    assert_eq!(router.pod_by_id(pods[1]).unwrap().name(), "b");
+    assert_eq!(router.pods().iter().map(|pod| pod.id()).collect::<Vec<_>>(), pods);
+    router.remove_pod(pods[0]).unwrap();
+    assert_eq!(router.pod_by_id(pods[0]).unwrap_err().kind(), ErrorKind::UnknownPod);
 }

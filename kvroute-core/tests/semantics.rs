@@ -189,7 +189,8 @@ fn payload(stamp: f64, rank: Option<u32>, events: &[KvEvent]) -> Vec<u8> {
     for event in events {
         match event {
             KvEvent::Stored(stored) => {
-                write::write_array_len(out, 5).expect("a vector takes all");
+                // The array form of vLLM 0.22: no adapter, no medium, no extra keys, the group.
+                write::write_array_len(out, 12).expect("a vector takes all");
                 write::write_str(out, "BlockStored").expect("a vector takes all");
                 write_hashes(out, &stored.block_hashes);
                 match stored.parent {
@@ -201,6 +202,21 @@ fn payload(stamp: f64, rank: Option<u32>, events: &[KvEvent]) -> Vec<u8> {
                     write::write_uint(out, u64::from(token)).expect("a vector takes all");
                 }
                 write::write_uint(out, u64::from(stored.block_size)).expect("a vector takes all");
+                (0..4).for_each(|_| write::write_nil(out).expect("a vector takes all"));
+                write::write_uint(out, u64::from(stored.group)).expect("a vector takes all");
+                let (kind, window) = match stored.group_kind {
+                    Some(GroupKind::FullAttention) => ("full_attention", 0),
+                    Some(GroupKind::SlidingWindow { window }) => ("sliding_window", window),
+                    _ => ("", 0),
+                };
+                match kind {
+                    "" => write::write_nil(out).expect("a vector takes all"),
+                    kind => write::write_str(out, kind).expect("a vector takes all"),
+                }
+                match window {
+                    0 => write::write_nil(out).expect("a vector takes all"),
+                    window => drop(write::write_uint(out, u64::from(window)).expect("a vector takes all")),
+                }
             }
             KvEvent::Removed(removed) => {
                 write::write_array_len(out, 2).expect("a vector takes all");
@@ -515,6 +531,34 @@ mod unknown_parents {
         let (first, other) = (setup.pod(), setup.pod());
         setup.apply(first, store_tokens(None, &[1], &tokens(0, 1)));
         assert_eq!(setup.apply(other, store_tokens(Some(1), &[2], &tokens(4, 1))).outcome, Outcome::Parked);
+    }
+
+    #[test]
+    fn parked_bytes_are_reported_and_bounded() {
+        let setup = Setup::translated();
+        let pod = setup.pod_with(|options| options.max_parked_bytes = 10_000);
+        let orphan = |hash: u64| BlockStored {
+            extra_keys: vec![vec![ExtraKey::Text("k".repeat(3000))]],
+            ..store(Some(999), &[hash])
+        };
+        for hash in 1..=3 {
+            assert_eq!(setup.apply(pod, orphan(hash)).outcome, Outcome::Parked);
+        }
+        assert!(setup.index.view_bytes() > 9000, "{}", setup.index.view_bytes());
+        assert_eq!(setup.apply(pod, orphan(4)).outcome, Outcome::Ignored(IgnoreReason::ParkedFull));
+        setup.apply(pod, remove(&[1]));
+        assert_eq!(setup.apply(pod, orphan(4)).outcome, Outcome::Parked, "room that was given back");
+    }
+
+    #[test]
+    fn an_offload_announcement_places_what_waited_for_its_block() {
+        let setup = Setup::native();
+        let (other, pod) = (setup.pod(), setup.pod());
+        let child = BlockStored { tier: Some(Tier::Cpu), ..store(Some(1), &[2]) };
+        assert_eq!(setup.apply(pod, child).outcome, Outcome::Parked);
+        setup.apply(other, store(None, &[1]));
+        setup.apply(pod, offload(Tier::Cpu, &[1]));
+        assert_eq!(setup.depth(pod, &[1, 2]), 2);
     }
 }
 
@@ -1064,6 +1108,34 @@ mod groups {
         assert_eq!(setup.depth(pod, &chain), 5);
         assert_eq!(setup.tiers(tiered, &chain), [2, 2, 0, 0]);
     }
+
+    #[test]
+    fn a_pod_that_names_thousands_of_groups_stays_small_and_is_not_credited() {
+        let setup = Setup::native();
+        let pod = setup.pod();
+        setup.apply(pod, store(None, &[1]));
+        for group in 0..2000 {
+            let report = setup.apply(pod, in_group(group, None, store(None, &[1])));
+            if group >= 256 {
+                assert_eq!(report.outcome, Outcome::Ignored(IgnoreReason::TooManyGroups));
+            }
+            setup.apply(pod, in_group(group, Some(GroupKind::FullAttention), offload(Tier::Gpu, &[7])));
+        }
+        assert_eq!(setup.depth(pod, &[1]), 0);
+        assert_eq!(setup.trust(pod), TrustLevel::LoadOnly);
+        assert!(setup.index.view_bytes() < 100_000, "{}", setup.index.view_bytes());
+    }
+
+    #[test]
+    fn what_is_refused_leaves_no_trace_of_its_group() {
+        let setup = Setup::native();
+        let pod = setup.pod();
+        setup.apply(pod, store(None, &[1]));
+        let refused = BlockStored { block_size: 999, ..store(None, &[1]) };
+        setup.apply(pod, in_group(5, None, refused));
+        assert_eq!(setup.depth(pod, &[1]), 1);
+        assert_eq!(setup.trust(pod), TrustLevel::Degraded);
+    }
 }
 
 mod tiers {
@@ -1452,6 +1524,16 @@ mod domains {
     }
 
     #[test]
+    fn a_wrong_block_in_the_middle_of_a_chain_leads_no_other_pods_match_astray() {
+        let setup = Setup::native();
+        let (liar, honest) = (setup.pod(), setup.pod());
+        setup.apply(liar, store(None, &[1, 77, 3]));
+        setup.apply(honest, store(None, &[1, 2, 3]));
+        assert_eq!(setup.depth(honest, &[1, 2, 3]), 3);
+        assert_eq!(setup.depth(liar, &[1, 2, 3]), 1);
+    }
+
+    #[test]
     fn sparse_events_name_blocks_whose_place_is_known() {
         let setup = Setup::native();
         let sliding = GroupKind::SlidingWindow { window: 5 };
@@ -1694,5 +1776,86 @@ mod streams {
         assert_eq!(report.outcome, Outcome::Ignored(IgnoreReason::UnknownBlock), "the gravest of them");
         let counters = setup.index.counters(pod).expect("a known pod");
         assert_eq!((counters.batches, counters.events, counters.parked), (1, 4, 1));
+    }
+
+    #[test]
+    fn an_open_gap_shows_in_the_trust_level_until_it_is_filled() {
+        let setup = Setup::native();
+        let pod = setup.pod_with(|options| options.on_gap = GapPolicy::Replay);
+        let batches = [[store(None, &[1]).event()], [remove(&[1]).event()], [store(None, &[2]).event()]];
+        setup.send(pod, 0, &batches[0]);
+        setup.send(pod, 2, &batches[2]);
+        setup.send(pod, 2, &batches[2]);
+        assert_eq!(setup.trust(pod), TrustLevel::Degraded, "a removal may be among what is missing");
+        assert_eq!(
+            setup.index.counters(pod).expect("a known pod").gaps,
+            1,
+            "one gap, however often it shows"
+        );
+        setup.send(pod, 1, &batches[1]);
+        assert_eq!(setup.trust(pod), TrustLevel::Exact);
+        assert_eq!(setup.depth(pod, &[1]), 0);
+    }
+
+    #[test]
+    fn a_restarted_engine_is_forgotten_whole_with_its_groups_and_rank() {
+        let setup = Setup::native();
+        let pod = setup.pod();
+        let sliding = Some(GroupKind::SlidingWindow { window: 5 });
+        let full = Some(GroupKind::FullAttention);
+        setup.send(
+            pod,
+            0,
+            &[
+                in_group(0, full, store(None, &[1, 2])).event(),
+                in_group(1, sliding, store(None, &[1])).event(),
+            ],
+        );
+        assert_eq!(setup.depth(pod, &[1, 2]), 1, "the window ends the match");
+        setup.send(pod, 0, &[in_group(0, full, store(None, &[1, 2])).event()]);
+        assert_eq!(setup.depth(pod, &[1, 2]), 2, "the engine of now has no window");
+        assert_eq!(setup.trust(pod), TrustLevel::Exact);
+    }
+
+    #[test]
+    fn a_batch_of_before_a_gap_that_comes_late_is_not_applied() {
+        let setup = Setup::native();
+        let pod = setup.pod();
+        setup.send(pod, 0, &[store(None, &[9]).event()]);
+        setup.send(pod, 2, &[remove(&[1, 2]).event()]);
+        let late = setup.send(pod, 1, &[store(None, &[1, 2]).event()]);
+        assert_eq!(late, Outcome::NeedsResync(ResyncReason::Restarted));
+        assert_eq!(setup.depth(pod, &[1, 2]), 0, "the engine has removed them since");
+        assert_eq!(setup.trust(pod), TrustLevel::Degraded);
+        setup.send(pod, 3, &[store(None, &[5]).event()]);
+        assert_eq!(setup.depth(pod, &[5]), 1, "the stream goes on");
+    }
+
+    #[test]
+    fn an_unreadable_batch_sent_again_is_a_duplicate() {
+        let setup = Setup::native();
+        let pod = setup.pod();
+        setup.send(pod, 0, &[store(None, &[1]).event()]);
+        let apply = |sequence| setup.index.apply_batch(pod, sequence, &[0xc1]).expect("a known pod").outcome;
+        assert_eq!(apply(1), Outcome::NeedsResync(ResyncReason::Undecodable));
+        assert_eq!(apply(1), Outcome::Ignored(IgnoreReason::Duplicate));
+        assert_eq!(setup.send(pod, 2, &[store(None, &[2]).event()]), Outcome::Applied);
+        assert_eq!((setup.depth(pod, &[1]), setup.depth(pod, &[2])), (0, 1));
+    }
+
+    #[test]
+    fn the_report_tells_what_could_not_be_read_and_where() {
+        let setup = Setup::native();
+        let pod = setup.pod();
+        // [0.0, [["BlockStored"], ["AllBlocksCleared"]], 0]
+        let mut payload = vec![0x93, 0xcb, 0, 0, 0, 0, 0, 0, 0, 0, 0x92, 0x91, 0xab];
+        payload.extend(b"BlockStored");
+        payload.extend([0x91, 0xb0]);
+        payload.extend(b"AllBlocksCleared");
+        payload.push(0);
+        let report = setup.index.apply_batch(pod, 0, &payload).expect("a known pod");
+        assert_eq!((report.events, report.ignored_for(IgnoreReason::Malformed)), (2, 1));
+        assert_eq!(report.skipped[0].position, 0);
+        assert!(report.skipped[0].detail.contains("block_hashes"), "{}", report.skipped[0].detail);
     }
 }

@@ -96,30 +96,40 @@ fn histories(setting: Setting) {
 
 #[test]
 fn native_histories_equal_the_oracle() {
-    histories(Setting { translated: false, hybrid: false, replay: false });
+    histories(Setting { translated: false, hybrid: false, replay: false, guarded: false });
 }
 
 #[test]
 fn native_histories_with_replay_equal_the_oracle() {
-    histories(Setting { translated: false, hybrid: false, replay: true });
+    histories(Setting { translated: false, hybrid: false, replay: true, guarded: false });
 }
 
 #[test]
 fn native_hybrid_histories_equal_the_oracle() {
-    histories(Setting { translated: false, hybrid: true, replay: true });
+    histories(Setting { translated: false, hybrid: true, replay: true, guarded: false });
 }
 
 #[test]
 fn translated_histories_equal_the_oracle() {
-    histories(Setting { translated: true, hybrid: false, replay: false });
+    histories(Setting { translated: true, hybrid: false, replay: false, guarded: false });
 }
 
 #[test]
 fn translated_histories_with_replay_equal_the_oracle() {
-    histories(Setting { translated: true, hybrid: false, replay: true });
+    histories(Setting { translated: true, hybrid: false, replay: true, guarded: false });
 }
 
 #[test]
 fn translated_hybrid_histories_equal_the_oracle() {
-    histories(Setting { translated: true, hybrid: true, replay: false });
+    histories(Setting { translated: true, hybrid: true, replay: false, guarded: false });
+}
+
+#[test]
+fn guarded_native_histories_never_exceed_the_oracle() {
+    histories(Setting { translated: false, hybrid: false, replay: true, guarded: true });
+}
+
+#[test]
+fn guarded_translated_hybrid_histories_never_exceed_the_oracle() {
+    histories(Setting { translated: true, hybrid: true, replay: false, guarded: true });
 }
