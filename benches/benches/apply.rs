@@ -1,4 +1,4 @@
-//! `apply/...`: events into the index, counted in blocks. `store` and `remove` take typed events of so many blocks each;
+//! `apply/...`: events into the index, counted in blocks. `store` and `remove` take typed events of so many blocks;
 //! `raw` takes the bytes vLLM publishes, decoding included; `translated` hashes the token ids anew.
 #![allow(missing_docs, reason = "criterion's macros make public items")]
 

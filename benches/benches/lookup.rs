@@ -1,9 +1,9 @@
-//! `lookup/{hit,partial,miss,holes}/{tokens}`: hashes to what each of 32 pods holds. `holes` is `hit` after every pod lost
-//! a random tenth of its blocks. `lookup/bytes-per-block` is printed, not timed.
+//! `lookup/{hit,partial,miss,holes}/{tokens}`: hashes to what each of 32 pods holds. `holes` is `hit` after
+//! every prompt lost a fortieth of its blocks, at random. `lookup/bytes-per-block` is printed, not timed.
 #![allow(missing_docs, reason = "criterion's macros make public items")]
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use kvroute_benches::{Fleet, Numbers, Prompt, native_domain, prompts, removed};
+use kvroute_benches::{Fleet, Numbers, Prompt, native_domain, prompts, removed, translated_domain};
 use kvroute_core::BlockHash;
 use kvroute_core::event::EventBatch;
 use kvroute_core::index::MatchTable;
@@ -12,12 +12,16 @@ fn lookup(c: &mut Criterion) {
     let mut group = c.benchmark_group("lookup");
     for (tokens, count) in [(1024, 8192), (8192, 2048), (32_768, 512)] {
         let prompts = prompts(tokens, count).expect("a fixed workload");
-        let fleet = Fleet::new(native_domain().expect("a fixed scheme"));
+        let fleet = Fleet::new(translated_domain().expect("a fixed scheme"));
         fleet.store_all(&prompts).expect("the pods are there");
+        let native = Fleet::new(native_domain().expect("a fixed scheme"));
+        native.store_all(&prompts).expect("the pods are there");
         println!(
-            "lookup/bytes-per-block/{tokens}: {} blocks, {:.1} B a block in the index, {:.1} B in the views",
+            "lookup/bytes-per-block/{tokens}: {} blocks, {:.1} B a block in the index; in the views {:.1} B native, {:.1} B \
+             translated",
             fleet.index.blocks(),
             fleet.index.bytes() as f64 / fleet.index.blocks() as f64,
+            native.index.view_bytes() as f64 / fleet.index.blocks() as f64,
             fleet.index.view_bytes() as f64 / fleet.index.blocks() as f64,
         );
         let hits: Vec<_> = prompts.iter().map(|prompt| prompt.blocks.clone()).collect();
@@ -37,6 +41,7 @@ fn lookup(c: &mut Criterion) {
 
         group.throughput(Throughput::Elements(tokens as u64 / 16));
         ask(&mut group, &fleet, "hit", tokens, &hits);
+        ask(&mut group, &native, "hit-native", tokens, &hits);
         ask(&mut group, &fleet, "partial", tokens, &partial);
         ask(&mut group, &fleet, "miss", tokens, &misses);
         punch_holes(&fleet, &prompts);

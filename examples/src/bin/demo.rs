@@ -89,26 +89,22 @@ impl Screen {
         println!(
             "Requests recorded from {pods} real vLLM 0.32 pods, each decided by kvroute from the KV events seen so\n\
              far. 'engine' is what the pod that served the request said it took from its cache; 'index' is what\n\
-             kvroute expected on that pod, and '=' marks that they agree. Scores: KV cache x 5, load x 1.\n"
+             kvroute expected on that pod, and '=' marks that they agree. score = 5 x kv + 1 x load.\n"
         );
-        let pods: String = (0..pods).map(|pod| format!("{:>7}", format!("pod-{pod}"))).collect();
-        println!(
-            "{}",
-            self.paint(
-                1,
-                &format!(
-                    "{:>4} {:>6}  tokens expected on{pods}   {:<7}{:>6}{:>6}   {:<7}{:>6}{:>6}",
-                    "req", "tokens", "choice", "score", "us", "served", "engine", "index"
-                )
-            )
+        let pods: String = (0..pods).map(|pod| format!("{:>6}", format!("pod-{pod}"))).collect();
+        let head = format!(
+            "{:>4} {:>6}  {pods}  {:<6}{:>6}{:>6}{:>7}{:>6}   {:<6}{:>7}{:>6}",
+            "req", "tokens", "choice", "kv", "load", "score", "us", "served", "engine", "index"
         );
+        println!("{:13}{}", "", self.paint(1, "tokens expected on"));
+        println!("{}", self.paint(1, &head));
     }
 
     fn request(&self, routed: &Routed) -> std::io::Result<()> {
         let number = routed.request.trim_start_matches("workload ");
         let mut pods = String::new();
         for pod in &routed.pods {
-            let cell = format!("{:>7}", pod.expected);
+            let cell = format!("{:>6}", pod.expected);
             let is_choice = pod.pod == routed.chosen && pod.expected > 0;
             pods += &if is_choice { self.paint(32, &cell) } else { cell };
         }
@@ -117,12 +113,18 @@ impl Screen {
             (false, Some(_)) => self.paint(33, "*"),
             (false, None) => self.paint(31, "!"),
         };
+        let chosen = routed.pods.iter().find(|pod| pod.pod == routed.chosen);
+        let score = |name: &str| {
+            let value = chosen.and_then(|pod| pod.scores.iter().find(|score| score.0 == name));
+            value.map_or(String::new(), |score| format!("{:.2}", score.1))
+        };
         writeln!(
             std::io::stdout(),
-            "{number:>4} {:>6}  {:18}{pods}   {:<7}{:>6.2}{:>6.1}   {:<7}{:>6}{:>6} {verdict}",
+            "{number:>4} {:>6}  {pods}  {:<6}{:>6}{:>6}{:>7.2}{:>6.1}   {:<6}{:>7}{:>6} {verdict}",
             routed.prompt_tokens,
-            "",
             routed.chosen,
+            score("kv-cache"),
+            score("load"),
             routed.score,
             routed.microseconds,
             routed.served_by,
