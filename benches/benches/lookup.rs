@@ -8,6 +8,9 @@ use kvroute_core::BlockHash;
 use kvroute_core::event::EventBatch;
 use kvroute_core::index::MatchTable;
 
+/// Different queries asked in turn.
+const QUERIES: usize = 1024;
+
 fn lookup(c: &mut Criterion) {
     let mut group = c.benchmark_group("lookup");
     for (tokens, count) in [(1024, 8192), (8192, 2048), (32_768, 512)] {
@@ -24,7 +27,7 @@ fn lookup(c: &mut Criterion) {
             native.index.view_bytes() as f64 / fleet.index.blocks() as f64,
             fleet.index.view_bytes() as f64 / fleet.index.blocks() as f64,
         );
-        let hits: Vec<_> = prompts.iter().map(|prompt| prompt.blocks.clone()).collect();
+        let hits: Vec<_> = prompts.iter().take(QUERIES).map(|prompt| prompt.blocks.clone()).collect();
         let partial: Vec<_> = hits
             .iter()
             .map(|blocks| {

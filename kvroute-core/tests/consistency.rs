@@ -3,6 +3,7 @@
 //! A lookup that overlaps an apply must answer, for every pod, something between the least and the greatest
 //! answer that was true meanwhile. The histories here are made so that a torn read has an answer no instant
 //! had, and every block of a chain is a run of its own in a shard of its own, so that there is much to tear.
+//! One file though it is long: every test leans on the same few actors, and they are read together.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};

@@ -1,4 +1,5 @@
-//! Decisions: who is picked, what may override a hit, and what the explanation says.
+//! Decisions: who is picked, what may override a hit, and what the explanation says. A long list of short
+//! tests over two helpers.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -3,7 +3,7 @@
 //! A history describes engines, not events: pods store, evict, offload and restart in ways an engine can,
 //! and what they publish is encoded as vLLM encodes it, numbered, and sometimes lost, repeated or replayed. So one byte
 //! string drives the decoder, the sequence tracker, the views and the forest together. Property tests
-//! and the fuzzer both start here.
+//! and the fuzzer both start here. One file though it is long: engine, wire and check are one story.
 
 use alloc::format;
 use alloc::string::String;
