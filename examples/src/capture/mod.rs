@@ -1,8 +1,8 @@
 //! Captures of real engines: their published batches and, for each query, what they said was cached.
 //!
 //! Two kinds are read, plain or `.gz` (formats: `testdata/captures/README.md`):
-//! - *kvsim*, one file: batches and queries of several pods in order of time ([`simulated`]);
-//! - *live*, a directory: wire frames, requests and the engine's answers, joined by time ([`live`]).
+//! - *kvsim*, one file: batches and queries of several pods in order of time (`simulated.rs`);
+//! - *live*, a directory: wire frames, requests and the engine's answers, joined by time (`live.rs`).
 
 mod file;
 mod live;
