@@ -1,7 +1,6 @@
 //! `cargo demo`: requests that three real vLLM pods served, routed by kvroute and checked against the engine.
 
 use std::io::{IsTerminal, Write};
-use std::path::Path;
 use std::process::ExitCode;
 
 use kvroute_examples::capture::{self, Mode, Result};
@@ -14,8 +13,22 @@ usage: cargo demo [--json] [--mode translated|native]
   --mode  translated: blocks are hashed anew from the events' token ids (default);
           native: by the engines' own hashes";
 
+macro_rules! files {
+    ($($name:literal),+ $(,)?) => {
+        &[$(($name, include_bytes!(concat!("../../../testdata/captures/live-3pods/", $name)))),+]
+    };
+}
+
 /// Recorded from vLLM 0.32.0; see testdata/captures/README.md.
-const CAPTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../testdata/captures/live-3pods");
+const CAPTURE: &[(&str, &[u8])] = files![
+    "pods.json",
+    "events-scenario.jsonl.gz",
+    "events-workload.jsonl.gz",
+    "http-pod-0.jsonl.gz",
+    "http-pod-1.jsonl.gz",
+    "http-pod-2.jsonl.gz",
+    "workload.jsonl.gz",
+];
 
 fn main() -> ExitCode {
     match run() {
@@ -51,7 +64,7 @@ fn run() -> Result<()> {
             other => return Err(format!("unknown option {other}\n\n{USAGE}").into()),
         }
     }
-    let capture = capture::read(Path::new(CAPTURE))?;
+    let capture = capture::embedded(CAPTURE)?;
     if json {
         let mut requests = Vec::new();
         let outcome = play(&capture, mode, "workload", |routed| requests.push(routed.clone()))?;

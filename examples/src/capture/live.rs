@@ -5,14 +5,14 @@
 //! a replay socket delivered (a subscriber that joined late) count like the others.
 
 use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use kvroute_core::event::decode_batch;
 use kvroute_core::hash::{BlockHasher, HashContext, HashSeed, Lora, VllmAlgorithm, VllmScheme};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::file::{decode_base64, each_json_line};
+use super::file::{Source, decode_base64, each_json_line};
 use super::{Answer, Capture, CapturedPod, Item, Query, Result};
 
 /// The engine version of the live captures; their files do not carry it.
@@ -68,17 +68,25 @@ struct Timed {
     request: Option<(Vec<u32>, HashContext, u32)>,
 }
 
-pub(super) fn read(directory: &Path) -> Result<Capture> {
-    let files = files(directory)?;
-    let pods_json = directory.join("pods.json");
-    let text = std::fs::read_to_string(&pods_json).map_err(|e| format!("{}: {e}", pods_json.display()))?;
-    let described: Vec<PodFile> =
-        serde_json::from_str(&text).map_err(|e| format!("{}: {e}", pods_json.display()))?;
+/// The files of a directory.
+pub(super) fn files(directory: &Path) -> Result<Vec<Source>> {
+    let listing = std::fs::read_dir(directory).map_err(|e| format!("{}: {e}", directory.display()))?;
+    let files = listing.map(|entry| Ok(Source::on_disk(entry?.path())));
+    let mut files = files.collect::<std::io::Result<Vec<_>>>()?;
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(files)
+}
 
-    let adapters = adapters(&files)?;
-    let mut timed = requests(&files, &described, &adapters)?;
+pub(super) fn read(files: &[Source]) -> Result<Capture> {
+    let pods_json =
+        files.iter().find(|file| file.name() == "pods.json").ok_or("a live capture has a pods.json")?;
+    let described: Vec<PodFile> = serde_json::from_reader(pods_json.open()?)
+        .map_err(|error| format!("{}: {error}", pods_json.path().display()))?;
+
+    let adapters = adapters(files)?;
+    let mut timed = requests(files, &described, &adapters)?;
     timed.sort_by(|a, b| a.at.total_cmp(&b.at));
-    let batches = batches(&files, &described)?;
+    let batches = batches(files, &described)?;
     let pods = described
         .iter()
         .map(|pod| CapturedPod { name: pod.pod.clone(), block_size: pod.block_size, native: hasher(pod) })
@@ -95,27 +103,20 @@ fn hasher(pod: &PodFile) -> std::result::Result<BlockHasher, kvroute_core::Error
     BlockHasher::new(VllmScheme::for_version(algorithm, VLLM, &seed)?, pod.block_size)
 }
 
-fn files(directory: &Path) -> Result<Vec<PathBuf>> {
-    let listing = std::fs::read_dir(directory).map_err(|e| format!("{}: {e}", directory.display()))?;
-    let mut files = listing.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
-    files.sort();
-    Ok(files)
-}
-
-fn named<'a>(files: &'a [PathBuf], prefixes: &'a [&str]) -> impl Iterator<Item = &'a PathBuf> {
-    files.iter().filter(|path| {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
+fn named<'a>(files: &'a [Source], prefixes: &'a [&str]) -> impl Iterator<Item = &'a Source> {
+    files.iter().filter(|file| {
+        let name = file.name();
         let known = name.ends_with(".jsonl") || name.ends_with(".jsonl.gz");
         known && prefixes.iter().any(|prefix| name.starts_with(prefix))
     })
 }
 
 /// Every batch once, by the publisher's time. Equal numbers with other bytes are those of a restarted engine.
-fn batches(files: &[PathBuf], pods: &[PodFile]) -> Result<Vec<Batch>> {
+fn batches(files: &[Source], pods: &[PodFile]) -> Result<Vec<Batch>> {
     let mut seen = HashSet::new();
     let mut batches = Vec::new();
-    for path in named(files, &["events", "replay"]) {
-        each_json_line(path, |line: Frames| {
+    for source in named(files, &["events", "replay"]) {
+        each_json_line(source, |line: Frames| {
             if line.dir.as_deref() != Some("in") {
                 return Ok(());
             }
@@ -139,10 +140,10 @@ fn batches(files: &[PathBuf], pods: &[PodFile]) -> Result<Vec<Batch>> {
 }
 
 /// Adapter name -> path, as `/v1/models` told.
-fn adapters(files: &[PathBuf]) -> Result<HashMap<String, String>> {
+fn adapters(files: &[Source]) -> Result<HashMap<String, String>> {
     let mut adapters = HashMap::new();
-    for path in named(files, &["http"]) {
-        each_json_line(path, |exchange: Value| {
+    for source in named(files, &["http"]) {
+        each_json_line(source, |exchange: Value| {
             if exchange["request"]["path"] != "/v1/models" || exchange["response"]["status"] != 200 {
                 return Ok(());
             }
@@ -160,7 +161,7 @@ fn adapters(files: &[PathBuf]) -> Result<HashMap<String, String>> {
     Ok(adapters)
 }
 
-fn requests(files: &[PathBuf], pods: &[PodFile], adapters: &HashMap<String, String>) -> Result<Vec<Timed>> {
+fn requests(files: &[Source], pods: &[PodFile], adapters: &HashMap<String, String>) -> Result<Vec<Timed>> {
     let context = |salt: Option<&str>, lora: Option<&str>| HashContext {
         lora: lora.map(|name| Lora {
             name: name.to_owned(),
@@ -171,18 +172,18 @@ fn requests(files: &[PathBuf], pods: &[PodFile], adapters: &HashMap<String, Stri
         ..HashContext::default()
     };
     let mut timed = Vec::new();
-    for path in named(files, &["http"]) {
-        let file = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
+    for source in named(files, &["http"]) {
+        let file = source.name();
         let Some(pod) = pods.iter().position(|pod| file.starts_with(&format!("http-{}.", pod.pod))) else {
-            return Err(format!("{}: of no pod in pods.json", path.display()).into());
+            return Err(format!("{}: of no pod in pods.json", source.path().display()).into());
         };
-        each_json_line(path, |exchange: Value| {
+        each_json_line(source, |exchange: Value| {
             timed.extend(from_http(&exchange, pod, &context)?);
             Ok(())
         })?;
     }
-    for path in named(files, &["workload"]) {
-        each_json_line(path, |work: Work| {
+    for source in named(files, &["workload"]) {
+        each_json_line(source, |work: Work| {
             let Some(pod) = pods.iter().position(|pod| pod.pod == work.pod) else {
                 return Err(format!("request {}: no pod {} in pods.json", work.n, work.pod).into());
             };

@@ -8,9 +8,11 @@ mod file;
 mod live;
 mod simulated;
 
+use std::io::BufRead;
 use std::path::Path;
 use std::sync::Arc;
 
+use self::file::Source;
 use kvroute_core::hash::{BlockHasher, HashContext, OwnScheme};
 use kvroute_core::{CacheDomain, Error as CoreError};
 
@@ -110,9 +112,9 @@ pub struct Answer {
 /// What could not be read, and where: file and line.
 pub fn read(path: &Path) -> Result<Capture> {
     if path.is_dir() {
-        return live::read(path);
+        return live::read(&live::files(path)?);
     }
-    let mut lines = file::lines(path)?;
+    let mut lines = Source::on_disk(path).open()?.lines();
     let first: serde_json::Value = match lines.next() {
         Some(line) => line.map_err(Into::into).and_then(|line| Ok(serde_json::from_str(&line)?)).map_err(
             |error: Box<dyn std::error::Error + Send + Sync>| format!("{}:1: {error}", path.display()),
@@ -123,7 +125,17 @@ pub fn read(path: &Path) -> Result<Capture> {
         return simulated::read(path, &first, lines);
     }
     match path.parent() {
-        Some(directory) if directory.join("pods.json").exists() => live::read(directory),
+        Some(directory) if directory.join("pods.json").exists() => live::read(&live::files(directory)?),
         _ => Err(format!("{}: neither a kvsim capture nor part of a live one", path.display()).into()),
     }
+}
+
+/// Reads a live capture that is built into the program: file names and contents.
+///
+/// # Errors
+///
+/// Those of [`read`].
+pub fn embedded(files: &[(&str, &'static [u8])]) -> Result<Capture> {
+    let source = |&(name, bytes): &(&str, &'static [u8])| Source { path: name.into(), embedded: Some(bytes) };
+    live::read(&files.iter().map(source).collect::<Vec<_>>())
 }
