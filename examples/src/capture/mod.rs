@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use self::file::Source;
-use kvroute_core::hash::{BlockHasher, HashContext, OwnScheme};
+use kvroute_core::hash::{BlockHasher, HashContext, HashScheme, OwnScheme};
 use kvroute_core::{CacheDomain, Error as CoreError};
 
 /// Whatever can go wrong while reading a capture, with the place in front.
@@ -59,7 +59,15 @@ impl CapturedPod {
             Mode::Native => self.native.clone()?,
             Mode::Translated => BlockHasher::new(OwnScheme::default(), self.block_size)?,
         };
-        Ok(Arc::new(CacheDomain::new("captured", hasher)?))
+        // Pods that hash differently are of different domains.
+        let name = match hasher.scheme() {
+            HashScheme::Vllm(scheme) => {
+                let root: String = scheme.none_hash().iter().map(|byte| format!("{byte:02x}")).collect();
+                format!("{}/{}/{root}", scheme.algorithm().name(), self.block_size)
+            }
+            other => format!("{}/{}", other.name(), self.block_size),
+        };
+        Ok(Arc::new(CacheDomain::new(name, hasher)?))
     }
 }
 
