@@ -1,5 +1,6 @@
-//! `apply/...`: events into the index, counted in blocks. `store` and `remove` take typed events of so many blocks;
-//! `raw` takes the bytes vLLM publishes, decoding included; `translated` hashes the token ids anew.
+//! `apply/...`: events into the index, counted in blocks. `store` and `remove` take typed events of so
+//! many blocks; `raw` takes the bytes vLLM publishes, decoding included; `translated` hashes the token
+//! ids anew.
 #![allow(missing_docs, reason = "criterion's macros make public items")]
 
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! The generated fleet all benchmarks share.
 //!
-//! 32 pods, blocks of 16 tokens, 64 groups of prompts. A prompt is three quarters its group's prefix and one quarter its
-//! own; a group lives on 4 pods. Prompts of 1k tokens x 8192, 8k x 2048 and 32k x 512. Everything follows from a
-//! fixed seed.
+//! 32 pods, blocks of 16 tokens, 64 groups of prompts. A prompt is three quarters its group's prefix and
+//! one quarter its own; a group lives on 4 pods. Prompts of 1k tokens x 8192, 8k x 2048 and 32k x 512.
+//! Everything follows from a fixed seed.
 
 use std::sync::Arc;
 

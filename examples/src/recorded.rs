@@ -69,8 +69,8 @@ pub struct Outcome {
     pub expectations_explained: usize,
     /// Share of prompt tokens the recorded placement found cached.
     pub recorded_hit_rate: f64,
-    /// Share of prompt tokens that were cached where kvroute would have sent each request, in the caches as they
-    /// were then.
+    /// Share of prompt tokens that were cached where kvroute would have sent each request, in the caches
+    /// as they were then.
     pub kvroute_hit_rate: f64,
     /// Requests whose recorded placement had less cached than the best pod.
     pub recorded_missed_better_pod: usize,

@@ -166,8 +166,9 @@ impl<'a> Replay<'a> {
             Outcome::NeedsResync(ResyncReason::Restarted) => 0,
             _ => return Ok(()),
         };
-        // What a subscriber would now ask the engine's replay socket for, up to what was published so far: from the
-        // last applied batch on or, once other bytes there tell of a restart, from the start.
+        // What a subscriber would now ask the engine's replay socket for, up to what was published so
+        // far: from the last applied batch on or, once other bytes there tell of a restart, from the
+        // start.
         let (mut number, mut from_start) = (from, from == 0);
         while number <= newest {
             let recorded = self.recorded.engines[engine].batches.get(&number).copied();

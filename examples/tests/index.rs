@@ -83,8 +83,8 @@ fn a_pod_that_said_nothing_yet_is_not_credited_beside_a_hybrid_pod() {
     }
 }
 
-/// Found by losing batches of a capture with `kv_cache_report_mode=full`. The view knows of a block and not of the ones
-/// before it, so the report that tells of all of them mixes news and repetitions.
+/// Found by losing batches of a capture with `kv_cache_report_mode=full`. The view knows of a block and
+/// not of the ones before it, so the report that tells of all of them mixes news and repetitions.
 #[test]
 fn a_report_after_a_loss_is_no_second_copy() {
     for bench in Bench::both() {

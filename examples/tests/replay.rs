@@ -218,8 +218,8 @@ fn lost_batches_and_restarts_together_are_never_over() {
     }
 }
 
-/// The subscriber was away while the engine restarted and its numbers passed the last one it had seen: only the
-/// bytes of the last applied batch tell, when it is replayed.
+/// The subscriber was away while the engine restarted and its numbers passed the last one it had seen:
+/// only the bytes of the last applied batch tell, when it is replayed.
 #[test]
 fn a_restart_behind_a_gap_is_noticed_by_the_bytes_of_the_last_batch() {
     const SEEN: u64 = 40;
@@ -424,8 +424,8 @@ fn mark_unnoticed(capture: &Capture, mut missing: impl FnMut(usize, usize, u64) 
     capture
 }
 
-/// Every engine of `before` is restarted and does what it does in `after`, whose first `lost` batches of each pod
-/// nobody gets.
+/// Every engine of `before` is restarted and does what it does in `after`, whose first `lost` batches of
+/// each pod nobody gets.
 fn restarted(before: &Capture, after: &Capture, lost: u64) -> Capture {
     assert_eq!(before.pods.len(), after.pods.len());
     let mut items = before.items.clone();
@@ -442,7 +442,8 @@ fn restarted(before: &Capture, after: &Capture, lost: u64) -> Capture {
     Capture { pods: before.pods.clone(), items }
 }
 
-/// Half-way through `before` one pod's engine is restarted and does what it does in `after`; the others go on.
+/// Half-way through `before` one pod's engine is restarted and does what it does in `after`; the others
+/// go on.
 fn one_pod_restarted(before: &Capture, after: &Capture, restarted: usize) -> Capture {
     let only = |item: &Item, these: &dyn Fn(usize) -> bool| match item {
         Item::Batch { pod, .. } => these(*pod).then(|| item.clone()),

@@ -21,9 +21,9 @@ pub struct CacheDomain {
 impl CacheDomain {
     /// A domain called `name` (one name, one domain, in one index) whose requests `hasher` hashes.
     ///
-    /// With a vLLM scheme the domain is *native*: its pods publish those very hashes, so that their events need no
-    /// translation. With kvroute's own scheme it is *translated*: the events' token ids are hashed
-    /// again, whatever the engine's own hashes are.
+    /// With a vLLM scheme the domain is *native*: its pods publish those very hashes, so that their
+    /// events need no translation. With kvroute's own scheme it is *translated*: the events' token ids
+    /// are hashed again, whatever the engine's own hashes are.
     ///
     /// # Errors
     ///

@@ -15,14 +15,14 @@
 //!
 //! # Consistency
 //!
-//! All of it is shared by reference between threads. A lookup that overlaps no apply is exact: it answers what the
-//! pod's engine would take from its own cache. One that overlaps applies lies between the least and the
-//! greatest answer that was true meanwhile. See [`index`].
+//! All of it is shared by reference between threads. A lookup that overlaps no apply is exact: it answers
+//! what the pod's engine would take from its own cache. One that overlaps applies lies between the least
+//! and the greatest answer that was true meanwhile. See [`index`].
 //!
 //! # What is not here
 //!
-//! I/O, async, threads, clocks, environment, globals: the embedder brings the bytes and the requests. No `unsafe`.
-//! No panic on any input.
+//! I/O, async, threads, clocks, environment, globals: the embedder brings the bytes and the requests. No
+//! `unsafe`. No panic on any input.
 //!
 //! # Features
 //!

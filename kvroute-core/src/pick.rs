@@ -27,8 +27,8 @@ pub trait Picker: Debug + Send + Sync {
     fn pick(&self, pods: &mut dyn Iterator<Item = Scored>, draw: u64) -> Option<usize>;
 }
 
-/// The highest total. Even totals are decided by hashing the draw with the pod: reproducible, spread over pods, and
-/// the same whichever other pods there are.
+/// The highest total. Even totals are decided by hashing the draw with the pod: reproducible, spread over
+/// pods, and the same whichever other pods there are.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MaxScorePicker;
 

@@ -173,8 +173,8 @@ fn a_lookup_never_looks_past_a_hole_that_wanders() {
     let pod = index.add_pod(Arc::clone(&domain), PodOptions::default());
     apply(&index, pod, stored(None, &chain));
     apply(&index, pod, removed(&chain[15..]));
-    // One hole wanders from the end to the front and begins again: the next opens before it closes, so that the
-    // chain is never whole.
+    // One hole wanders from the end to the front and begins again: the next opens before it closes, so
+    // that the chain is never whole.
     let mut cycle = Vec::new();
     for hole in (0..16_usize).rev() {
         let next = hole.checked_sub(1).unwrap_or(15);

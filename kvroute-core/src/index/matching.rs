@@ -1,9 +1,10 @@
 //! From what lanes hold to what a pod can use: groups agree, tiers continue one another.
 //!
 //! The rule, for a query cut to `n` blocks. Let `d` be 0. For each tier, nearest first: every
-//! full-attention group holds blocks `d..x` in that tier, and of all `x' <= x` the largest counts for which every
-//! sliding-window group holds, in this tier or a nearer one, the `ceil((window - 1) / block_size)` blocks before
-//! `x'`; that `x'` is the new `d`, and the tier is credited with what it added.
+//! full-attention group holds blocks `d..x` in that tier, and of all `x' <= x` the largest counts for
+//! which every sliding-window group holds, in this tier or a nearer one, the `ceil((window - 1) /
+//! block_size)` blocks before `x'`; that `x'` is the new `d`, and the tier is credited with what it
+//! added.
 //!
 //! For one tier this is what vLLM 0.32 answers (`KVCacheCoordinator.find_longest_cache_hit`; checked against
 //! its own answers for a hybrid model). Windows may lie in a nearer tier because loading brings them there.

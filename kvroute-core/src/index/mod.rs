@@ -5,21 +5,21 @@
 //!
 //! # How it is made
 //!
-//! Chains of blocks are kept once for all pods, as *runs* (`run`) in a forest (`chains`); what a pod holds of a
-//! run is a pair of offsets (`coverage`). What only a pod's own stream needs is in its `view`. A lookup
-//! (`walk`) goes from run to run, and `matching` makes a pod's answer of what its lanes hold.
+//! Chains of blocks are kept once for all pods, as *runs* (`run`) in a forest (`chains`); what a pod
+//! holds of a run is a pair of offsets (`coverage`). What only a pod's own stream needs is in its `view`.
+//! A lookup (`walk`) goes from run to run, and `matching` makes a pod's answer of what its lanes hold.
 //!
 //! # Consistency
 //!
-//! A lookup that overlaps no apply equals the oracle. One that does lies, for every pod, between the least and
-//! the greatest answer that was true at some instant meanwhile, where a batch counts as so many single
-//! steps (`walk` says how). An event is visible once its apply returned. Applies to one pod are made one
-//! after the other; applies to different pods and lookups run in parallel.
+//! A lookup that overlaps no apply equals the oracle. One that does lies, for every pod, between the
+//! least and the greatest answer that was true at some instant meanwhile, where a batch counts as so many
+//! single steps (`walk` says how). An event is visible once its apply returned. Applies to one pod are
+//! made one after the other; applies to different pods and lookups run in parallel.
 //!
 //! # Locks
 //!
-//! The order is: a pod's view, then the pod table *or* a shard, then a directory. One of each at most, but for
-//! the rare lookup that takes all shards in order. No user code runs under any of them.
+//! The order is: a pod's view, then the pod table *or* a shard, then a directory. One of each at most,
+//! but for the rare lookup that takes all shards in order. No user code runs under any of them.
 
 mod chains;
 mod coverage;
@@ -61,9 +61,10 @@ use walk::{Query, Trail};
 pub struct IndexOptions {
     /// Locks the index is spread over; rounded up to a power of two, at most 4096.
     pub shards: usize,
-    /// Bytes for blocks and their holders. Once reached, new blocks and new holders are refused and counted, and
-    /// the pods they belong to are degraded; what is known stays. Views (translations, parked blocks) are bounded by
-    /// [`PodOptions`] and by what the pods hold, and are reported but not counted here.
+    /// Bytes for blocks and their holders. Once reached, new blocks and new holders are refused and
+    /// counted, and the pods they belong to are degraded; what is known stays. Views (translations,
+    /// parked blocks) are bounded by [`PodOptions`] and by what the pods hold, and are reported but not
+    /// counted here.
     pub max_bytes: usize,
 }
 
@@ -121,7 +122,8 @@ impl Default for PodOptions {
 #[non_exhaustive]
 pub enum CopyPolicy {
     /// A further copy, unless it reads like such a report: several blocks from block 0 that were held
-    /// before this batch.
+    /// before this batch. A report of a single block, or of a hybrid pod's, cannot be told from a copy
+    /// and counts as one.
     #[default]
     Infer,
     /// Always a further copy.
@@ -134,8 +136,8 @@ pub enum CopyPolicy {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum GapPolicy {
-    /// Drop the pod's view and go on with the batch at hand: removals were lost, and a view without them would
-    /// credit the pod for ever.
+    /// Drop the pod's view and go on with the batch at hand: removals were lost, and a view without them
+    /// would credit the pod for ever.
     #[default]
     Clear,
     /// Keep the view, apply nothing and answer [`ResyncReason::Gap`] until the missing batches are applied or

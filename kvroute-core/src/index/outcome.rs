@@ -36,7 +36,8 @@ pub enum IgnoreReason {
     NotABlock,
     /// A store into a tier we do not know.
     UnknownTier,
-    /// A block without tokens or parent whose place is not known; or a removal of a block the pod does not hold.
+    /// A block without tokens or parent whose place is not known; or a removal of a block the pod does
+    /// not hold.
     UnknownBlock,
     /// Masked blocks were left out and the rest cannot be placed.
     Sparse,
@@ -97,12 +98,12 @@ pub enum ResyncReason {
         /// First sequence number to replay.
         replay_from: u64,
     },
-    /// The engine restarted and its first batches were missed, or (with [`GapPolicy::Clear`](super::GapPolicy))
-    /// an old batch came late. The view was dropped and the batch not applied. Replay from 0; without
-    /// replay nothing is to be done.
+    /// The engine restarted and its first batches were missed, or (with
+    /// [`GapPolicy::Clear`](super::GapPolicy)) an old batch came late. The view was dropped and the batch
+    /// not applied. Replay from 0; without replay nothing is to be done.
     Restarted,
-    /// A batch could not be read at all, so what it said is lost, and replay would bring the same bytes. The view
-    /// was dropped and heals as blocks are announced again; nothing is to be done.
+    /// A batch could not be read at all, so what it said is lost, and replay would bring the same bytes.
+    /// The view was dropped and heals as blocks are announced again; nothing is to be done.
     Undecodable,
 }
 

@@ -1,8 +1,8 @@
 //! Blocks whose parent is not known yet.
 //!
-//! A block is only ever placed after its parent; one that comes first (a late joiner's view, a lost batch)
-//! waits here. It is not reachable for its pod anyway, so waiting changes no answer. The place is bounded: what does not
-//! fit is refused and counted.
+//! A block is only ever placed after its parent; one that comes first (a late joiner's view, a lost
+//! batch) waits here. It is not reachable for its pod anyway, so waiting changes no answer. The place is
+//! bounded: what does not fit is refused and counted.
 
 use alloc::vec::Vec;
 

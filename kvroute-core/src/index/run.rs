@@ -50,9 +50,9 @@ impl Run {
     /// Length of the common prefix of this run and `query`, whose first keys are known to be equal.
     ///
     /// Keys are chained, so equal keys mean equal chains up to there and bisection is exact: a wholly
-    /// matched run costs one comparison. Where the chain is only an engine's word (`native`), every key is
-    /// compared: an engine that names a wrong block in the middle must not lead others' matches astray. That is
-    /// a fraction of a microsecond beside the milliseconds that such domains hash for.
+    /// matched run costs one comparison. Where the chain is only an engine's word (`native`), every key
+    /// is compared: an engine that names a wrong block in the middle must not lead others' matches
+    /// astray. That is a fraction of a microsecond beside the milliseconds that such domains hash for.
     pub(super) fn common_prefix(&self, query: &[BlockHash], salt: u64, native: bool) -> usize {
         let most = self.keys.len().min(query.len());
         if native {

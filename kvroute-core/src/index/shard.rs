@@ -23,8 +23,8 @@ pub(super) struct Shard {
 }
 
 impl Shard {
-    /// The slot of the run that begins with `key` after `parent`. (Keys are chained, so one key has one parent;
-    /// engines that say otherwise get a run each and so cannot spoil each other's.)
+    /// The slot of the run that begins with `key` after `parent`. (Keys are chained, so one key has one
+    /// parent; engines that say otherwise get a run each and so cannot spoil each other's.)
     pub(super) fn head(&self, key: u64, parent: Option<Place>) -> Option<u32> {
         let begins = |run: &Run| run.keys[0] == key && run.parent == parent;
         self.heads.find(spread(key), |&slot| begins(&self.runs[slot as usize])).copied()
@@ -154,8 +154,8 @@ impl Directory {
     }
 }
 
-/// Shrinks a table that has become mostly empty. (An empty one is replaced: the capacity it reports leaves out
-/// what its tombstones take up.)
+/// Shrinks a table that has become mostly empty. (An empty one is replaced: the capacity it reports
+/// leaves out what its tombstones take up.)
 pub(super) fn give_back<T>(table: &mut HashTable<T>, hasher: impl Fn(&T) -> u64) {
     if table.is_empty() {
         *table = HashTable::new();

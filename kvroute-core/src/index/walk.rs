@@ -6,15 +6,15 @@
 //!
 //! # Consistency
 //!
-//! Runs are visited one after the other while writers work elsewhere. Seeing block 0 held, then losing it,
-//! then seeing a later block that was stored meanwhile would credit a pod with more than it had at any
-//! instant. So every shard counts its retractions, and a walk whose visited shards lost nothing until its
-//! end answers no more than a snapshot taken at that end: whatever was seen held is held still. For a pod with
-//! one lane it answers no less than was true when the first missing block was seen missing, for that block alone
-//! ends the answer. Lanes that are read together have no such block (a chain may move from one tier to
-//! another while every block of it is somewhere all the time), so where there are any, additions
-//! disturb a walk too, and it *is* a snapshot. A walk that was disturbed is made again;
-//! after a few disturbed ones all shards are read-locked in order, which always succeeds.
+//! Runs are visited one after the other while writers work elsewhere. Seeing block 0 held, then losing
+//! it, then seeing a later block that was stored meanwhile would credit a pod with more than it had at
+//! any instant. So every shard counts its retractions, and a walk whose visited shards lost nothing until
+//! its end answers no more than a snapshot taken at that end: whatever was seen held is held still. For a
+//! pod with one lane it answers no less than was true when the first missing block was seen missing, for
+//! that block alone ends the answer. Lanes that are read together have no such block (a chain may move
+//! from one tier to another while every block of it is somewhere all the time), so where there are any,
+//! additions disturb a walk too, and it *is* a snapshot. A walk that was disturbed is made again; after a
+//! few disturbed ones all shards are read-locked in order, which always succeeds.
 
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;

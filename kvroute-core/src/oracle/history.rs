@@ -1,9 +1,10 @@
 //! Random histories: bytes in, the same events applied to the index and to the oracle, every answer compared.
 //!
 //! A history describes engines, not events: pods store, evict, offload and restart in ways an engine can,
-//! and what they publish is encoded as vLLM encodes it, numbered, and sometimes lost, repeated or replayed. So one byte
-//! string drives the decoder, the sequence tracker, the views and the forest together. Property tests
-//! and the fuzzer both start here. One file though it is long: engine, wire and check are one story.
+//! and what they publish is encoded as vLLM encodes it, numbered, and sometimes lost, repeated or
+//! replayed. So one byte string drives the decoder, the sequence tracker, the views and the forest
+//! together. Property tests and the fuzzer both start here. One file though it is long: engine, wire and
+//! check are one story.
 
 use alloc::format;
 use alloc::string::String;
@@ -53,8 +54,8 @@ impl Setting {
     }
 }
 
-/// The prompts of the history: a few chains that share beginnings. Prompt `variant` is that of its parent up to
-/// the fork, and its own after it.
+/// The prompts of the history: a few chains that share beginnings. Prompt `variant` is that of its parent
+/// up to the fork, and its own after it.
 fn token_ids(variant: usize) -> Vec<u32> {
     const FORKS: [(usize, usize); 6] = [(0, 0), (0, 1), (0, 9), (2, 17), (0, 0), (1, 8)];
     let (parent, fork) = FORKS[variant % FORKS.len()];

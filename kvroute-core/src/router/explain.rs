@@ -11,8 +11,8 @@ use crate::decision::{Explanation, PodExplanation, ScoreExplanation};
 use crate::index::{IgnoreReason, TierBlocks, TrustLevel};
 
 impl Router {
-    /// Explains the last decision made with `workspace` by this router. What it scored is told as the decision saw
-    /// it; trust levels and notes are those of now.
+    /// Explains the last decision made with `workspace` by this router. What it scored is told as the
+    /// decision saw it; trust levels and notes are those of now.
     #[must_use]
     pub fn explain(&self, workspace: &Workspace) -> Explanation {
         let rows = workspace.roster.iter().flat_map(|seen| seen.value().pods.iter().enumerate());

@@ -21,8 +21,8 @@ use crate::{BlockHash, CacheDomain, Error, ErrorKind};
 
 /// Everything a gateway needs to route: pods, what they hold, and how to choose among them.
 ///
-/// Shared by reference between threads. `decide` changes nothing and takes no lock for longer than it reads one
-/// shard of the index.
+/// Shared by reference between threads. `decide` changes nothing and takes no lock for longer than it
+/// reads one shard of the index.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -116,12 +116,13 @@ impl Router {
         &self.index
     }
 
-    /// Adds a pod, holding nothing. Each data-parallel rank is a pod of its own, with its own stream of events.
+    /// Adds a pod, holding nothing. Each data-parallel rank is a pod of its own, with its own stream of
+    /// events.
     ///
     /// # Errors
     ///
-    /// `InvalidInput` if a pod of this name and rank is there, or if its domain's name belongs to a domain that hashes
-    /// differently.
+    /// `InvalidInput` if a pod of this name and rank is there, or if its domain's name belongs to a
+    /// domain that hashes differently.
     pub fn add_pod(
         &self,
         name: impl Into<String>,
@@ -209,14 +210,14 @@ impl Router {
 
     /// Chooses a pod. Changes nothing: the same pods, views, loads and nonce give the same decision.
     ///
-    /// A cache domain that the request cannot be hashed for (a native one, and the adapter's path is missing, say)
-    /// matches nothing; the explanation says so.
+    /// A cache domain that the request cannot be hashed for (a native one, and the adapter's path is
+    /// missing, say) matches nothing; the explanation says so.
     ///
     /// # Errors
     ///
-    /// `NoCandidate` if there is no pod or the filters drop every one; `InvalidInput` if the request can be hashed
-    /// for no domain at all, or a scorer or picker breaks its contract; `Limit` if the prompt has more
-    /// than [`MAX_PROMPT_TOKENS`](Self::MAX_PROMPT_TOKENS).
+    /// `NoCandidate` if there is no pod or the filters drop every one; `InvalidInput` if the request can
+    /// be hashed for no domain at all, or a scorer or picker breaks its contract; `Limit` if the prompt
+    /// has more than [`MAX_PROMPT_TOKENS`](Self::MAX_PROMPT_TOKENS).
     pub fn decide(&self, request: &Request<'_>, workspace: &mut Workspace) -> Result<Decision, Error> {
         let mut seen = workspace.roster.take();
         let decision = self.decide_among(self.roster.refresh(&mut seen), request, workspace);
@@ -268,8 +269,8 @@ impl Router {
         })
     }
 
-    /// Hashes the prompt once for all domains that hash alike and looks it up in each; answers a fingerprint of
-    /// the prompt.
+    /// Hashes the prompt once for all domains that hash alike and looks it up in each; answers a
+    /// fingerprint of the prompt.
     fn find_matches(
         &self,
         roster: &Roster,

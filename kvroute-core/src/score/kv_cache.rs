@@ -4,8 +4,8 @@ use super::Scorer;
 use crate::candidate::Candidates;
 use crate::{Error, Tier};
 
-/// `sum over tiers of credit * matched blocks / searchable blocks`: 1 if the pod can take all it could ever take
-/// from its device memory, 0 if it holds no leading block.
+/// `sum over tiers of credit * matched blocks / searchable blocks`: 1 if the pod can take all it could
+/// ever take from its device memory, 0 if it holds no leading block.
 ///
 /// An absolute share, not a min-max over pods, so that a small hit among misses stays small. Default credits
 /// are vllm-router 0.1.17's (device 1, host 0.8, external 0.6, disk 0.3).

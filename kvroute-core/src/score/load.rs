@@ -4,8 +4,8 @@ use super::Scorer;
 use crate::Error;
 use crate::candidate::Candidates;
 
-/// `1 - min(running + waiting, limit) / limit`: 1 for an idle pod, 0 from `limit` requests on; 0.5 for a pod that
-/// never reported.
+/// `1 - min(running + waiting, limit) / limit`: 1 for an idle pod, 0 from `limit` requests on; 0.5 for a
+/// pod that never reported.
 ///
 /// The default limit, 128, is the queue threshold of llm-d's load-aware scorer (llm-d-router ebab687). That
 /// one looks at waiting requests alone and never exceeds 0.5; running requests slow a pod's prefills

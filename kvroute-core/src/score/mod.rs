@@ -39,7 +39,7 @@ pub trait Scorer: Debug + Send + Sync {
     /// Name in explanations; unique in a profile.
     fn name(&self) -> &str;
 
-    /// Fills `scores`, `[candidates]`, all 0 at first. A value that is not in 0..=1 fails the decision with an error
-    /// that names this scorer.
+    /// Fills `scores`, `[candidates]`, all 0 at first. A value that is not in 0..=1 fails the decision
+    /// with an error that names this scorer.
     fn score(&self, candidates: &Candidates<'_>, scores: &mut [f64]);
 }

@@ -294,8 +294,8 @@ impl View {
         report
     }
 
-    /// Takes in what a batch says about groups before any of its events: a hybrid pod must not be credited for
-    /// one group while the others are still to come.
+    /// Takes in what a batch says about groups before any of its events: a hybrid pod must not be
+    /// credited for one group while the others are still to come.
     fn learn_groups(&mut self, index: &BlockIndex, events: &[KvEvent]) {
         let mut changed = false;
         for event in events {

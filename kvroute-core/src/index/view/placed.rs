@@ -86,8 +86,8 @@ impl View {
         true
     }
 
-    /// The chain to store so that `key` gets its place again: `key` first, then as many blocks before it as the
-    /// index has forgotten.
+    /// The chain to store so that `key` gets its place again: `key` first, then as many blocks before it
+    /// as the index has forgotten.
     fn ancestors(&self, index: &BlockIndex, key: u64) -> Option<Ancestors> {
         let mut keys = alloc::vec![key];
         let mut block = key;

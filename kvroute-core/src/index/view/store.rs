@@ -156,9 +156,10 @@ impl View {
         let lane = self.lanes[lane].lane.id;
         let mut again = self.already.iter().copied().peekable();
         // With `kv_cache_report_mode=full` vLLM (0.26 and later) announces blocks it reuses once more,
-        // from block 0, without a new copy. A request that really computes held blocks again does
-        // so from its first miss or, by the last-token rule, for one last block; never from block 0 through
-        // several blocks it held before this step. (Not so where a window miss makes a hybrid model start over.)
+        // from block 0, without a new copy. A request that really computes held blocks again does so from
+        // its first miss or, by the last-token rule, for one last block; never from block 0 through
+        // several blocks it held before this step. (Not so where a window miss makes a hybrid model start
+        // over.)
         let mut announced = self.options.copies == CopyPolicy::Infer
             && event.parent.is_none()
             && event.block_hashes.len() > 1
@@ -166,7 +167,8 @@ impl View {
         let translated = !self.domain.is_native();
         for (i, &key) in self.keys[..held].iter().enumerate() {
             let new = again.next_if_eq(&i).is_none();
-            // A view that lost events may lack any part of what is reported, so there new blocks prove nothing.
+            // A view that lost events may lack any part of what is reported, so there new blocks prove
+            // nothing.
             announced = announced && (!new || self.degraded) && !self.fresh.contains(key);
             if new {
                 self.fresh.push(key);
