@@ -64,7 +64,7 @@ pub struct Workspace {
     kept: Vec<bool>,
     /// Row -> position of the filter that dropped it.
     dropped_by: Vec<Option<usize>>,
-    /// One column a scorer, `[scorers]`[candidates].
+    /// One column a scorer; `[scorers][candidates]`.
     columns: Vec<Vec<f64>>,
     totals: Vec<f64>,
     roster: Option<Seen<Roster>>,

@@ -100,3 +100,13 @@ fn a_salted_block_that_was_parked_keeps_its_keys() {
     assert_eq!(setup.usable(pod, &setup.hash(&prompt, &context)).total(), 3);
     assert_eq!(setup.depth_of_tokens(pod, &prompt), 0);
 }
+
+#[test]
+fn a_store_whose_extra_keys_do_not_cover_its_blocks_is_refused() {
+    let setup = Setup::translated();
+    let pod = setup.pod();
+    let salted = vec![vec![ExtraKey::Text("tenant".into())]];
+    let event = BlockStored { extra_keys: salted, ..store_tokens(None, &[1, 2], &tokens(0, 2)) };
+    assert_eq!(setup.apply(pod, event).outcome, Outcome::Ignored(IgnoreReason::Malformed));
+    assert_eq!(setup.trust(pod), TrustLevel::Degraded);
+}

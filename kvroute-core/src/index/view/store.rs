@@ -96,6 +96,10 @@ impl View {
             self.keys.extend(event.block_hashes.iter().map(|hash| hash.0 ^ salt));
             return Ok(Some(event.parent.map(|hash| hash.0 ^ salt)));
         };
+        // One entry a block or none at all: a block whose keys were lost would match prompts it does not serve.
+        if !event.extra_keys.is_empty() && event.extra_keys.len() != event.block_hashes.len() {
+            return Err(IgnoreReason::Malformed);
+        }
         let adapter = adapter_of(event, &self.options.adapters)?;
         let parent = match event.parent {
             None => None,
