@@ -1,152 +1,56 @@
 //! What filters and scorers see: the request, and one row a pod.
 
-use alloc::string::String;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use serde::Serialize;
-
-use crate::hash::HashContext;
-use crate::index::{PodId, TierBlocks};
-use crate::{CacheDomain, Error, Tier};
-
-/// A request to be routed.
-#[derive(Clone, Copy, Debug)]
-pub struct Request<'a> {
-    /// The tokenized prompt; `[n]`.
-    pub token_ids: &'a [u32],
-    /// What else decides whether KV can be shared.
-    pub context: &'a HashContext,
-    /// Distinguishes requests where a choice is otherwise even. `None`: taken from the prompt, so that
-    /// equal prompts are decided equally.
-    pub nonce: Option<u64>,
-}
-
-impl<'a> Request<'a> {
-    /// A request for this prompt.
-    #[must_use]
-    pub fn new(token_ids: &'a [u32], context: &'a HashContext) -> Self {
-        Self { token_ids, context, nonce: None }
-    }
-}
-
-/// What a pod says of its load.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct LoadReport {
-    /// Requests being computed (`vllm:num_requests_running`).
-    pub running: u32,
-    /// Requests that wait (`vllm:num_requests_waiting`).
-    pub waiting: u32,
-    /// Share of the KV cache in use, 0..=1 (`vllm:kv_cache_usage_perc`).
-    pub kv_usage: f32,
-}
-
-impl LoadReport {
-    pub(crate) fn check(&self) -> Result<(), Error> {
-        if (0.0..=1.0).contains(&self.kv_usage) {
-            return Ok(());
-        }
-        Err(Error::invalid(alloc::format!("kv_usage is a share, 0 to 1, not {}", self.kv_usage)))
-    }
-}
-
-/// A pod as the router knows it.
-#[derive(Debug)]
-pub struct RoutedPod {
-    pub(crate) id: PodId,
-    pub(crate) name: String,
-    pub(crate) dp_rank: u32,
-    pub(crate) domain: Arc<CacheDomain>,
-    accepting: AtomicBool,
-    /// running << 32 | waiting; `NO_REPORT` before the first report.
-    requests: AtomicU64,
-    kv_usage: AtomicU32,
-}
-
-const NO_REPORT: u64 = u64::MAX;
-
-impl RoutedPod {
-    pub(crate) fn new(id: PodId, name: String, dp_rank: u32, domain: Arc<CacheDomain>) -> Self {
-        Self {
-            id,
-            name,
-            dp_rank,
-            domain,
-            accepting: AtomicBool::new(true),
-            requests: AtomicU64::new(NO_REPORT),
-            kv_usage: AtomicU32::new(0),
-        }
-    }
-
-    /// The pod in the index.
-    #[must_use]
-    pub fn id(&self) -> PodId {
-        self.id
-    }
-
-    /// Its name.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Its data-parallel rank.
-    #[must_use]
-    pub fn dp_rank(&self) -> u32 {
-        self.dp_rank
-    }
-
-    /// Its cache domain.
-    #[must_use]
-    pub fn domain(&self) -> &CacheDomain {
-        &self.domain
-    }
-
-    /// Whether it takes new requests; a draining pod does not.
-    #[must_use]
-    pub fn is_accepting(&self) -> bool {
-        self.accepting.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn set_accepting(&self, accepting: bool) {
-        self.accepting.store(accepting, Ordering::Relaxed);
-    }
-
-    /// Its last load report.
-    #[must_use]
-    pub fn load(&self) -> Option<LoadReport> {
-        let requests = self.requests.load(Ordering::Relaxed);
-        let kv_usage = f32::from_bits(self.kv_usage.load(Ordering::Relaxed));
-        (requests != NO_REPORT).then_some(LoadReport {
-            running: (requests >> 32) as u32,
-            waiting: requests as u32,
-            kv_usage,
-        })
-    }
-
-    pub(crate) fn set_load(&self, report: LoadReport) {
-        let requests = u64::from(report.running) << 32 | u64::from(report.waiting);
-        self.kv_usage.store(report.kv_usage.to_bits(), Ordering::Relaxed);
-        self.requests.store(requests.min(NO_REPORT - 1), Ordering::Relaxed);
-    }
-}
+use crate::Tier;
+use crate::index::{TierBlocks, TrustLevel};
+use crate::pod::{Bookings, LoadReport, RoutedPod};
+use crate::request::Request;
 
 /// What was found out about a pod for one request.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Facts {
     pub(crate) matched: TierBlocks,
+    /// Leading blocks that this router sent to it.
+    pub(crate) predicted: u32,
     /// Blocks of the prompt that could be matched at most.
     pub(crate) searchable: u32,
+    /// Tokens a block, as the prompt was cut for this pod.
+    pub(crate) block_size: u32,
     pub(crate) load: Option<LoadReport>,
+    pub(crate) booked: Bookings,
     pub(crate) accepting: bool,
+    pub(crate) trust: TrustLevel,
+}
+
+impl Facts {
+    pub(crate) fn matched_tokens(&self) -> usize {
+        self.matched.total() as usize * self.block_size as usize
+    }
+
+    pub(crate) fn predicted_tokens(&self) -> usize {
+        self.predicted as usize * self.block_size as usize
+    }
+
+    /// Tokens of a prompt of `prompt_tokens` that the pod has to compute, as well as can be told: by what its
+    /// events say, or, where they do not say enough, by what was sent to it.
+    pub(crate) fn uncached_tokens(&self, prompt_tokens: usize) -> usize {
+        let cached = match self.trust {
+            TrustLevel::LoadOnly | TrustLevel::Approximate => self.matched_tokens().max(self.predicted_tokens()),
+            TrustLevel::Degraded | TrustLevel::Exact => self.matched_tokens(),
+        };
+        prompt_tokens.saturating_sub(cached)
+    }
 }
 
 /// The rows of one decision.
 #[derive(Clone, Copy, Debug)]
 pub struct Candidates<'a> {
     pub(crate) request: &'a Request<'a>,
+    pub(crate) prompt_tokens: usize,
     pub(crate) pods: &'a [Arc<RoutedPod>],
     pub(crate) facts: &'a [Facts],
+    pub(crate) session_row: Option<usize>,
 }
 
 impl<'a> Candidates<'a> {
@@ -154,6 +58,12 @@ impl<'a> Candidates<'a> {
     #[must_use]
     pub fn request(&self) -> &'a Request<'a> {
         self.request
+    }
+
+    /// Length of its prompt, tokens; of a text, an estimate.
+    #[must_use]
+    pub fn prompt_tokens(&self) -> usize {
+        self.prompt_tokens
     }
 
     /// Number of rows.
@@ -170,7 +80,14 @@ impl<'a> Candidates<'a> {
 
     /// The rows, in the order of every score column.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Candidate<'a>> + use<'a> {
-        self.pods.iter().zip(self.facts).map(|(pod, facts)| Candidate { pod, facts })
+        let prompt_tokens = self.prompt_tokens;
+        self.pods.iter().zip(self.facts).map(move |(pod, facts)| Candidate { pod, facts, prompt_tokens })
+    }
+
+    /// Row of the pod that served the request's session last.
+    #[must_use]
+    pub fn session_row(&self) -> Option<usize> {
+        self.session_row
     }
 }
 
@@ -179,6 +96,7 @@ impl<'a> Candidates<'a> {
 pub struct Candidate<'a> {
     pod: &'a RoutedPod,
     facts: &'a Facts,
+    prompt_tokens: usize,
 }
 
 impl<'a> Candidate<'a> {
@@ -197,7 +115,13 @@ impl<'a> Candidate<'a> {
     /// Tokens in those blocks.
     #[must_use]
     pub fn matched_tokens(&self) -> usize {
-        self.facts.matched.total() as usize * self.pod.domain.block_size() as usize
+        self.facts.matched_tokens()
+    }
+
+    /// Leading blocks of the prompt that this router sent to it before, whatever its events say.
+    #[must_use]
+    pub fn predicted_blocks(&self) -> u32 {
+        self.facts.predicted
     }
 
     /// Blocks of the prompt it could take from a full cache: an engine always computes the last token.
@@ -206,10 +130,35 @@ impl<'a> Candidate<'a> {
         self.facts.searchable
     }
 
+    /// Tokens of the prompt it has to compute, as well as can be told.
+    #[must_use]
+    pub fn uncached_tokens(&self) -> usize {
+        self.facts.uncached_tokens(self.prompt_tokens)
+    }
+
     /// Its load when the decision began.
     #[must_use]
     pub fn load(&self) -> Option<LoadReport> {
         self.facts.load
+    }
+
+    /// What this router had in flight on it when the decision began.
+    #[must_use]
+    pub fn bookings(&self) -> Bookings {
+        self.facts.booked
+    }
+
+    /// Requests it has, as well as can be told: those it reported, and what this router sent and saw finish
+    /// since; never fewer than this router has in flight there.
+    #[must_use]
+    pub fn in_flight(&self) -> u64 {
+        self.pod.in_flight(self.facts.booked, self.facts.load)
+    }
+
+    /// How far its view was to be believed.
+    #[must_use]
+    pub fn trust(&self) -> TrustLevel {
+        self.facts.trust
     }
 
     /// Whether it took new requests when the decision began.
@@ -218,14 +167,21 @@ impl<'a> Candidate<'a> {
         self.facts.accepting
     }
 
-    /// Share of the searchable blocks that is matched, tier by tier multiplied by `credits`; 0..=1.
+    /// The share of the searchable blocks that is matched, tier by tier multiplied by `credits`; 0..=1.
     #[must_use]
     pub fn credited_share(&self, credits: &[(Tier, f64)]) -> f64 {
-        if self.facts.searchable == 0 {
-            return 0.0;
-        }
         let blocks: f64 =
             credits.iter().map(|&(tier, c)| c * f64::from(self.facts.matched.in_tier(tier))).sum();
-        blocks / f64::from(self.facts.searchable)
+        self.share(blocks)
+    }
+
+    /// The share of the searchable blocks that this router sent to it; 0..=1.
+    #[must_use]
+    pub fn predicted_share(&self) -> f64 {
+        self.share(f64::from(self.facts.predicted))
+    }
+
+    fn share(&self, blocks: f64) -> f64 {
+        if self.facts.searchable == 0 { 0.0 } else { blocks / f64::from(self.facts.searchable) }
     }
 }

@@ -1,5 +1,6 @@
 //! What a decision is, and why it came out that way.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -7,6 +8,7 @@ use core::fmt;
 use serde::Serialize;
 
 use crate::index::{PodId, TierBlocks};
+use crate::pod::Bookings;
 
 /// Where a request should go.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -19,8 +21,28 @@ pub struct Decision {
     pub matched: TierBlocks,
     /// Tokens in those blocks.
     pub matched_tokens: usize,
+    /// Tokens it has to compute, as well as can be told. Where the pod's events do not say (no event ever
+    /// came, or its engine keeps having less than they say), what this router sent there counts as cached.
+    pub uncached_tokens: usize,
+    /// The pod that computes the prompt first, if one does. The decode pod takes the KV from it.
+    pub prefill: Option<Prefill>,
     /// How many pods were considered, before filters.
     pub candidates: usize,
+}
+
+/// Where a prompt should be computed before it is answered elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Prefill {
+    /// The pod.
+    pub pod: PodId,
+    /// Its weighted sum of scores.
+    pub total: f64,
+    /// Leading blocks it is expected to take from its cache.
+    pub matched: TierBlocks,
+    /// Tokens in those blocks.
+    pub matched_tokens: usize,
+    /// Tokens it has to compute, as well as can be told.
+    pub uncached_tokens: usize,
 }
 
 /// Why a request went where it went: every pod with what was known of it.
@@ -30,12 +52,16 @@ pub struct Explanation {
     pub profile: String,
     /// Its picker.
     pub picker: String,
-    /// Length of the prompt, tokens.
+    /// Length of the prompt, tokens; of a text, an estimate.
     pub prompt_tokens: usize,
+    /// Why the request's session named no pod, where it has a session and did not.
+    pub session: Option<&'static str>,
     /// Row of the pod that was picked, in `pods`; `None` if every one was dropped.
     pub picked: Option<usize>,
     /// All pods.
     pub pods: Vec<PodExplanation>,
+    /// The same for the pod that prefills, where one was looked for.
+    pub prefill: Option<Box<Explanation>>,
 }
 
 /// One pod's part in a decision.
@@ -45,7 +71,9 @@ pub struct PodExplanation {
     pub pod: String,
     /// Its data-parallel rank.
     pub dp_rank: u32,
-    /// How far its view is to be believed: "exact", "degraded" or "load-only".
+    /// Its role.
+    pub role: &'static str,
+    /// How far its view is to be believed: "exact", "degraded", "approximate" or "load-only".
     pub trust: &'static str,
     /// Tokens a block.
     pub block_size: u32,
@@ -53,6 +81,10 @@ pub struct PodExplanation {
     pub searchable_blocks: u32,
     /// Leading blocks it holds, by tier, nearest first; tiers without any are left out.
     pub matched_blocks: Vec<(&'static str, u32)>,
+    /// Leading blocks that this router sent to it.
+    pub predicted_blocks: u32,
+    /// What this router had in flight on it.
+    pub booked: Bookings,
     /// The filter that dropped it.
     pub dropped_by: Option<String>,
     /// Each scorer's part; empty if it was dropped.
@@ -93,6 +125,9 @@ impl fmt::Display for Explanation {
             for (tier, blocks) in &pod.matched_blocks {
                 write!(f, " {tier} {blocks}")?;
             }
+            if pod.predicted_blocks > 0 {
+                write!(f, " predicted {}", pod.predicted_blocks)?;
+            }
             for score in &pod.scores {
                 write!(f, "  {} {:.3} x {}", score.scorer, score.value, score.weight)?;
             }
@@ -107,6 +142,12 @@ impl fmt::Display for Explanation {
             }
             writeln!(f)?;
         }
-        Ok(())
+        if let Some(session) = self.session {
+            writeln!(f, "session: {session}")?;
+        }
+        match &self.prefill {
+            Some(prefill) => write!(f, "{prefill}"),
+            None => Ok(()),
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Cache domains: what may share KV at all.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -15,7 +16,11 @@ use crate::hash::{BlockHasher, HashScheme};
 pub struct CacheDomain {
     name: String,
     hasher: BlockHasher,
+    /// Mixed into the hashes of its blocks.
     salt: u64,
+    /// Names its pods: its own salt, or that of the domain whose texts these are.
+    pods_salt: u64,
+    models: Vec<String>,
 }
 
 impl CacheDomain {
@@ -42,7 +47,28 @@ impl CacheDomain {
         }
         // Equal hashes of different domains (vLLM's do not know the model) must not meet in the index.
         let salt = if name.is_empty() { 0 } else { xxh3_64(name.as_bytes()) };
-        Ok(Self { name, hasher, salt })
+        Ok(Self { name, hasher, salt, pods_salt: salt, models: Vec::new() })
+    }
+
+    /// The same, whose pods serve these models by name; a request that names another is kept away from them
+    /// ([`ModelFilter`](crate::filter::ModelFilter)). Without names they serve any.
+    #[must_use]
+    pub fn with_models(mut self, models: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.models = models.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Names of the models its pods serve; empty for any.
+    #[must_use]
+    pub fn models(&self) -> &[String] {
+        &self.models
+    }
+
+    /// The prompts of this domain's pods that are only known as text: their blocks never meet those of
+    /// token ids.
+    pub(crate) fn of_text(&self, hasher: BlockHasher) -> Self {
+        const TEXT: u64 = 0x7465_7874_7465_7874;
+        Self { hasher, salt: self.salt ^ TEXT, ..self.clone() }
     }
 
     /// Its name.
@@ -72,6 +98,11 @@ impl CacheDomain {
     /// Mixed into every hash of this domain inside the index.
     pub(crate) fn salt(&self) -> u64 {
         self.salt
+    }
+
+    /// What tells its pods from those of other domains.
+    pub(crate) fn pods_salt(&self) -> u64 {
+        self.pods_salt
     }
 
     /// Blocks of a prompt an engine can take from its cache: it always computes the last token

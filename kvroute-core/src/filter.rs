@@ -3,6 +3,7 @@
 use core::fmt::Debug;
 
 use crate::candidate::Candidates;
+use crate::pod::Role;
 
 /// Takes pods out of a decision. Pure, like a scorer; filters run in the profile's order, before any scorer.
 pub trait Filter: Debug + Send + Sync {
@@ -26,6 +27,51 @@ impl Filter for AcceptingFilter {
     fn filter(&self, candidates: &Candidates<'_>, kept: &mut [bool]) {
         for (candidate, kept) in candidates.iter().zip(kept) {
             *kept &= candidate.is_accepting();
+        }
+    }
+}
+
+/// Keeps the pods that do what is wanted: those of this role, and those that do either.
+#[derive(Clone, Copy, Debug)]
+pub struct RoleFilter {
+    wanted: Role,
+}
+
+impl RoleFilter {
+    /// Keeps the pods that do what a pod of the role `wanted` does.
+    #[must_use]
+    pub fn new(wanted: Role) -> Self {
+        Self { wanted }
+    }
+}
+
+impl Filter for RoleFilter {
+    fn name(&self) -> &'static str {
+        "role"
+    }
+
+    fn filter(&self, candidates: &Candidates<'_>, kept: &mut [bool]) {
+        for (candidate, kept) in candidates.iter().zip(kept) {
+            *kept &= candidate.pod().role().serves(self.wanted);
+        }
+    }
+}
+
+/// Keeps the pods whose cache domain serves the model the request asks for. A request that names none is
+/// content with any, a domain without names serves any.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ModelFilter;
+
+impl Filter for ModelFilter {
+    fn name(&self) -> &'static str {
+        "model"
+    }
+
+    fn filter(&self, candidates: &Candidates<'_>, kept: &mut [bool]) {
+        let Some(model) = candidates.request().model else { return };
+        for (candidate, kept) in candidates.iter().zip(kept) {
+            let models = candidate.pod().domain().models();
+            *kept &= models.is_empty() || models.iter().any(|served| served == model);
         }
     }
 }

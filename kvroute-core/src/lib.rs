@@ -46,20 +46,27 @@ pub mod index;
 #[cfg(any(test, feature = "oracle"))]
 pub mod oracle;
 pub mod pick;
+pub mod pod;
 pub mod profile;
+pub mod request;
 pub mod router;
 pub mod score;
 mod sequence;
+mod session;
 mod snapshot;
+mod ticket;
 
-pub use candidate::{LoadReport, Request};
 pub use domain::CacheDomain;
 pub use error::{Error, ErrorKind};
 pub use hash::{BlockHasher, HashContext, OwnScheme};
 pub use id::{BlockHash, EngineHash, Tier};
 pub use index::{PodId, PodOptions};
-pub use profile::Profile;
-pub use router::{Router, Workspace};
+pub use pod::{LoadReport, PodSpec, Role};
+pub use profile::{Policy, PrefillPolicy, Profile};
+pub use request::{Prompt, Request, Session};
+pub use router::{Dispatch, Router, RouterOptions, Workspace};
+pub use session::SessionKey;
+pub use ticket::{Finish, Ticket};
 
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]

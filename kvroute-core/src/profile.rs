@@ -1,13 +1,14 @@
-//! Profiles: filters, weighted scorers and one picker under a name.
+//! Profiles: filters, weighted scorers and one picker under a name. A policy is one or two of them.
 
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::Error;
-use crate::filter::{AcceptingFilter, Filter};
+use crate::filter::{AcceptingFilter, Filter, ModelFilter, RoleFilter};
 use crate::pick::{MaxScorePicker, Picker};
-use crate::score::{KvCacheScorer, LoadScorer, Scorer};
+use crate::pod::Role;
+use crate::score::{KvCacheScorer, LoadScorer, PrefixScorer, Scorer, SessionScorer};
 
 /// How pods are chosen. Checked once, when built.
 #[derive(Debug)]
@@ -19,21 +20,6 @@ pub struct Profile {
     pub(crate) picker: Box<dyn Picker>,
 }
 
-impl Default for Profile {
-    /// KV cache 5, load 1, of the pods that take requests; the highest total.
-    fn default() -> Self {
-        Self {
-            name: "default".into(),
-            seed: 0,
-            filters: alloc::vec![Box::new(AcceptingFilter)],
-            scorers: alloc::vec![
-                (Box::new(KvCacheScorer::default()), 5.0),
-                (Box::new(LoadScorer::default()), 1.0)
-            ],
-            picker: Box::new(MaxScorePicker),
-        }
-    }
-}
 
 impl Profile {
     /// Begins a profile without filters or scorers, picking the highest total.
@@ -48,10 +34,82 @@ impl Profile {
         })
     }
 
+    /// The four scorers of llm-d's cache-aware routing demo with its weights, over the pods of a role that take
+    /// requests and serve the model: KV cache 5, prefix 3, session 2, load 1; the highest total.
+    ///
+    /// All four are absolute, 0..=1, and add up. Load alone tells pods without hits apart. A prompt that
+    /// one pod has whole, as events and this router's own record say, is worth 8, so load (at most 1) turns
+    /// only hits down that cover less than an eighth of the prompt; with a session at home on the pod,
+    /// none.
+    #[must_use]
+    pub fn llm_d_demo(role: Role) -> Self {
+        Self {
+            name: role.name().into(),
+            seed: 0,
+            filters: alloc::vec![
+                Box::new(AcceptingFilter),
+                Box::new(ModelFilter),
+                Box::new(RoleFilter::new(role))
+            ],
+            scorers: alloc::vec![
+                (Box::new(KvCacheScorer::default()), 5.0),
+                (Box::new(PrefixScorer), 3.0),
+                (Box::new(SessionScorer), 2.0),
+                (Box::new(LoadScorer::default()), 1.0)
+            ],
+            picker: Box::new(MaxScorePicker),
+        }
+    }
+
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+}
+
+/// How a request finds its pods: one, or one that prefills and one that answers.
+#[derive(Debug)]
+pub struct Policy {
+    /// Picks the pod that answers.
+    pub decode: Profile,
+    /// Picks a pod that computes the prompt first, where that is worth it.
+    pub prefill: Option<PrefillPolicy>,
+}
+
+/// When a prompt is computed by a pod of its own, and by which.
+///
+/// The decode pod is picked first, as in llm-d (llm-d-inference-scheduler 0.1 and later).
+#[derive(Debug)]
+pub struct PrefillPolicy {
+    /// Picks the pod.
+    pub profile: Profile,
+    /// A prompt goes there if the decode pod would have to compute more than this; tokens.
+    pub max_uncached_tokens: usize,
+}
+
+impl Policy {
+    /// Names that [`preset`](Self::preset) knows.
+    pub const PRESETS: &'static [&'static str] = &["llm-d-demo"];
+
+    /// A policy by name, without prefill pods: `llm-d-demo` ([`Profile::llm_d_demo`]).
+    #[must_use]
+    pub fn preset(name: &str) -> Option<Self> {
+        (name == "llm-d-demo").then(Self::default)
+    }
+}
+
+impl Default for Policy {
+    /// The preset `llm-d-demo`.
+    fn default() -> Self {
+        Profile::llm_d_demo(Role::Decode).into()
+    }
+}
+
+impl From<Profile> for Policy {
+    /// One pod a request.
+    fn from(decode: Profile) -> Self {
+        Self { decode, prefill: None }
     }
 }
 

@@ -29,6 +29,7 @@ mod vllm;
 use alloc::format;
 use alloc::vec::Vec;
 use core::hash::{Hash, Hasher as _};
+use core::num::NonZeroU16;
 
 use xxhash_rust::xxh3::Xxh3;
 
@@ -102,6 +103,11 @@ impl BlockHasher {
     /// The largest block size accepted, tokens. Engines use 16 to 1024.
     pub const MAX_BLOCK_SIZE: u32 = 65_536;
 
+    /// The own scheme with a block size that needs no check.
+    pub(crate) fn own(block_size: NonZeroU16) -> Self {
+        Self::checked(OwnScheme::default().into(), u32::from(block_size.get()))
+    }
+
     /// A hasher for blocks of `block_size` tokens.
     ///
     /// # Errors
@@ -113,10 +119,13 @@ impl BlockHasher {
             let max = Self::MAX_BLOCK_SIZE;
             return Err(Error::invalid(format!("block size {block_size} is not in 1..={max} tokens")));
         }
-        let scheme = scheme.into();
+        Ok(Self::checked(scheme.into(), block_size))
+    }
+
+    fn checked(scheme: HashScheme, block_size: u32) -> Self {
         let mut identity = Xxh3::new();
         (&scheme, block_size).hash(&mut identity);
-        Ok(Self { identity: identity.finish(), scheme, block_size })
+        Self { identity: identity.finish(), scheme, block_size }
     }
 
     /// Tokens per block.

@@ -14,6 +14,7 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::ops::Range;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
@@ -57,6 +58,8 @@ pub(super) enum Stop {
 pub(super) trait LaneRuns {
     fn entered(&mut self, run: RunId);
     fn left(&mut self, run: RunId);
+    /// A store covered a part of a run that ends here.
+    fn covered(&mut self, _run: RunId, _end: usize) {}
 }
 
 #[derive(Debug)]
@@ -205,6 +208,7 @@ impl Chains {
             };
             match step {
                 Step::Covered(count, place) => {
+                    runs.covered(place.run, place.offset + 1);
                     done += count;
                     at = Some(place);
                 }
@@ -308,7 +312,7 @@ impl Chains {
         lane: u32,
         id: RunId,
         slot: u32,
-        range: core::ops::Range<usize>,
+        range: Range<usize>,
         runs: &mut impl LaneRuns,
         mut already: impl FnMut(usize),
     ) -> Step {
@@ -347,6 +351,16 @@ impl Chains {
 
     /// Takes everything `lane` holds in `run` away; answers how many blocks that was.
     pub(super) fn remove_run(&self, lane: u32, run: RunId) -> usize {
+        self.retract(run, |run| run.uncover_all(lane))
+    }
+
+    /// Takes the blocks of `range` that `lane` holds in `run` away; answers how many those were.
+    pub(super) fn remove_range(&self, lane: u32, run: RunId, range: Range<usize>) -> usize {
+        // From the end, where a coverage is cheapest to shorten.
+        self.retract(run, |run| range.rev().filter(|&offset| run.uncover(lane, offset).is_some()).count())
+    }
+
+    fn retract(&self, run: RunId, uncover: impl FnOnce(&mut Run) -> usize) -> usize {
         let (guarded, slot) = self.locate(run);
         let mut shard = guarded.shard.write();
         if shard.run(slot).is_none() {
@@ -354,7 +368,7 @@ impl Chains {
         }
         guarded.retractions.fetch_add(1, Ordering::Release);
         let before = shard.bytes();
-        let held = shard.change(slot, |run| run.uncover_all(lane));
+        let held = shard.change(slot, uncover);
         let parent = self.trim(&mut shard, run, slot);
         self.account(before, shard.bytes());
         drop(shard);

@@ -11,6 +11,8 @@ use core::fmt;
 
 use parking_lot::Mutex;
 
+use super::outcome::TrustCell;
+use super::predicted::Predictions;
 use super::view::View;
 use super::walk::LaneUse;
 use crate::Tier;
@@ -63,6 +65,10 @@ pub(super) struct Pod {
     /// What each of its groups is.
     pub(super) groups: Vec<(u32, GroupKind)>,
     pub(super) view: Arc<Mutex<View>>,
+    /// Column of what this router sent to it, once it sent something.
+    pub(super) predicted: Option<u32>,
+    pub(super) predictions: Arc<Mutex<Predictions>>,
+    pub(super) trust: Arc<TrustCell>,
 }
 
 impl Pod {
@@ -152,41 +158,53 @@ impl Fleet {
 
     /// Takes a pod out, which is there.
     pub(super) fn remove(&mut self, id: PodId) {
-        self.pods[id.slot()] = None;
-        self.free_lanes(id);
+        if let Some(pod) = self.pods[id.slot()].take() {
+            self.free_lanes(pod.lanes.iter().map(|lane| lane.id).chain(pod.predicted));
+        }
         self.changed();
     }
 
     /// Gives a pod a new lane, and notes what its group is.
     pub(super) fn add_lane(&mut self, id: PodId, group: u32, tier: Tier) -> Option<Lane> {
         let mut pod = Pod::clone(self.pod(id)?);
-        let number = self.owners.iter().position(|&owner| owner == FREE).unwrap_or_else(|| {
-            self.owners.push(FREE);
-            self.uses.push(LaneUse::Depth);
-            self.owners.len() - 1
-        });
-        self.owners[number] = id.slot;
-        let lane = Lane { id: number as u32, group, tier };
+        let lane = Lane { id: self.take_lane(id), group, tier };
         pod.lanes.push(lane);
         self.pods[id.slot()] = Some(Arc::new(pod));
         self.changed();
         Some(lane)
     }
 
+    /// Gives a pod the lane of what is predicted for it.
+    pub(super) fn add_predicted_lane(&mut self, id: PodId) -> Option<u32> {
+        let mut pod = Pod::clone(self.pod(id)?);
+        let lane = self.take_lane(id);
+        pod.predicted = Some(lane);
+        self.pods[id.slot()] = Some(Arc::new(pod));
+        self.changed();
+        Some(lane)
+    }
+
+    fn take_lane(&mut self, id: PodId) -> u32 {
+        let number = self.owners.iter().position(|&owner| owner == FREE).unwrap_or_else(|| {
+            self.owners.push(FREE);
+            self.uses.push(LaneUse::Depth);
+            self.owners.len() - 1
+        });
+        self.owners[number] = id.slot;
+        number as u32
+    }
+
     /// Takes a pod's lanes away, which hold nothing, and what was learnt of its groups.
     pub(super) fn forget_lanes(&mut self, id: PodId, groups: &[(u32, GroupKind)]) {
         let Some(mut pod) = self.pod(id).map(|pod| Pod::clone(pod)) else { return };
-        self.free_lanes(id);
-        pod.lanes.clear();
+        self.free_lanes(pod.lanes.drain(..).map(|lane| lane.id));
         pod.groups = groups.to_vec();
         self.pods[id.slot()] = Some(Arc::new(pod));
         self.changed();
     }
 
-    fn free_lanes(&mut self, id: PodId) {
-        for owner in self.owners.iter_mut().filter(|owner| **owner == id.slot) {
-            *owner = FREE;
-        }
+    fn free_lanes(&mut self, lanes: impl Iterator<Item = u32>) {
+        lanes.for_each(|lane| self.owners[lane as usize] = FREE);
         while self.owners.last() == Some(&FREE) {
             self.owners.pop();
             self.uses.pop();
@@ -204,6 +222,9 @@ impl Fleet {
         self.segment_salts.clear();
         for pod in self.pods.iter().flatten() {
             let depth_lane = pod.depth_lane();
+            if let Some(lane) = pod.predicted {
+                self.uses[lane as usize] = LaneUse::Depth;
+            }
             for lane in &pod.lanes {
                 let is_depth = depth_lane == Some(lane.id);
                 self.uses[lane.id as usize] = if is_depth { LaneUse::Depth } else { LaneUse::Segments };

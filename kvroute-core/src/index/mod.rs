@@ -18,7 +18,7 @@
 //!
 //! # Locks
 //!
-//! The order is: a pod's view, then the pod table *or* a shard, then a directory. One of each at most,
+//! The order is: a pod's view, its predictions, then the pod table *or* a shard, then a directory. One of each at most,
 //! but for the rare lookup that takes all shards in order. No user code runs under any of them.
 
 mod chains;
@@ -27,6 +27,7 @@ mod fleet;
 mod matching;
 mod outcome;
 mod parked;
+mod predicted;
 mod run;
 mod shard;
 mod translation;
@@ -45,7 +46,9 @@ use parking_lot::Mutex;
 
 pub use fleet::PodId;
 pub use matching::TierBlocks;
+pub(crate) use outcome::TrustCell;
 pub use outcome::{ApplyReport, Counters, IgnoreReason, Outcome, ResyncReason, TrustLevel};
+pub use predicted::Prediction;
 
 use crate::domain::CacheDomain;
 use crate::event::{EventBatch, GroupKind};
@@ -53,6 +56,7 @@ use crate::snapshot::{Seen, Snapshots};
 use crate::{BlockHash, Error, ErrorKind, Tier};
 use chains::Chains;
 use fleet::{Fleet, Lane, Pod};
+use predicted::Predictions;
 use view::View;
 use walk::{Query, Trail};
 
@@ -66,12 +70,17 @@ pub struct IndexOptions {
     /// parked blocks) are bounded by [`PodOptions`] and by what the pods hold, and are reported but not
     /// counted here.
     pub max_bytes: usize,
+    /// Blocks a pod of which [`BlockIndex::predict`] keeps that they were sent there, the least recently used
+    /// going first; 0 predicts nothing.
+    pub max_predicted: usize,
 }
 
 impl Default for IndexOptions {
-    /// 256 shards, 4 GiB (all there is on 32-bit targets).
+    /// 256 shards, 4 GiB (all there is on 32-bit targets), 31 250 predicted blocks a pod (what
+    /// llm-d-router ebab687 keeps: 80 GB of an H100, half of it KV of a 70B model).
     fn default() -> Self {
-        Self { shards: 256, max_bytes: usize::try_from(4_u64 << 30).unwrap_or(usize::MAX) }
+        let max_bytes = usize::try_from(4_u64 << 30).unwrap_or(usize::MAX);
+        Self { shards: 256, max_bytes, max_predicted: 31_250 }
     }
 }
 
@@ -150,6 +159,7 @@ pub enum GapPolicy {
 pub struct BlockIndex {
     chains: Chains,
     fleet: Snapshots<Fleet>,
+    max_predicted: usize,
 }
 
 /// A pod's answer to a query.
@@ -159,6 +169,8 @@ pub struct PodMatch {
     pub pod: PodId,
     /// Leading blocks it can use.
     pub blocks: TierBlocks,
+    /// Leading blocks that were sent to it ([`BlockIndex::predict`]), whatever its events say.
+    pub predicted: u32,
 }
 
 /// Room for the answers of a lookup, reused from query to query.
@@ -171,7 +183,8 @@ pub struct MatchTable {
 }
 
 impl MatchTable {
-    /// The pods of the query's cache domain that can use at least one block, in no particular order.
+    /// The pods of the query's cache domain that can use, or were sent, at least one block, in no particular
+    /// order.
     #[must_use]
     pub fn matches(&self) -> &[PodMatch] {
         &self.matches
@@ -194,16 +207,23 @@ impl BlockIndex {
     /// An empty index.
     #[must_use]
     pub fn new(options: IndexOptions) -> Self {
-        Self { chains: Chains::new(options.shards, options.max_bytes), fleet: Snapshots::default() }
+        Self {
+            chains: Chains::new(options.shards, options.max_bytes),
+            fleet: Snapshots::default(),
+            max_predicted: options.max_predicted,
+        }
     }
 
     /// Adds a pod that holds nothing yet. A pod that comes back is a new one.
     pub fn add_pod(&self, domain: Arc<CacheDomain>, options: PodOptions) -> PodId {
         self.fleet.update(|fleet| {
             let id = fleet.next_id();
-            let (salt, groups) = (domain.salt(), options.groups.clone());
-            let view = Arc::new(Mutex::new(View::new(id, domain, options)));
-            fleet.insert(Pod { id, salt, lanes: Vec::new(), groups, view });
+            let (salt, groups) = (domain.pods_salt(), options.groups.clone());
+            let predictions = Arc::new(Mutex::new(Predictions::new(self.max_predicted)));
+            let view = View::new(id, domain, options, Arc::clone(&predictions));
+            let trust = Arc::new(TrustCell::new(view.trust()));
+            let view = Arc::new(Mutex::new(view));
+            fleet.insert(Pod { id, salt, lanes: Vec::new(), groups, view, predicted: None, predictions, trust });
             id
         })
     }
@@ -248,13 +268,60 @@ impl BlockIndex {
         self.with_view(id, |view| view.abandon_gap(self, sequence))
     }
 
+    /// Notes that a prompt of these blocks is sent to a pod, so that its blocks will be there; `blocks`: `[n]`,
+    /// all full blocks of the prompt, hashed for `domain`, of which the first `max_predicted` count.
+    ///
+    /// Costs what the runs on the prompt's path cost, and nothing beyond the index's memory bound is kept.
+    ///
+    /// # Errors
+    ///
+    /// `UnknownPod`.
+    pub fn predict(&self, id: PodId, domain: &CacheDomain, blocks: &[BlockHash]) -> Result<Prediction, Error> {
+        let pod = self.pod(id)?;
+        let mut predictions = pod.predictions.lock();
+        if blocks.is_empty() || !predictions.is_open() {
+            return Ok(Prediction::default());
+        }
+        let lane = match predictions.lane {
+            Some(lane) => lane,
+            None => {
+                let lane = self.fleet.update(|fleet| fleet.add_predicted_lane(id));
+                predictions.lane = lane;
+                lane.ok_or_else(|| unknown(id))?
+            }
+        };
+        Ok(predictions.record(&self.chains, lane, blocks, domain.salt()))
+    }
+
+    /// Takes a prediction back: the request never came to be computed there. What was predicted again since
+    /// stays. Nothing happens if the pod is gone.
+    pub fn revoke(&self, id: PodId, prediction: Prediction) {
+        if let Ok(pod) = self.pod(id) {
+            pod.predictions.lock().revoke(&self.chains, prediction);
+        }
+    }
+
+    /// Number of blocks that are predicted for the pod.
+    ///
+    /// # Errors
+    ///
+    /// `UnknownPod`.
+    pub fn predicted_blocks(&self, id: PodId) -> Result<usize, Error> {
+        Ok(self.pod(id)?.predictions.lock().blocks())
+    }
+
     /// How far the pod's view is to be believed.
     ///
     /// # Errors
     ///
     /// `UnknownPod`.
     pub fn trust(&self, id: PodId) -> Result<TrustLevel, Error> {
-        self.with_view(id, |view| view.trust())
+        Ok(self.pod(id)?.trust.get())
+    }
+
+    /// Where the pod's trust level can be read again and again.
+    pub(crate) fn trust_cell(&self, id: PodId) -> Result<Arc<TrustCell>, Error> {
+        Ok(Arc::clone(&self.pod(id)?.trust))
     }
 
     /// What happened to the pod's stream so far.
@@ -315,7 +382,8 @@ impl BlockIndex {
     #[must_use]
     pub fn view_bytes(&self) -> usize {
         let fleet = self.fleet.load();
-        fleet.pods.iter().flatten().map(|pod| pod.view.lock().bytes()).sum()
+        let bytes = |pod: &Arc<Pod>| pod.view.lock().bytes() + pod.predictions.lock().bytes();
+        fleet.pods.iter().flatten().map(bytes).sum()
     }
 
     #[cfg(test)]
@@ -343,7 +411,12 @@ impl BlockIndex {
         let pod = self.pod(id)?;
         let mut view = pod.view.lock();
         // Waiting for the lock may have been waiting for the pod's removal.
-        if view.is_gone() { Err(unknown(id)) } else { Ok(act(&mut view)) }
+        if view.is_gone() {
+            return Err(unknown(id));
+        }
+        let result = act(&mut view);
+        pod.trust.set(view.trust());
+        Ok(result)
     }
 }
 
@@ -357,9 +430,15 @@ fn collect(
     matches: &mut Vec<PodMatch>,
 ) {
     matches.clear();
+    let predicted = |pod: &Pod| pod.predicted.map_or(0, |lane| trail.depth(lane));
     for &lane in &trail.touched {
-        if let Some(pod) = fleet.owner(lane).filter(|pod| pod.salt == domain.salt()) {
-            matches.push(PodMatch { pod: pod.id, blocks: TierBlocks::device(trail.depth(lane)) });
+        let Some(pod) = fleet.owner(lane).filter(|pod| pod.salt == domain.pods_salt()) else { continue };
+        let held = pod.depth_lane().map_or(0, |lane| trail.depth(lane));
+        // One row a pod: where both of its lanes were met, at the one of what it holds; where what it holds
+        // is read below, there.
+        let elsewhere = held > 0 || (pod.depth_lane().is_none() && !trail.segments.is_empty());
+        if pod.predicted != Some(lane) || !elsewhere {
+            matches.push(PodMatch { pod: pod.id, blocks: TierBlocks::device(held), predicted: predicted(pod) });
         }
     }
     if trail.segments.is_empty() {
@@ -367,12 +446,13 @@ fn collect(
     }
     matching::sort_segments(trail);
     for pod in fleet.pods.iter().flatten() {
-        if pod.depth_lane().is_some() || pod.salt != domain.salt() {
+        if pod.depth_lane().is_some() || pod.salt != domain.pods_salt() {
             continue;
         }
         let blocks = matching::usable(pod, trail, length, domain.block_size(), union);
-        if blocks.total() > 0 {
-            matches.push(PodMatch { pod: pod.id, blocks });
+        let predicted = pod.predicted.map_or(0, |lane| trail.depth(lane));
+        if blocks.total() > 0 || predicted > 0 {
+            matches.push(PodMatch { pod: pod.id, blocks, predicted });
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What applying an event answers. Nothing is dropped silently: every reason is a counter.
 
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU8, Ordering};
 
 use crate::Error;
 use crate::event::{SkipReason, Skipped};
@@ -113,6 +114,9 @@ pub enum ResyncReason {
 pub enum TrustLevel {
     /// Nothing is known of the pod's cache that could be credited; only its load counts.
     LoadOnly,
+    /// No event came from the pod so far, or its engine keeps having less than its events said; what this
+    /// router itself sent there says as much.
+    Approximate,
     /// Something was lost or left out: matches may be too short until the view heals.
     Degraded,
     /// Every event since the engine's start (or its last clear) was applied.
@@ -125,9 +129,31 @@ impl TrustLevel {
     pub fn name(self) -> &'static str {
         match self {
             Self::LoadOnly => "load-only",
+            Self::Approximate => "approximate",
             Self::Degraded => "degraded",
             Self::Exact => "exact",
         }
+    }
+}
+
+/// A trust level that one thread sets and others read.
+#[derive(Debug)]
+pub(crate) struct TrustCell(AtomicU8);
+
+impl TrustCell {
+    const LEVELS: [TrustLevel; 4] =
+        [TrustLevel::LoadOnly, TrustLevel::Approximate, TrustLevel::Degraded, TrustLevel::Exact];
+
+    pub(super) fn new(level: TrustLevel) -> Self {
+        Self(AtomicU8::new(level as u8))
+    }
+
+    pub(crate) fn get(&self) -> TrustLevel {
+        Self::LEVELS[usize::from(self.0.load(Ordering::Relaxed)) % Self::LEVELS.len()]
+    }
+
+    pub(super) fn set(&self, level: TrustLevel) {
+        self.0.store(level as u8, Ordering::Relaxed);
     }
 }
 

@@ -1,48 +1,75 @@
 //! Why a decision came out as it did.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use super::board::Board;
 use super::{Router, Workspace};
 use crate::Tier;
-use crate::candidate::{Facts, RoutedPod};
+use crate::candidate::Facts;
 use crate::decision::{Explanation, PodExplanation, ScoreExplanation};
 use crate::index::{IgnoreReason, TierBlocks, TrustLevel};
+use crate::pod::RoutedPod;
+use crate::profile::Profile;
 
 impl Router {
     /// Explains the last decision made with `workspace` by this router. What it scored is told as the
-    /// decision saw it; trust levels and notes are those of now.
+    /// decision saw it; notes are those of now.
     #[must_use]
     pub fn explain(&self, workspace: &Workspace) -> Explanation {
-        let rows = workspace.roster.iter().flat_map(|seen| seen.value().pods.iter().enumerate());
+        let mut explanation = self.explain_profile(&self.policy.decode, &workspace.decode, workspace);
+        explanation.session = workspace.session.missing;
+        if let Some(policy) = self.policy.prefill.as_ref().filter(|_| workspace.prefill.used) {
+            let prefill = self.explain_profile(&policy.profile, &workspace.prefill, workspace);
+            explanation.prefill = Some(Box::new(prefill));
+        }
+        explanation
+    }
+
+    fn explain_profile(&self, profile: &Profile, board: &Board, workspace: &Workspace) -> Explanation {
+        let seen = workspace.roster.iter().filter(|_| board.used);
+        let rows = seen.flat_map(|seen| seen.value().pods.iter().enumerate());
         Explanation {
-            profile: self.profile.name.clone(),
-            picker: self.profile.picker.name().to_string(),
+            profile: profile.name.clone(),
+            picker: profile.picker.name().to_string(),
             prompt_tokens: workspace.prompt_tokens,
-            picked: workspace.picked,
-            pods: rows.map(|(row, pod)| self.explain_pod(workspace, row, pod)).collect(),
+            session: None,
+            picked: board.picked,
+            pods: rows.map(|(row, pod)| self.explain_pod(profile, board, workspace, row, pod)).collect(),
+            prefill: None,
         }
     }
 
-    fn explain_pod(&self, workspace: &Workspace, row: usize, pod: &RoutedPod) -> PodExplanation {
-        let facts = workspace.facts[row];
+    fn explain_pod(
+        &self,
+        profile: &Profile,
+        board: &Board,
+        workspace: &Workspace,
+        row: usize,
+        pod: &RoutedPod,
+    ) -> PodExplanation {
+        let facts = &workspace.facts[row];
         let tiers = Tier::ALL.into_iter().map(|tier| (tier.name(), facts.matched.in_tier(tier)));
-        let dropped_by = workspace.dropped_by[row].and_then(|position| self.profile.filters.get(position));
-        let scores = self.profile.scorers.iter().zip(&workspace.columns).map(|((scorer, weight), column)| {
+        let dropped_by = board.dropped_by[row].and_then(|position| profile.filters.get(position));
+        let scores = profile.scorers.iter().zip(&board.columns).map(|((scorer, weight), column)| {
             ScoreExplanation { scorer: scorer.name().to_string(), value: column[row], weight: *weight }
         });
         PodExplanation {
             pod: pod.name.clone(),
             dp_rank: pod.dp_rank,
-            trust: self.index.trust(pod.id).unwrap_or(TrustLevel::LoadOnly).name(),
-            block_size: pod.domain.block_size(),
+            role: pod.role().name(),
+            trust: facts.trust.name(),
+            block_size: facts.block_size,
             searchable_blocks: facts.searchable,
             matched_blocks: tiers.filter(|&(_, blocks)| blocks > 0).collect(),
+            predicted_blocks: facts.predicted,
+            booked: facts.booked,
             scores: if dropped_by.is_some() { Vec::new() } else { scores.collect() },
-            total: if dropped_by.is_some() { 0.0 } else { workspace.totals[row] },
+            total: if dropped_by.is_some() { 0.0 } else { board.totals[row] },
             dropped_by: dropped_by.map(|filter| filter.name().to_string()),
-            note: self.why_nothing(pod, &facts, workspace),
+            note: self.why_nothing(pod, facts, workspace),
         }
     }
 
@@ -55,7 +82,7 @@ impl Router {
         if let Some((domain, error)) = unhashed {
             return Some(format!("the prompt cannot be hashed for its domain \"{domain}\": {error}"));
         }
-        let (size, prompt_tokens) = (pod.domain.block_size(), workspace.prompt_tokens);
+        let (size, prompt_tokens) = (facts.block_size, workspace.prompt_tokens);
         if facts.searchable == 0 {
             return Some(format!(
                 "{prompt_tokens} tokens have no whole block of {size} before the last token, which engines always \

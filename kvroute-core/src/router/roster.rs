@@ -4,8 +4,10 @@ use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::candidate::RoutedPod;
+use crate::hash::BlockHasher;
 use crate::index::PodId;
+use crate::pod::RoutedPod;
+use crate::request::Prompt;
 use crate::{CacheDomain, Error};
 
 /// The pods at one moment.
@@ -14,7 +16,14 @@ pub(super) struct Roster {
     /// In order of slot.
     pub(super) pods: Vec<Arc<RoutedPod>>,
     /// Each distinct cache domain once; those that hash alike stand together.
-    pub(super) domains: Vec<Arc<CacheDomain>>,
+    pub(super) domains: Vec<RoutedDomain>,
+}
+
+/// A cache domain with the one for those of its prompts that are only known as text.
+#[derive(Clone, Debug)]
+pub(super) struct RoutedDomain {
+    pub(super) domain: Arc<CacheDomain>,
+    pub(super) text: CacheDomain,
 }
 
 impl Roster {
@@ -24,10 +33,12 @@ impl Roster {
         (self.pods[row].id == id).then_some(row)
     }
 
-    pub(super) fn insert(&mut self, pod: RoutedPod) {
-        if self.domains.iter().all(|domain| !Arc::ptr_eq(domain, &pod.domain)) {
-            self.domains.push(Arc::clone(&pod.domain));
-            self.domains.sort_by_key(|domain| domain.hasher().identity());
+    /// Puts a pod in; `text` hashes prompts that are only known as text.
+    pub(super) fn insert(&mut self, pod: RoutedPod, text: &BlockHasher) {
+        if self.domains.iter().all(|known| !Arc::ptr_eq(&known.domain, &pod.domain)) {
+            let (domain, text) = (Arc::clone(&pod.domain), pod.domain.of_text(text.clone()));
+            self.domains.push(RoutedDomain { domain, text });
+            self.domains.sort_by_key(|known| known.domain.hasher().identity());
         }
         let row = self.pods.partition_point(|other| other.id.slot < pod.id.slot);
         self.pods.insert(row, Arc::new(pod));
@@ -36,7 +47,18 @@ impl Roster {
     pub(super) fn remove(&mut self, row: usize) {
         self.pods.remove(row);
         let pods = &self.pods;
-        self.domains.retain(|domain| pods.iter().any(|pod| Arc::ptr_eq(&pod.domain, domain)));
+        self.domains.retain(|known| pods.iter().any(|pod| Arc::ptr_eq(&pod.domain, &known.domain)));
+    }
+
+    /// The domain in which a pod's part in such a prompt is looked up and predicted.
+    pub(super) fn domain_of<'a>(&'a self, pod: &'a RoutedPod, prompt: Prompt<'_>) -> &'a CacheDomain {
+        let text = |pod: &RoutedPod| {
+            self.domains.iter().find(|known| Arc::ptr_eq(&known.domain, &pod.domain)).map(|known| &known.text)
+        };
+        match prompt {
+            Prompt::TokenIds(_) => &pod.domain,
+            Prompt::Text(_) => text(pod).unwrap_or(&pod.domain),
+        }
     }
 
     /// The domain to use for a pod that names `domain`: the known one of that name, so that a pod's domain is
@@ -44,18 +66,19 @@ impl Roster {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` if that one hashes differently.
+    /// `InvalidInput` if that one hashes differently or serves other models.
     pub(super) fn domain(&self, pod: &str, domain: Arc<CacheDomain>) -> Result<Arc<CacheDomain>, Error> {
-        let Some(known) = self.domains.iter().find(|known| known.name() == domain.name()) else {
+        let same_name = |known: &&RoutedDomain| known.domain.name() == domain.name();
+        let Some(RoutedDomain { domain: known, .. }) = self.domains.iter().find(same_name) else {
             return Ok(domain);
         };
-        if known.hasher() == domain.hasher() {
+        if known.hasher() == domain.hasher() && known.models() == domain.models() {
             return Ok(Arc::clone(known));
         }
         let (name, size) = (domain.name(), domain.block_size());
         Err(Error::invalid(format!(
-            "pod \"{pod}\": cache domain \"{name}\" with blocks of {size} is known with another scheme or block \
-             size; pods that hash differently need domains of different names"
+            "pod \"{pod}\": cache domain \"{name}\" with blocks of {size} is known with another scheme, block \
+             size or models; pods that hash differently need domains of different names"
         )))
     }
 }

@@ -2,10 +2,15 @@
 
 use super::Scorer;
 use crate::candidate::Candidates;
+use crate::index::TrustLevel;
 use crate::{Error, Tier};
 
-/// `sum over tiers of credit * matched blocks / searchable blocks`: 1 if the pod can take all it could
-/// ever take from its device memory, 0 if it holds no leading block.
+/// What a match counts in a view that proved wrong again and again.
+const DOUBTED: f64 = 0.5;
+
+/// `trust * sum over tiers of credit * matched blocks / searchable blocks`, 0..=1: 1 if the pod can take all
+/// it could ever take from its device memory, 0 if it holds no leading block. `trust` is 1, but 0.5 for a
+/// pod whose engine keeps having less than its events said (`TrustLevel::Approximate`).
 ///
 /// An absolute share, not a min-max over pods, so that a small hit among misses stays small. Default credits
 /// are vllm-router 0.1.17's (device 1, host 0.8, external 0.6, disk 0.3).
@@ -45,7 +50,8 @@ impl Scorer for KvCacheScorer {
 
     fn score(&self, candidates: &Candidates<'_>, scores: &mut [f64]) {
         for (candidate, score) in candidates.iter().zip(scores) {
-            *score = candidate.credited_share(&self.credits);
+            let trust = if candidate.trust() <= TrustLevel::Approximate { DOUBTED } else { 1.0 };
+            *score = trust * candidate.credited_share(&self.credits);
         }
     }
 }

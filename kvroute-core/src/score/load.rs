@@ -4,8 +4,11 @@ use super::Scorer;
 use crate::Error;
 use crate::candidate::Candidates;
 
-/// `1 - min(running + waiting, limit) / limit`: 1 for an idle pod, 0 from `limit` requests on; 0.5 for a
-/// pod that never reported.
+/// `1 - min(requests, limit) / limit`, 0..=1: 1 for an idle pod, 0 from `limit` requests on.
+///
+/// `requests` are those the pod reported, running and waiting, and what this router sent there and saw finish
+/// since; of a pod that never reported, what this router has in flight there
+/// ([`Candidate::in_flight`](crate::candidate::Candidate::in_flight)).
 ///
 /// The default limit, 128, is the queue threshold of llm-d's load-aware scorer (llm-d-router ebab687). That
 /// one looks at waiting requests alone and never exceeds 0.5; running requests slow a pod's prefills
@@ -44,10 +47,7 @@ impl Scorer for LoadScorer {
 
     fn score(&self, candidates: &Candidates<'_>, scores: &mut [f64]) {
         for (candidate, score) in candidates.iter().zip(scores) {
-            *score = candidate.load().map_or(0.5, |load| {
-                let requests = f64::from(load.running) + f64::from(load.waiting);
-                1.0 - requests.min(self.limit) / self.limit
-            });
+            *score = 1.0 - (candidate.in_flight() as f64).min(self.limit) / self.limit;
         }
     }
 }

@@ -2,11 +2,15 @@
 
 mod kv_cache;
 mod load;
+mod prefix;
+mod session;
 
 use core::fmt::Debug;
 
 pub use kv_cache::KvCacheScorer;
 pub use load::LoadScorer;
+pub use prefix::PrefixScorer;
+pub use session::SessionScorer;
 
 use crate::candidate::Candidates;
 

@@ -15,6 +15,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use hashbrown::{HashMap, HashTable};
+use parking_lot::Mutex;
 
 use self::placed::Lineage;
 use self::store::Fresh;
@@ -22,6 +23,7 @@ use super::chains::LaneRuns;
 use super::fleet::{Lane, MAX_GROUPS, PodId, kinds};
 use super::outcome::{ApplyReport, Counters, IgnoreReason, Outcome, ResyncReason, TrustLevel};
 use super::parked::Parked;
+use super::predicted::Predictions;
 use super::run::RunId;
 use super::shard::{give_back, spread};
 use super::translation::Translation;
@@ -80,10 +82,17 @@ pub(super) struct View {
     /// Scratch: keys of the event being applied, and which of them were held already.
     keys: Vec<u64>,
     already: Vec<usize>,
+    /// What the router sent to the pod; void when the engine drops its cache.
+    predictions: Arc<Mutex<Predictions>>,
 }
 
 impl View {
-    pub(super) fn new(id: PodId, domain: Arc<CacheDomain>, options: PodOptions) -> Self {
+    pub(super) fn new(
+        id: PodId,
+        domain: Arc<CacheDomain>,
+        options: PodOptions,
+        predictions: Arc<Mutex<Predictions>>,
+    ) -> Self {
         Self {
             id,
             domain,
@@ -107,6 +116,7 @@ impl View {
             awaiting: false,
             keys: Vec::new(),
             already: Vec::new(),
+            predictions,
             options,
         }
     }
@@ -119,6 +129,8 @@ impl View {
         let lanes = self.lanes.iter().map(|own| own.lane.group);
         if kinds(&self.groups, lanes).any(|(_, kind)| kind == GroupKind::Unknown) {
             TrustLevel::LoadOnly
+        } else if self.counters.batches == 0 {
+            TrustLevel::Approximate
         } else if self.degraded || self.awaiting {
             TrustLevel::Degraded
         } else {
@@ -205,6 +217,7 @@ impl View {
     /// Forgets the engine: the one that publishes now may have another model, other groups, another rank.
     fn start_over(&mut self, index: &BlockIndex) {
         self.lose_track(index);
+        self.predictions.lock().clear(&index.chains);
         self.lanes.clear();
         self.groups.clone_from(&self.options.groups);
         self.dp_rank = self.options.dp_rank;
@@ -282,6 +295,7 @@ impl View {
                 KvEvent::Removed(removed) => self.remove(index, removed),
                 KvEvent::Cleared => {
                     self.clear(index);
+                    self.predictions.lock().clear(&index.chains);
                     // Nothing is held now, whatever was missed before.
                     self.degraded = false;
                     Outcome::Applied
@@ -320,6 +334,7 @@ impl View {
     /// Forgets everything for good: the pod is being removed.
     pub(super) fn leave(&mut self, index: &BlockIndex) {
         self.clear(index);
+        self.predictions.lock().leave(&index.chains);
         self.gone = true;
     }
 

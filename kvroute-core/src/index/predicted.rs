@@ -1,0 +1,201 @@
+//! What this router itself sent to a pod: the tier *predicted* of the same index.
+//!
+//! A request's blocks will be in the cache of the pod that computes it. Until the pod's events say so, and for
+//! pods without events, that is predicted: each pod has one lane more for it, in the same forest of runs.
+//!
+//! The lane holds the least recently used blocks no longer than `capacity` allows. Recency is exact to the
+//! block, with the head of a prompt counted as used after its tail, so that what is left is always a set of
+//! whole prefixes. Yet it costs a few words a *run*: of each run the lane holds leading blocks only, and uses
+//! reach from its first block to some offset, so a run's recency is a staircase of (offset, time of use),
+//! one step for each offset where prompts part.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use hashbrown::HashMap;
+
+use super::chains::{Chains, LaneRuns};
+use super::run::RunId;
+use crate::BlockHash;
+
+/// Names what one request's prediction added, so that it can be taken back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Prediction {
+    /// Times of use given to its runs, deepest first.
+    oldest: u64,
+    /// Time given to the run where new blocks begin.
+    fresh: u64,
+    /// Offset in that run.
+    fresh_offset: usize,
+}
+
+#[derive(Debug)]
+struct Step {
+    /// Blocks before this offset were used at `time` or later.
+    end: usize,
+    time: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Predictions {
+    capacity: usize,
+    /// Its column of the index, once it has one.
+    pub(super) lane: Option<u32>,
+    /// The pod was removed.
+    gone: bool,
+    blocks: usize,
+    /// Time of the last use.
+    now: u64,
+    /// Run -> its staircase, farthest and oldest step first.
+    runs: HashMap<u32, Vec<Step>>,
+    /// Time of use -> the run with a step of that time.
+    uses: BTreeMap<u64, u32>,
+    /// Scratch: the keys being recorded.
+    keys: Vec<u64>,
+}
+
+/// The runs a prompt leads through, and up to which offset.
+#[derive(Default)]
+struct Path(Vec<(u32, usize)>);
+
+impl LaneRuns for Path {
+    fn entered(&mut self, _run: RunId) {}
+
+    fn left(&mut self, _run: RunId) {}
+
+    fn covered(&mut self, run: RunId, end: usize) {
+        match self.0.last_mut() {
+            Some(last) if last.0 == run.0 => last.1 = end,
+            _ => self.0.push((run.0, end)),
+        }
+    }
+}
+
+impl Predictions {
+    pub(super) fn new(capacity: usize) -> Self {
+        Self {
+            capacity,
+            lane: None,
+            gone: false,
+            blocks: 0,
+            now: 0,
+            runs: HashMap::new(),
+            uses: BTreeMap::new(),
+            keys: Vec::new(),
+        }
+    }
+
+    /// Whether anything can be predicted.
+    pub(super) fn is_open(&self) -> bool {
+        !self.gone && self.capacity > 0
+    }
+
+    /// Blocks predicted now.
+    pub(super) fn blocks(&self) -> usize {
+        self.blocks
+    }
+
+    /// Bytes allocated; those of the tree are estimated.
+    pub(super) fn bytes(&self) -> usize {
+        let steps: usize = self.runs.values().map(|steps| steps.capacity() * size_of::<Step>()).sum();
+        self.runs.allocation_size() + self.keys.capacity() * size_of::<u64>() + steps + self.uses.len() * 2 * size_of::<(u64, u32)>()
+    }
+
+    /// Notes that a prompt of these blocks was sent to the pod; `[n]`, of which the first `capacity` count. Their
+    /// keys are the hashes xored with `salt`.
+    pub(super) fn record(&mut self, chains: &Chains, lane: u32, blocks: &[BlockHash], salt: u64) -> Prediction {
+        let counted = &blocks[..blocks.len().min(self.capacity)];
+        self.keys.clear();
+        self.keys.extend(counted.iter().map(|block| block.0 ^ salt));
+        let (mut path, mut held_before) = (Path::default(), 0);
+        let stored = chains.store(lane, None, &self.keys, &mut path, |_| held_before += 1);
+        self.blocks += stored.held - held_before;
+
+        if path.0.is_empty() {
+            return Prediction::default();
+        }
+        let oldest = self.now + 1;
+        self.now += path.0.len() as u64;
+        let mut prediction = Prediction { oldest, fresh: self.now, fresh_offset: 0 };
+        let (mut time, mut before) = (self.now, 0);
+        for (run, end) in path.0 {
+            if (before..=before + end).contains(&held_before) {
+                (prediction.fresh, prediction.fresh_offset) = (time, held_before - before);
+            }
+            self.touch(run, end, time);
+            before += end;
+            time -= 1;
+        }
+        while self.blocks > self.capacity {
+            self.evict(chains, lane);
+        }
+        prediction
+    }
+
+    /// Takes back what a prediction added, but for what was predicted again since.
+    pub(super) fn revoke(&mut self, chains: &Chains, prediction: Prediction) {
+        let Some(lane) = self.lane else { return };
+        let added: Vec<_> =
+            self.uses.range(prediction.oldest..=prediction.fresh).map(|(&time, &run)| (time, run)).collect();
+        for (time, run) in added {
+            let first = if time == prediction.fresh { prediction.fresh_offset } else { 0 };
+            self.cut(chains, lane, run, time, |steps_end| steps_end.max(first));
+        }
+    }
+
+    /// Forgets everything.
+    pub(super) fn clear(&mut self, chains: &Chains) {
+        if let Some(lane) = self.lane {
+            for &run in self.runs.keys() {
+                chains.remove_run(lane, RunId(run));
+            }
+        }
+        self.runs = HashMap::new();
+        self.uses = BTreeMap::new();
+        self.blocks = 0;
+    }
+
+    /// Forgets everything for good: the pod is being removed.
+    pub(super) fn leave(&mut self, chains: &Chains) {
+        self.clear(chains);
+        self.gone = true;
+    }
+
+    fn touch(&mut self, run: u32, end: usize, time: u64) {
+        let steps = self.runs.entry(run).or_default();
+        while let Some(nearer) = steps.pop_if(|step| step.end <= end) {
+            self.uses.remove(&nearer.time);
+        }
+        steps.push(Step { end, time });
+        self.uses.insert(time, run);
+    }
+
+    /// Drops the blocks used longest ago: a step, or as much of it as is too many.
+    fn evict(&mut self, chains: &Chains, lane: u32) {
+        let Some((&time, &run)) = self.uses.first_key_value() else { return };
+        let surplus = self.blocks - self.capacity;
+        let end = self.runs.get(&run).and_then(|steps| steps.first()).map_or(0, |step| step.end);
+        self.cut(chains, lane, run, time, |nearer| nearer.max(end.saturating_sub(surplus)));
+    }
+
+    /// Cuts the step of this time, the farthest of its run, back to `keep(end of the step before)`.
+    fn cut(&mut self, chains: &Chains, lane: u32, run: u32, time: u64, keep: impl FnOnce(usize) -> usize) {
+        let Some(steps) = self.runs.get_mut(&run) else { return };
+        let nearer = steps.get(1).map_or(0, |step| step.end);
+        let Some(step) = steps.first_mut().filter(|step| step.time == time) else { return };
+        let (kept, end) = (keep(nearer), step.end);
+        if kept >= end {
+            return;
+        }
+        chains.remove_range(lane, RunId(run), kept..end);
+        self.blocks -= end - kept;
+        step.end = kept;
+        if kept == nearer {
+            steps.remove(0);
+            self.uses.remove(&time);
+            if steps.is_empty() {
+                self.runs.remove(&run);
+            }
+        }
+    }
+}

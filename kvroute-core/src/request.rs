@@ -1,0 +1,67 @@
+//! What is to be routed.
+
+use crate::HashContext;
+
+/// A prompt, as far as the gateway knows it.
+#[derive(Clone, Copy, Debug)]
+pub enum Prompt<'a> {
+    /// Its token ids; `[n]`.
+    TokenIds(&'a [u32]),
+    /// Its text, where nobody tokenized it; `[n]` bytes. Only what this router itself sent where can be
+    /// matched with it, in blocks of `RouterOptions::text_block_bytes`, and lengths in tokens are
+    /// estimated at four bytes each (llm-d-router ebab687 does the same where it has no tokenizer).
+    Text(&'a [u8]),
+}
+
+impl Prompt<'_> {
+    /// Bytes of text that count as one token.
+    pub const BYTES_PER_TOKEN: usize = 4;
+
+    /// Length in tokens; of a text, the estimate.
+    #[must_use]
+    pub fn tokens(&self) -> usize {
+        match self {
+            Self::TokenIds(token_ids) => token_ids.len(),
+            Self::Text(text) => text.len().div_ceil(Self::BYTES_PER_TOKEN),
+        }
+    }
+}
+
+/// How a request says which conversation it belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Session<'a> {
+    /// By an id of the client's choice; the router remembers where it sent it.
+    Id(&'a str),
+    /// By a token that [`Router::session_token`](crate::Router::session_token) made; the router remembers nothing.
+    Token(&'a str),
+}
+
+/// A request to be routed.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// The prompt.
+    pub prompt: Prompt<'a>,
+    /// What else decides whether KV can be shared.
+    pub context: &'a HashContext,
+    /// The served model it asks for; `None` is content with any.
+    pub model: Option<&'a str>,
+    /// The conversation it belongs to.
+    pub session: Option<Session<'a>>,
+    /// Distinguishes requests where a choice is otherwise even. `None`: taken from the prompt, so that
+    /// equal prompts are decided equally.
+    pub nonce: Option<u64>,
+}
+
+impl<'a> Request<'a> {
+    /// A request for a tokenized prompt.
+    #[must_use]
+    pub fn new(token_ids: &'a [u32], context: &'a HashContext) -> Self {
+        Self { prompt: Prompt::TokenIds(token_ids), context, model: None, session: None, nonce: None }
+    }
+
+    /// A request for a prompt that is only known as text.
+    #[must_use]
+    pub fn from_text(text: &'a [u8], context: &'a HashContext) -> Self {
+        Self { prompt: Prompt::Text(text), ..Self::new(&[], context) }
+    }
+}

@@ -1,0 +1,236 @@
+//! A request's life: dispatched, its first token, its end.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
+use core::time::Duration;
+
+use super::Router;
+use super::decide::Workspace;
+use super::roster::Roster;
+use crate::decision::Decision;
+use crate::index::{PodId, TrustLevel};
+use crate::pod::RoutedPod;
+use crate::request::{Prompt, Request, Session};
+use crate::session::{Home, Sealed};
+use crate::ticket::{Finish, InFlight, Leg, Ticket};
+use crate::{Error, ErrorKind};
+
+/// A request that was sent on its way.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Dispatch {
+    /// Where it goes.
+    pub decision: Decision,
+    /// Names it in [`Router::first_token`] and [`Router::finish`].
+    pub ticket: Ticket,
+    /// How often it was decided again because somebody else booked the same pod meanwhile; at most
+    /// [`Router::MAX_RETRIES`].
+    pub retries: u32,
+    /// Somebody else still did at the last try, and it was booked all the same.
+    pub contended: bool,
+}
+
+/// Most tokens booked for one request, so that the sum of all that can be in flight fits in a booking.
+const MAX_BOOKED_TOKENS: usize = 1 << 22;
+
+impl Router {
+    /// Most times a dispatch decides again.
+    pub const MAX_RETRIES: u32 = 3;
+
+    /// Decides and books: until its first token the request counts as prefill work of the pod that computes
+    /// its prompt, until its end as a request of the pod that answers it; its blocks are predicted to be in
+    /// those pods' caches; its session is at home there.
+    ///
+    /// Deciding takes no lock, so others may decide by the same bookings at the same time. They are only
+    /// changed if they still are what the decision saw; else it is made again with the new ones, at most
+    /// [`MAX_RETRIES`](Self::MAX_RETRIES) times, and then booked as it is
+    /// ([`Dispatch::contended`]). Only the bookings of the pods it goes to count: what happened on others
+    /// made those no better.
+    ///
+    /// # Errors
+    ///
+    /// As [`decide`](Self::decide); then nothing was booked.
+    pub fn dispatch(
+        &self,
+        request: &Request<'_>,
+        now: Duration,
+        workspace: &mut Workspace,
+    ) -> Result<Dispatch, Error> {
+        self.with_roster(workspace, |roster, workspace| {
+            self.look_up(roster, request, now, workspace)?;
+            let (mut retries, mut contended) = (0, false);
+            let decision = loop {
+                let decision = self.choose(roster, request, workspace)?;
+                if book(roster, workspace, &decision, contended) {
+                    break decision;
+                }
+                if retries == Self::MAX_RETRIES {
+                    contended = true;
+                } else {
+                    retries += 1;
+                }
+                workspace.refresh_bookings(roster);
+            };
+            let ticket = self.track(roster, request, now, workspace, &decision);
+            if let Some(Session::Id(id)) = request.session {
+                let home = Home { decode: decision.pod, prefill: decision.prefill.map(|p| p.pod) };
+                self.sessions.bind(id, home, now);
+            }
+            Ok(Dispatch { decision, ticket, retries, contended })
+        })
+    }
+
+    /// The engine sent the request's first token: its prompt is computed. Answers whether that was news.
+    pub fn first_token(&self, ticket: Ticket) -> bool {
+        let news = self.tickets.with(ticket, |request| {
+            let news = !core::mem::replace(&mut request.started, true);
+            let decode = news.then(|| {
+                let tokens = core::mem::take(&mut request.decode.prefill_tokens);
+                (Arc::clone(&request.decode.pod), tokens)
+            });
+            (decode, request.prefill.take())
+        });
+        let Some((decode, prefill)) = news else { return false };
+        if let Some(leg) = prefill {
+            leg.pod.release(1, leg.prefill_tokens);
+        }
+        decode.map(|(pod, tokens)| pod.release(0, tokens)).is_some()
+    }
+
+    /// The request ended: what was booked for it is given back. Answers whether it was in flight still; a
+    /// ticket that was finished before, or whose time is over, changes nothing.
+    ///
+    /// `engine_cached_tokens`: what the engine says it took from its cache
+    /// (`usage.prompt_tokens_details.cached_tokens`), where the caller has it. It is compared with what
+    /// was expected of the pod's view ([`RoutedPod::audit`]).
+    pub fn finish(&self, ticket: Ticket, how: Finish, engine_cached_tokens: Option<usize>) -> bool {
+        let Some(request) = self.tickets.remove(ticket) else { return false };
+        if let (Finish::Completed, Some(expected), Some(counted)) =
+            (how, request.expected, engine_cached_tokens)
+        {
+            request.decode.pod.compare(expected, counted);
+        }
+        self.let_go(request, how);
+        true
+    }
+
+    /// Forgets requests and sessions whose time is over ([`RouterOptions`](super::RouterOptions)); answers how
+    /// many requests. To be called now and then, every second, say.
+    pub fn expire(&self, now: Duration) -> usize {
+        let mut expired = 0;
+        self.tickets.expire(now, |request| {
+            self.let_go(request, Finish::Cancelled);
+            expired += 1;
+        });
+        self.sessions.expire(now);
+        self.expired.fetch_add(expired as u64, Ordering::Relaxed);
+        expired
+    }
+
+    /// A token for the client to send with its next request ([`Session::Token`]), so that it comes back to the
+    /// pods of this decision: opaque, of constant length, of no use without the key.
+    ///
+    /// # Errors
+    ///
+    /// `UnknownPod`; `InvalidInput` if the router has no session key.
+    pub fn session_token(&self, decision: &Decision, now: Duration) -> Result<String, Error> {
+        let Some(sealer) = &self.sealer else {
+            return Err(Error::invalid("session tokens need a session key in the router's options"));
+        };
+        let decode = self.pod_by_id(decision.pod)?.identity();
+        let prefill = decision.prefill.and_then(|p| self.pod_by_id(p.pod).ok()).map_or(0, |p| p.identity());
+        let expires = now.saturating_add(self.session_ttl).as_secs();
+        sealer
+            .seal(Sealed { decode, prefill, expires }, now)
+            .ok_or_else(|| Error::new(ErrorKind::Limit, "the session token could not be sealed"))
+    }
+
+    /// Predicts the request's blocks and keeps what was booked for it.
+    fn track(
+        &self,
+        roster: &Roster,
+        request: &Request<'_>,
+        now: Duration,
+        workspace: &Workspace,
+        decision: &Decision,
+    ) -> Ticket {
+        let leg = |id: PodId, prefill_tokens: u64| {
+            let row = roster.row(id)?;
+            let domain = roster.domain_of(&roster.pods[row], request.prompt);
+            let predicted = self.index.predict(id, domain, workspace.blocks(domain));
+            // A pod that was removed meanwhile has nothing to predict.
+            let prediction = predicted.unwrap_or_default();
+            Some((row, Leg { pod: Arc::clone(&roster.pods[row]), prefill_tokens, prediction }))
+        };
+        let booked = booked_tokens(decision);
+        let Some((row, decode)) = leg(decision.pod, booked.decode) else { return Ticket::UNTRACKED };
+        let prefill = decision.prefill.and_then(|p| leg(p.pod, booked.prefill)).map(|(_, leg)| leg);
+        // What comes by transfer counts as cached for the engine, and a view that nothing feeds expects nothing.
+        let comparable = prefill.is_none()
+            && decode.pod.stream_trust() >= TrustLevel::Degraded
+            && matches!(request.prompt, Prompt::TokenIds(_));
+        let expected = comparable.then(|| workspace.facts[row].matched_tokens());
+        let in_flight = InFlight { decode, prefill, since: now, started: false, expected };
+        let mut expired = 0;
+        let ticket = self.tickets.insert(in_flight, now, |request| {
+            self.let_go(request, Finish::Cancelled);
+            expired += 1;
+        });
+        self.expired.fetch_add(expired, Ordering::Relaxed);
+        ticket.unwrap_or_else(|request| {
+            self.untracked.fetch_add(1, Ordering::Relaxed);
+            self.let_go(request, Finish::Completed);
+            Ticket::UNTRACKED
+        })
+    }
+
+    /// Gives back what was booked for a request.
+    fn let_go(&self, request: InFlight, how: Finish) {
+        let keep = how == Finish::Completed || (how == Finish::Cancelled && request.started);
+        let decode = &request.decode;
+        decode.pod.release(1, decode.prefill_tokens);
+        for leg in request.prefill.iter() {
+            leg.pod.release(1, leg.prefill_tokens);
+        }
+        if !keep {
+            for leg in core::iter::once(decode).chain(&request.prefill) {
+                self.index.revoke(leg.pod.id(), leg.prediction);
+            }
+        }
+    }
+}
+
+struct BookedTokens {
+    decode: u64,
+    prefill: u64,
+}
+
+/// The prompt is computed once: by the prefill pod if there is one, and then the decode pod gets it by transfer.
+fn booked_tokens(decision: &Decision) -> BookedTokens {
+    let tokens = |uncached: usize| uncached.min(MAX_BOOKED_TOKENS) as u64;
+    match decision.prefill {
+        None => BookedTokens { decode: tokens(decision.uncached_tokens), prefill: 0 },
+        Some(prefill) => BookedTokens { decode: 0, prefill: tokens(prefill.uncached_tokens) },
+    }
+}
+
+/// Books a decision on its pods if nobody booked them since it was made, or with `anyway`; all or nothing.
+fn book(roster: &Roster, workspace: &Workspace, decision: &Decision, anyway: bool) -> bool {
+    let booked = booked_tokens(decision);
+    let try_one = |id: PodId, tokens: u64| -> Option<(&RoutedPod, bool)> {
+        let row = roster.row(id)?;
+        let seen = (!anyway).then_some(workspace.facts[row].booked);
+        Some((&roster.pods[row], roster.pods[row].book(seen, tokens)))
+    };
+    let first = decision.prefill.and_then(|prefill| try_one(prefill.pod, booked.prefill));
+    if matches!(first, Some((_, false))) {
+        return false;
+    }
+    if matches!(try_one(decision.pod, booked.decode), Some((_, true))) {
+        return true;
+    }
+    if let Some((pod, _)) = first {
+        pod.release(1, booked.prefill);
+    }
+    false
+}

@@ -1,0 +1,131 @@
+//! Which pod a conversation is at home on: remembered by its id, or carried by the client in a token.
+
+mod token;
+
+use alloc::boxed::Box;
+use core::num::NonZeroUsize;
+use core::time::Duration;
+
+use lru::LruCache;
+use parking_lot::Mutex;
+use xxhash_rust::xxh3::xxh3_128;
+
+pub use token::SessionKey;
+pub(crate) use token::{Sealed, Sealer};
+
+use crate::index::PodId;
+
+/// The pods that served a conversation last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Home {
+    pub(crate) decode: PodId,
+    pub(crate) prefill: Option<PodId>,
+}
+
+/// Locks the table is spread over.
+const SHARDS: usize = 64;
+
+/// Conversations by id, each forgotten when it was not used for a time, or when there are too many.
+///
+/// Ids are kept as 128-bit hashes (XXH3): however long they are, an entry costs the same. Crafting two ids
+/// of one hash would send one conversation to the other's pod, nothing more.
+#[derive(Debug)]
+pub(crate) struct SessionTable {
+    shards: Box<[Mutex<LruCache<u128, Entry>>]>,
+    ttl: Duration,
+}
+
+#[derive(Debug)]
+struct Entry {
+    home: Home,
+    expires: Duration,
+}
+
+impl SessionTable {
+    /// At most `capacity` conversations (64 at least), each for `ttl` after its last use.
+    pub(crate) fn new(capacity: usize, ttl: Duration) -> Self {
+        let each = NonZeroUsize::new(capacity / SHARDS).unwrap_or(NonZeroUsize::MIN);
+        // Grows as it fills: `new` would allocate all of it at once.
+        let shard = || {
+            let mut shard = LruCache::unbounded();
+            shard.resize(each);
+            Mutex::new(shard)
+        };
+        Self { shards: (0..SHARDS).map(|_| shard()).collect(), ttl }
+    }
+
+    /// Where the conversation is at home.
+    pub(crate) fn home(&self, id: &str, now: Duration) -> Option<Home> {
+        let key = xxh3_128(id.as_bytes());
+        let shard = self.shard(key).lock();
+        shard.peek(&key).filter(|entry| now < entry.expires).map(|entry| entry.home)
+    }
+
+    /// Notes where it is from now on.
+    pub(crate) fn bind(&self, id: &str, home: Home, now: Duration) {
+        let key = xxh3_128(id.as_bytes());
+        let expires = now.saturating_add(self.ttl);
+        self.shard(key).lock().put(key, Entry { home, expires });
+    }
+
+    /// Forgets what was not used for its time; answers how many those were.
+    pub(crate) fn expire(&self, now: Duration) -> usize {
+        let mut expired = 0;
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            // Used longest ago and expiring first are the same as long as time goes forward.
+            while shard.peek_lru().is_some_and(|(_, entry)| entry.expires <= now) {
+                shard.pop_lru();
+                expired += 1;
+            }
+        }
+        expired
+    }
+
+    /// Number of conversations remembered.
+    pub(crate) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().len()).sum()
+    }
+
+    fn shard(&self, key: u128) -> &Mutex<LruCache<u128, Entry>> {
+        &self.shards[(key >> 64) as usize % SHARDS]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::format;
+
+    fn home(slot: u32) -> Home {
+        Home { decode: PodId { slot, generation: 0 }, prefill: None }
+    }
+
+    const fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_conversation_is_forgotten_when_its_time_is_over_and_each_use_renews_it() {
+        let table = SessionTable::new(1000, seconds(300));
+        table.bind("a", home(1), seconds(0));
+        assert_eq!(table.home("a", seconds(299)), Some(home(1)));
+        assert_eq!(table.home("a", seconds(300)), None);
+        table.bind("a", home(2), seconds(299));
+        assert_eq!(table.home("a", seconds(300)), Some(home(2)));
+        assert_eq!(table.home("b", seconds(300)), None);
+        assert_eq!((table.expire(seconds(598)), table.len()), (0, 1));
+        assert_eq!((table.expire(seconds(599)), table.len()), (1, 0));
+    }
+
+    #[test]
+    fn too_many_conversations_push_out_the_one_used_longest_ago() {
+        let table = SessionTable::new(64 * 3, seconds(300));
+        for n in 0..10_000 {
+            table.bind("kept", home(7), seconds(0));
+            table.bind(&format!("s{n}"), home(1), seconds(0));
+        }
+        assert_eq!(table.len(), 64 * 3);
+        assert_eq!(table.home("kept", seconds(1)), Some(home(7)));
+    }
+}
