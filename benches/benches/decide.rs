@@ -2,12 +2,11 @@
 #![allow(missing_docs, reason = "criterion's macros make public items")]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use kvroute_benches::{Prompt, prompts, published, translated_domain};
-use kvroute_core::candidate::{LoadReport, Request};
-use kvroute_core::hash::HashContext;
-use kvroute_core::router::{Router, Workspace};
+use kvroute_core::{HashContext, LoadReport, PodSpec, Request, Router, Workspace};
 
 const PODS: usize = 64;
 
@@ -23,7 +22,7 @@ fn decide(c: &mut Criterion) {
             b.iter(|| {
                 let prompt = next.next().expect("an endless cycle");
                 router
-                    .decide(&Request::new(&prompt.token_ids, &context), &mut workspace)
+                    .decide(&Request::new(&prompt.token_ids, &context), Duration::ZERO, &mut workspace)
                     .expect("there are pods")
             });
         });
@@ -36,8 +35,7 @@ fn fleet(prompts: &[Prompt]) -> Router {
     let router = Router::default();
     let pods: Vec<_> = (0..PODS)
         .map(|n| {
-            let pod =
-                router.add_pod(format!("pod-{n}"), 0, Arc::clone(&domain), Default::default()).expect("new");
+            let pod = router.add_pod(PodSpec::new(format!("pod-{n}"), Arc::clone(&domain))).expect("new");
             let load = LoadReport { running: n as u32 % 9, waiting: 0, kv_usage: 0.5 };
             router.report_load(pod, load).expect("the pod is there");
             pod

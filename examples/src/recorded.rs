@@ -1,11 +1,8 @@
 //! The recorded demo: requests that real pods served, decided again by kvroute from the events seen so far.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use kvroute_core::candidate::{LoadReport, Request};
-use kvroute_core::index::{IndexOptions, PodId, PodOptions};
-use kvroute_core::profile::Profile;
-use kvroute_core::router::{Router, Workspace};
+use kvroute_core::{LoadReport, PodId, PodSpec, Request, Router, Workspace};
 use serde::Serialize;
 
 use crate::capture::{Capture, Item, Mode, Query, Result};
@@ -86,10 +83,10 @@ pub struct Outcome {
 ///
 /// A pod whose hashes cannot be reproduced, or a request that cannot be decided.
 pub fn play(capture: &Capture, mode: Mode, prefix: &str, mut each: impl FnMut(&Routed)) -> Result<Outcome> {
-    let router = Router::new(IndexOptions::default(), Profile::default());
+    let router = Router::default();
     let mut pods = Vec::new();
     for pod in &capture.pods {
-        let id = router.add_pod(pod.name.clone(), 0, pod.domain(mode)?, PodOptions::default())?;
+        let id = router.add_pod(PodSpec::new(pod.name.clone(), pod.domain(mode)?))?;
         // The recording sent one request at a time: every pod was idle.
         router.report_load(id, LoadReport { running: 0, waiting: 0, kv_usage: 0.0 })?;
         pods.push(id);
@@ -113,7 +110,7 @@ pub fn play(capture: &Capture, mode: Mode, prefix: &str, mut each: impl FnMut(&R
 fn route(router: &Router, pods: &[PodId], query: &Query, workspace: &mut Workspace) -> Result<Routed> {
     let request = Request::new(&query.token_ids, &query.context);
     let start = Instant::now();
-    let decision = router.decide(&request, workspace)?;
+    let decision = router.decide(&request, Duration::ZERO, workspace)?;
     let microseconds = start.elapsed().as_secs_f64() * 1e6;
 
     let explanation = router.explain(workspace);

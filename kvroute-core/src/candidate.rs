@@ -36,7 +36,9 @@ impl Facts {
     /// events say, or, where they do not say enough, by what was sent to it.
     pub(crate) fn uncached_tokens(&self, prompt_tokens: usize) -> usize {
         let cached = match self.trust {
-            TrustLevel::LoadOnly | TrustLevel::Approximate => self.matched_tokens().max(self.predicted_tokens()),
+            TrustLevel::LoadOnly | TrustLevel::Approximate => {
+                self.matched_tokens().max(self.predicted_tokens())
+            }
             TrustLevel::Degraded | TrustLevel::Exact => self.matched_tokens(),
         };
         prompt_tokens.saturating_sub(cached)

@@ -20,7 +20,6 @@ pub struct Profile {
     pub(crate) picker: Box<dyn Picker>,
 }
 
-
 impl Profile {
     /// Begins a profile without filters or scorers, picking the highest total.
     #[must_use]

@@ -1,13 +1,11 @@
 //! Deciding allocates nothing once its workspace is warm, and decoding allocates in proportion to its input.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use kvroute_core::candidate::{LoadReport, Request};
 use kvroute_core::event::{BlockStored, EventBatch, KvEvent, decode_batch};
 use kvroute_core::hash::{BlockHasher, HashContext, OwnScheme};
-use kvroute_core::index::PodOptions;
-use kvroute_core::router::{Router, Workspace};
-use kvroute_core::{CacheDomain, EngineHash, Tier};
+use kvroute_core::{CacheDomain, EngineHash, LoadReport, PodSpec, Request, Router, Tier, Workspace};
 
 #[test]
 fn a_warm_decision_allocates_nothing() {
@@ -16,7 +14,7 @@ fn a_warm_decision_allocates_nothing() {
     let router = Router::default();
     let token_ids: Vec<u32> = (0..32_768).collect();
     for pod in 0..64 {
-        let id = router.add_pod(format!("pod-{pod}"), 0, Arc::clone(&domain), PodOptions::default()).unwrap();
+        let id = router.add_pod(PodSpec::new(format!("pod-{pod}"), Arc::clone(&domain))).unwrap();
         router.report_load(id, LoadReport { running: pod % 7, waiting: 0, kv_usage: 0.5 }).unwrap();
         let blocks = 1 + 30 * pod as usize;
         let event = BlockStored {
@@ -32,11 +30,11 @@ fn a_warm_decision_allocates_nothing() {
     let context = HashContext { cache_salt: None, ..HashContext::default() };
     let mut workspace = Workspace::default();
     let request = Request::new(&token_ids, &context);
-    let first = router.decide(&request, &mut workspace).unwrap();
+    let first = router.decide(&request, Duration::ZERO, &mut workspace).unwrap();
     assert_eq!(first.matched.total(), 1 + 30 * 63, "it finds the longest of 64 different prefixes");
     let used = allocation_counter::measure(|| {
         for _ in 0..100 {
-            assert_eq!(router.decide(&request, &mut workspace).unwrap(), first);
+            assert_eq!(router.decide(&request, Duration::ZERO, &mut workspace).unwrap(), first);
         }
     });
     assert_eq!(used.count_total, 0);

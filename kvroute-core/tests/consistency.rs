@@ -357,7 +357,8 @@ fn racing_writers_of_shared_chains_leave_what_each_of_them_holds() {
         let domain = domain();
         // Few shards make races, many make chains cross them.
         let shards = if round % 2 == 0 { 1 } else { 64 };
-        let index = BlockIndex::new(IndexOptions { shards, max_bytes: usize::MAX });
+        let index =
+            BlockIndex::new(IndexOptions { shards, max_bytes: usize::MAX, ..IndexOptions::default() });
         let options = PodOptions { copies: CopyPolicy::Count, ..PodOptions::default() };
         let pods: Vec<PodId> = (0..4).map(|_| index.add_pod(Arc::clone(&domain), options.clone())).collect();
         let (start, stop) = (Barrier::new(pods.len() + 1), AtomicBool::new(false));
@@ -447,7 +448,10 @@ fn racing_stores_of_one_chain_keep_every_block_once() {
 
 #[test]
 fn stores_and_removals_that_meet_at_one_fork_leave_nothing_behind() {
-    let (index, domain) = (BlockIndex::new(IndexOptions { shards: 2, max_bytes: usize::MAX }), domain());
+    let (index, domain) = (
+        BlockIndex::new(IndexOptions { shards: 2, max_bytes: usize::MAX, ..IndexOptions::default() }),
+        domain(),
+    );
     let pods: Vec<PodId> =
         (0..3).map(|_| index.add_pod(Arc::clone(&domain), PodOptions::default())).collect();
     let start = Barrier::new(pods.len());

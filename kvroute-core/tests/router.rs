@@ -3,17 +3,18 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use kvroute_core::candidate::{Candidates, LoadReport, Request};
+use kvroute_core::candidate::Candidates;
 use kvroute_core::event::{BlockStored, EventBatch, EventLora, GroupKind, KvEvent};
 use kvroute_core::filter::{AcceptingFilter, Filter};
 use kvroute_core::hash::{BlockHasher, HashContext, HashSeed, OwnScheme, VllmAlgorithm, VllmEra, VllmScheme};
-use kvroute_core::index::{IndexOptions, PodId, PodOptions};
 use kvroute_core::pick::{Picker, Scored};
-use kvroute_core::profile::Profile;
-use kvroute_core::router::{Router, Workspace};
 use kvroute_core::score::{KvCacheScorer, LoadScorer, Scorer};
-use kvroute_core::{CacheDomain, EngineHash, ErrorKind, Tier};
+use kvroute_core::{
+    CacheDomain, EngineHash, ErrorKind, LoadReport, PodId, PodSpec, Profile, Request, Router, RouterOptions,
+    Tier, Workspace,
+};
 
 const BLOCK_SIZE: u32 = 4;
 
@@ -25,8 +26,7 @@ fn domain(name: &str, block_size: u32) -> Arc<CacheDomain> {
 fn router_of(pods: &[&str]) -> (Router, Vec<PodId>) {
     let router = Router::default();
     let domain = domain("model", BLOCK_SIZE);
-    let ids =
-        pods.iter().map(|&pod| router.add_pod(pod, 0, Arc::clone(&domain), PodOptions::default()).unwrap());
+    let ids = pods.iter().map(|&pod| router.add_pod(PodSpec::new(pod, Arc::clone(&domain))).unwrap());
     let ids = ids.collect();
     (router, ids)
 }
@@ -67,7 +67,8 @@ fn the_pod_with_the_prefix_is_picked_and_its_tokens_are_told() {
     store(&router, pods[1], &token_ids, 7, Tier::Gpu);
     let mut workspace = Workspace::default();
     let context = HashContext::default();
-    let decision = router.decide(&Request::new(&token_ids, &context), &mut workspace).unwrap();
+    let decision =
+        router.decide(&Request::new(&token_ids, &context), Duration::ZERO, &mut workspace).unwrap();
     assert_eq!((decision.pod, decision.matched.total(), decision.matched_tokens), (pods[1], 7, 28));
     assert_eq!(decision.candidates, 3);
 
@@ -91,16 +92,24 @@ fn load_decides_between_equal_hits_and_cannot_outweigh_a_whole_one() {
     router.report_load(pods[0], load(100, 28)).unwrap();
     router.report_load(pods[1], load(0, 0)).unwrap();
     let request = Request::new(&token_ids, &context);
-    assert_eq!(router.decide(&request, &mut workspace).unwrap().pod, pods[0], "5 x 1 against 1 x 1");
+    assert_eq!(
+        router.decide(&request, Duration::ZERO, &mut workspace).unwrap().pod,
+        pods[0],
+        "5 x 1 against 1 x 1"
+    );
 
     store(&router, pods[1], &token_ids, 10, Tier::Gpu);
-    assert_eq!(router.decide(&request, &mut workspace).unwrap().pod, pods[1], "equal hits: the idle one");
+    assert_eq!(
+        router.decide(&request, Duration::ZERO, &mut workspace).unwrap().pod,
+        pods[1],
+        "equal hits: the idle one"
+    );
 
     let other = prompt(2);
     store(&router, pods[0], &other, 1, Tier::Gpu);
     let request = Request::new(&other, &context);
     assert_eq!(
-        router.decide(&request, &mut workspace).unwrap().pod,
+        router.decide(&request, Duration::ZERO, &mut workspace).unwrap().pod,
         pods[1],
         "a tenth of a hit yields to load"
     );
@@ -114,7 +123,8 @@ fn a_lower_tier_counts_less_than_the_device() {
     store(&router, pods[1], &token_ids, 10, Tier::Cpu);
     let context = HashContext::default();
     let mut workspace = Workspace::default();
-    let decision = router.decide(&Request::new(&token_ids, &context), &mut workspace).unwrap();
+    let decision =
+        router.decide(&Request::new(&token_ids, &context), Duration::ZERO, &mut workspace).unwrap();
     assert_eq!(decision.pod, pods[0], "9 x 1.0 against 10 x 0.8");
     assert_eq!(router.explain(&workspace).pods[1].matched_blocks, [("cpu", 10)]);
 }
@@ -128,8 +138,8 @@ fn even_choices_spread_over_pods_and_repeat_exactly() {
     for seed in 0..400 {
         let token_ids = prompt(seed);
         let request = Request::new(&token_ids, &context);
-        let decision = router.decide(&request, &mut workspace).unwrap();
-        assert_eq!(router.decide(&request, &mut Workspace::default()).unwrap(), decision);
+        let decision = router.decide(&request, Duration::ZERO, &mut workspace).unwrap();
+        assert_eq!(router.decide(&request, Duration::ZERO, &mut Workspace::default()).unwrap(), decision);
         *picked.entry(decision.pod).or_default() += 1;
     }
     assert_eq!(picked.len(), 4);
@@ -142,14 +152,16 @@ fn the_nonce_and_the_seed_move_even_choices_of_one_prompt() {
     let context = HashContext::default();
     let choices = |seed: u64| -> Vec<u32> {
         let profile = Profile::builder("p").scorer(LoadScorer::default(), 1.0).seed(seed).build().unwrap();
-        let router = Router::new(IndexOptions::default(), profile);
+        let router = Router::new(RouterOptions::default(), profile).unwrap();
         let domain = domain("model", BLOCK_SIZE);
         for pod in ["a", "b", "c"] {
-            router.add_pod(pod, 0, Arc::clone(&domain), PodOptions::default()).unwrap();
+            router.add_pod(PodSpec::new(pod, Arc::clone(&domain))).unwrap();
         }
         let mut workspace = Workspace::default();
         let decide = |nonce| Request { nonce: Some(nonce), ..Request::new(&token_ids, &context) };
-        (0..64).map(|n| router.decide(&decide(n), &mut workspace).unwrap().pod.slot() as u32).collect()
+        (0..64)
+            .map(|n| router.decide(&decide(n), Duration::ZERO, &mut workspace).unwrap().pod.slot() as u32)
+            .collect()
     };
     assert!((0..3).all(|pod| choices(1).contains(&pod)));
     assert_eq!(choices(1), choices(1));
@@ -161,7 +173,9 @@ fn short_prompts_that_differ_in_their_tail_spread_too() {
     let (router, _) = router_of(&["a", "b", "c", "d"]);
     let context = HashContext::default();
     let mut workspace = Workspace::default();
-    let mut decide = |token| router.decide(&Request::new(&[7, token], &context), &mut workspace).unwrap().pod;
+    let mut decide = |token| {
+        router.decide(&Request::new(&[7, token], &context), Duration::ZERO, &mut workspace).unwrap().pod
+    };
     let first = decide(0);
     assert!((1..32).any(|token| decide(token) != first));
 }
@@ -175,19 +189,19 @@ fn a_draining_pod_gets_nothing_and_the_explanation_says_why() {
     store(&router, pods[0], &token_ids, 10, Tier::Gpu);
     router.set_accepting(pods[0], false).unwrap();
     let request = Request::new(&token_ids, &context);
-    assert_eq!(router.decide(&request, &mut workspace).unwrap().pod, pods[1]);
+    assert_eq!(router.decide(&request, Duration::ZERO, &mut workspace).unwrap().pod, pods[1]);
     let explanation = router.explain(&workspace);
     assert_eq!(explanation.pods[0].dropped_by.as_deref(), Some("accepting"));
     assert!(explanation.pods[0].scores.is_empty());
 
     router.set_accepting(pods[1], false).unwrap();
-    let error = router.decide(&request, &mut workspace).unwrap_err();
+    let error = router.decide(&request, Duration::ZERO, &mut workspace).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NoCandidate);
     assert!(error.to_string().contains("2 by filter \"accepting\""), "{error}");
     assert_eq!(router.explain(&workspace).picked, None);
 
     router.set_accepting(pods[0], true).unwrap();
-    assert_eq!(router.decide(&request, &mut workspace).unwrap().pod, pods[0]);
+    assert_eq!(router.decide(&request, Duration::ZERO, &mut workspace).unwrap().pod, pods[0]);
 }
 
 #[test]
@@ -198,8 +212,8 @@ fn pods_of_several_domains_are_compared_and_each_matched_by_its_own_hashes() {
             .unwrap();
     let hasher = BlockHasher::new(scheme, 8).unwrap();
     let native = Arc::new(CacheDomain::new("native", hasher.clone()).unwrap());
-    let one = router.add_pod("translated", 0, domain("model", BLOCK_SIZE), PodOptions::default()).unwrap();
-    let two = router.add_pod("native", 0, native, PodOptions::default()).unwrap();
+    let one = router.add_pod(PodSpec::new("translated", domain("model", BLOCK_SIZE))).unwrap();
+    let two = router.add_pod(PodSpec::new("native", native)).unwrap();
     let token_ids = prompt(1);
     let context = HashContext::default();
     store(&router, one, &token_ids, 4, Tier::Gpu);
@@ -214,7 +228,8 @@ fn pods_of_several_domains_are_compared_and_each_matched_by_its_own_hashes() {
     let batch = EventBatch { events: vec![KvEvent::Stored(event)], ..EventBatch::default() };
     router.index().apply_events(two, &batch).unwrap();
     let mut workspace = Workspace::default();
-    let decision = router.decide(&Request::new(&token_ids, &context), &mut workspace).unwrap();
+    let decision =
+        router.decide(&Request::new(&token_ids, &context), Duration::ZERO, &mut workspace).unwrap();
     assert_eq!((decision.pod, decision.matched_tokens), (two, 24), "3 blocks of 8 beat 4 of 4");
     let explanation = router.explain(&workspace);
     assert_eq!(explanation.pods[0].matched_blocks, [("gpu", 4)]);
@@ -224,11 +239,14 @@ fn pods_of_several_domains_are_compared_and_each_matched_by_its_own_hashes() {
 #[test]
 fn ranks_of_one_pod_are_targets_of_their_own() {
     let (router, pods) = router_of(&["a"]);
-    let rank1 = router.add_pod("a", 1, domain("model", BLOCK_SIZE), PodOptions::default()).unwrap();
+    let rank1 =
+        router.add_pod(PodSpec { dp_rank: 1, ..PodSpec::new("a", domain("model", BLOCK_SIZE)) }).unwrap();
     let token_ids = prompt(1);
     store(&router, rank1, &token_ids, 10, Tier::Gpu);
     let context = HashContext::default();
-    let decision = router.decide(&Request::new(&token_ids, &context), &mut Workspace::default()).unwrap();
+    let decision = router
+        .decide(&Request::new(&token_ids, &context), Duration::ZERO, &mut Workspace::default())
+        .unwrap();
     assert_eq!(decision.pod, rank1);
     assert_eq!(router.pod("a", 0).unwrap().id(), pods[0]);
     assert_eq!(router.pod("a", 1).unwrap().dp_rank(), 1);
@@ -243,7 +261,7 @@ fn a_removed_pod_is_never_picked_and_comes_back_as_a_new_one() {
     router.remove_pod(pods[0]).unwrap();
     let mut workspace = Workspace::default();
     let request = Request::new(&token_ids, &context);
-    assert_eq!(router.decide(&request, &mut workspace).unwrap().pod, pods[1]);
+    assert_eq!(router.decide(&request, Duration::ZERO, &mut workspace).unwrap().pod, pods[1]);
     for error in [
         router.remove_pod(pods[0]).unwrap_err(),
         router.apply(pods[0], 0, &[]).unwrap_err(),
@@ -252,16 +270,18 @@ fn a_removed_pod_is_never_picked_and_comes_back_as_a_new_one() {
     ] {
         assert_eq!(error.kind(), ErrorKind::UnknownPod);
     }
-    let again = router.add_pod("a", 0, domain("model", BLOCK_SIZE), PodOptions::default()).unwrap();
+    let again = router.add_pod(PodSpec::new("a", domain("model", BLOCK_SIZE))).unwrap();
     assert_ne!(again, pods[0]);
-    assert_eq!(router.decide(&request, &mut workspace).unwrap().matched.total(), 0);
+    assert_eq!(router.decide(&request, Duration::ZERO, &mut workspace).unwrap().matched.total(), 0);
 }
 
 #[test]
 fn the_explanation_names_the_cause_of_a_zero() {
     let note = |router: &Router, token_ids: &[u32]| {
         let mut workspace = Workspace::default();
-        router.decide(&Request::new(token_ids, &HashContext::default()), &mut workspace).unwrap();
+        router
+            .decide(&Request::new(token_ids, &HashContext::default()), Duration::ZERO, &mut workspace)
+            .unwrap();
         router.explain(&workspace).pods[0].note.clone()
     };
     let (router, pods) = router_of(&["a"]);
@@ -307,11 +327,12 @@ impl Scorer for Constant {
 fn a_score_outside_zero_to_one_fails_the_decision_and_names_the_scorer() {
     for value in [f64::NAN, -0.1, 1.5, f64::INFINITY] {
         let profile = Profile::builder("p").scorer(Constant(value), 1.0).build().unwrap();
-        let router = Router::new(IndexOptions::default(), profile);
-        router.add_pod("a", 0, domain("model", BLOCK_SIZE), PodOptions::default()).unwrap();
+        let router = Router::new(RouterOptions::default(), profile).unwrap();
+        router.add_pod(PodSpec::new("a", domain("model", BLOCK_SIZE))).unwrap();
         let context = HashContext::default();
-        let error =
-            router.decide(&Request::new(&prompt(1), &context), &mut Workspace::default()).unwrap_err();
+        let error = router
+            .decide(&Request::new(&prompt(1), &context), Duration::ZERO, &mut Workspace::default())
+            .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(error.to_string().contains("\"constant\"") && error.to_string().contains("\"a\""), "{error}");
     }
@@ -335,11 +356,15 @@ fn a_later_filter_cannot_bring_a_dropped_pod_back() {
     let scorer = KvCacheScorer::default();
     let profile =
         Profile::builder("p").filter(AcceptingFilter).filter(Resurrect).scorer(scorer, 1.0).build().unwrap();
-    let router = Router::new(IndexOptions::default(), profile);
-    let pod = router.add_pod("a", 0, domain("model", BLOCK_SIZE), PodOptions::default()).unwrap();
+    let router = Router::new(RouterOptions::default(), profile).unwrap();
+    let pod = router.add_pod(PodSpec::new("a", domain("model", BLOCK_SIZE))).unwrap();
     router.set_accepting(pod, false).unwrap();
     let context = HashContext::default();
-    assert!(router.decide(&Request::new(&prompt(1), &context), &mut Workspace::default()).is_err());
+    assert!(
+        router
+            .decide(&Request::new(&prompt(1), &context), Duration::ZERO, &mut Workspace::default())
+            .is_err()
+    );
 }
 
 #[test]
@@ -360,16 +385,16 @@ fn bad_profiles_and_options_are_refused_with_the_thing_named() {
     let (router, pods) = router_of(&["a"]);
     let report = LoadReport { running: 0, waiting: 0, kv_usage: f32::NAN };
     refused(router.report_load(pods[0], report).unwrap_err(), "kv_usage");
-    let again = router.add_pod("a", 0, domain("model", BLOCK_SIZE), PodOptions::default());
+    let again = router.add_pod(PodSpec::new("a", domain("model", BLOCK_SIZE)));
     refused(again.unwrap_err(), "\"a\"");
-    let other = router.add_pod("b", 0, domain("model", 8), PodOptions::default());
+    let other = router.add_pod(PodSpec::new("b", domain("model", 8)));
     refused(other.unwrap_err(), "\"model\"");
 }
 
 #[test]
 fn a_router_without_pods_says_so() {
     let error = Router::default()
-        .decide(&Request::new(&prompt(1), &HashContext::default()), &mut Workspace::default())
+        .decide(&Request::new(&prompt(1), &HashContext::default()), Duration::ZERO, &mut Workspace::default())
         .unwrap_err();
     assert_eq!(
         (error.kind(), error.to_string().as_str()),
@@ -381,7 +406,9 @@ fn a_router_without_pods_says_so() {
 fn a_request_that_cannot_be_hashed_is_refused() {
     let (router, _) = router_of(&["a"]);
     let context = HashContext { lora: Some(kvroute_core::hash::Lora::default()), ..HashContext::default() };
-    let error = router.decide(&Request::new(&prompt(1), &context), &mut Workspace::default()).unwrap_err();
+    let error = router
+        .decide(&Request::new(&prompt(1), &context), Duration::ZERO, &mut Workspace::default())
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
 }
 
@@ -391,7 +418,7 @@ fn even_choices_spread_whatever_number_of_domains_hash_alike() {
         let router = Router::default();
         for pod in 0..4 {
             let domain = domain(&format!("model-{}", pod % domains), BLOCK_SIZE);
-            router.add_pod(format!("pod-{pod}"), 0, domain, PodOptions::default()).unwrap();
+            router.add_pod(PodSpec::new(format!("pod-{pod}"), domain)).unwrap();
         }
         let context = HashContext::default();
         let mut workspace = Workspace::default();
@@ -400,7 +427,8 @@ fn even_choices_spread_whatever_number_of_domains_hash_alike() {
             // Equal lengths, equal last tokens: only the blocks tell the prompts apart.
             let mut token_ids = prompt(seed);
             token_ids.push(5);
-            let decision = router.decide(&Request::new(&token_ids, &context), &mut workspace).unwrap();
+            let decision =
+                router.decide(&Request::new(&token_ids, &context), Duration::ZERO, &mut workspace).unwrap();
             *picked.entry(decision.pod).or_default() += 1;
         }
         assert_eq!(picked.len(), 4, "{domains} domains");
@@ -414,8 +442,8 @@ fn a_domain_that_cannot_hash_a_request_only_drops_its_own_matches() {
     let seed = HashSeed::Value("42".into());
     let scheme = VllmScheme::for_era(VllmAlgorithm::Sha256Cbor, VllmEra::Tagged, &seed).unwrap();
     let native = Arc::new(CacheDomain::new("native", BlockHasher::new(scheme, BLOCK_SIZE).unwrap()).unwrap());
-    router.add_pod("native", 0, native, PodOptions::default()).unwrap();
-    let pod = router.add_pod("translated", 0, domain("model", BLOCK_SIZE), PodOptions::default()).unwrap();
+    router.add_pod(PodSpec::new("native", native)).unwrap();
+    let pod = router.add_pod(PodSpec::new("translated", domain("model", BLOCK_SIZE))).unwrap();
     // vLLM hashes the adapter's path since 0.31, and nobody told it.
     let lora = kvroute_core::hash::Lora { name: "a".into(), ..Default::default() };
     let context = HashContext { lora: Some(lora), ..HashContext::default() };
@@ -432,7 +460,8 @@ fn a_domain_that_cannot_hash_a_request_only_drops_its_own_matches() {
     let batch = EventBatch { events: vec![KvEvent::Stored(event)], ..EventBatch::default() };
     router.index().apply_events(pod, &batch).unwrap();
     let mut workspace = Workspace::default();
-    let decision = router.decide(&Request::new(&token_ids, &context), &mut workspace).unwrap();
+    let decision =
+        router.decide(&Request::new(&token_ids, &context), Duration::ZERO, &mut workspace).unwrap();
     assert_eq!((decision.pod, decision.matched.total()), (pod, 3));
     let note = router.explain(&workspace).pods[0].note.clone().unwrap();
     assert!(note.contains("cannot be hashed for its domain \"native\""), "{note}");
@@ -461,13 +490,14 @@ fn a_picker_cannot_pick_what_it_was_not_offered() {
             .picker(Fixed(row))
             .build()
             .unwrap();
-        let router = Router::new(IndexOptions::default(), profile);
-        let drained = router.add_pod("a", 0, domain("model", BLOCK_SIZE), PodOptions::default()).unwrap();
-        router.add_pod("b", 0, domain("model", BLOCK_SIZE), PodOptions::default()).unwrap();
+        let router = Router::new(RouterOptions::default(), profile).unwrap();
+        let drained = router.add_pod(PodSpec::new("a", domain("model", BLOCK_SIZE))).unwrap();
+        router.add_pod(PodSpec::new("b", domain("model", BLOCK_SIZE))).unwrap();
         router.set_accepting(drained, false).unwrap();
         let context = HashContext::default();
-        let error =
-            router.decide(&Request::new(&prompt(1), &context), &mut Workspace::default()).unwrap_err();
+        let error = router
+            .decide(&Request::new(&prompt(1), &context), Duration::ZERO, &mut Workspace::default())
+            .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(error.to_string().contains(&format!("\"fixed\" picked row {row}")), "{error}");
     }
@@ -476,11 +506,11 @@ fn a_picker_cannot_pick_what_it_was_not_offered() {
 #[test]
 fn a_failed_decision_is_explained_too() {
     let profile = Profile::builder("p").scorer(Constant(2.0), 1.0).build().unwrap();
-    let router = Router::new(IndexOptions::default(), profile);
-    router.add_pod("a", 0, domain("model", BLOCK_SIZE), PodOptions::default()).unwrap();
+    let router = Router::new(RouterOptions::default(), profile).unwrap();
+    router.add_pod(PodSpec::new("a", domain("model", BLOCK_SIZE))).unwrap();
     let mut workspace = Workspace::default();
     let context = HashContext::default();
-    assert!(router.decide(&Request::new(&prompt(1), &context), &mut workspace).is_err());
+    assert!(router.decide(&Request::new(&prompt(1), &context), Duration::ZERO, &mut workspace).is_err());
     let explanation = router.explain(&workspace);
     assert_eq!((explanation.pods.len(), explanation.picked), (1, None));
     assert_eq!(explanation.pods[0].scores[0].value, 2.0, "what was wrong");
@@ -491,19 +521,24 @@ fn an_absurdly_long_prompt_is_refused() {
     let (router, _) = router_of(&["a"]);
     let token_ids = vec![0; Router::MAX_PROMPT_TOKENS + 1];
     let context = HashContext::default();
-    let error = router.decide(&Request::new(&token_ids, &context), &mut Workspace::default()).unwrap_err();
+    let error = router
+        .decide(&Request::new(&token_ids, &context), Duration::ZERO, &mut Workspace::default())
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Limit);
 }
 
 #[test]
 fn a_pod_added_as_one_rank_takes_no_batches_of_another_and_the_explanation_says_so() {
     let router = Router::default();
-    let pod = router.add_pod("a", 3, domain("model", BLOCK_SIZE), PodOptions::default()).unwrap();
+    let pod =
+        router.add_pod(PodSpec { dp_rank: 3, ..PodSpec::new("a", domain("model", BLOCK_SIZE)) }).unwrap();
     // [0.0, [], 1]
     let of_rank_1 = [0x93, 0xcb, 0, 0, 0, 0, 0, 0, 0, 0, 0x90, 1];
     router.apply(pod, 0, &of_rank_1).unwrap();
     let mut workspace = Workspace::default();
-    router.decide(&Request::new(&prompt(1), &HashContext::default()), &mut workspace).unwrap();
+    router
+        .decide(&Request::new(&prompt(1), &HashContext::default()), Duration::ZERO, &mut workspace)
+        .unwrap();
     let explanation = router.explain(&workspace);
     let note = explanation.pods[0].note.clone().unwrap();
     assert!(note.contains("another data-parallel rank than 3"), "{note}");

@@ -223,7 +223,16 @@ impl BlockIndex {
             let view = View::new(id, domain, options, Arc::clone(&predictions));
             let trust = Arc::new(TrustCell::new(view.trust()));
             let view = Arc::new(Mutex::new(view));
-            fleet.insert(Pod { id, salt, lanes: Vec::new(), groups, view, predicted: None, predictions, trust });
+            fleet.insert(Pod {
+                id,
+                salt,
+                lanes: Vec::new(),
+                groups,
+                view,
+                predicted: None,
+                predictions,
+                trust,
+            });
             id
         })
     }
@@ -276,7 +285,12 @@ impl BlockIndex {
     /// # Errors
     ///
     /// `UnknownPod`.
-    pub fn predict(&self, id: PodId, domain: &CacheDomain, blocks: &[BlockHash]) -> Result<Prediction, Error> {
+    pub fn predict(
+        &self,
+        id: PodId,
+        domain: &CacheDomain,
+        blocks: &[BlockHash],
+    ) -> Result<Prediction, Error> {
         let pod = self.pod(id)?;
         let mut predictions = pod.predictions.lock();
         if blocks.is_empty() || !predictions.is_open() {
@@ -438,7 +452,11 @@ fn collect(
         // is read below, there.
         let elsewhere = held > 0 || (pod.depth_lane().is_none() && !trail.segments.is_empty());
         if pod.predicted != Some(lane) || !elsewhere {
-            matches.push(PodMatch { pod: pod.id, blocks: TierBlocks::device(held), predicted: predicted(pod) });
+            matches.push(PodMatch {
+                pod: pod.id,
+                blocks: TierBlocks::device(held),
+                predicted: predicted(pod),
+            });
         }
     }
     if trail.segments.is_empty() {

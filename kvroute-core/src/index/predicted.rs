@@ -98,12 +98,21 @@ impl Predictions {
     /// Bytes allocated; those of the tree are estimated.
     pub(super) fn bytes(&self) -> usize {
         let steps: usize = self.runs.values().map(|steps| steps.capacity() * size_of::<Step>()).sum();
-        self.runs.allocation_size() + self.keys.capacity() * size_of::<u64>() + steps + self.uses.len() * 2 * size_of::<(u64, u32)>()
+        self.runs.allocation_size()
+            + self.keys.capacity() * size_of::<u64>()
+            + steps
+            + self.uses.len() * 2 * size_of::<(u64, u32)>()
     }
 
     /// Notes that a prompt of these blocks was sent to the pod; `[n]`, of which the first `capacity` count. Their
     /// keys are the hashes xored with `salt`.
-    pub(super) fn record(&mut self, chains: &Chains, lane: u32, blocks: &[BlockHash], salt: u64) -> Prediction {
+    pub(super) fn record(
+        &mut self,
+        chains: &Chains,
+        lane: u32,
+        blocks: &[BlockHash],
+        salt: u64,
+    ) -> Prediction {
         let counted = &blocks[..blocks.len().min(self.capacity)];
         self.keys.clear();
         self.keys.extend(counted.iter().map(|block| block.0 ^ salt));

@@ -32,7 +32,7 @@ fn domain(scheme: HashScheme) -> Arc<CacheDomain> {
 }
 
 fn index(shards: usize) -> BlockIndex {
-    BlockIndex::new(IndexOptions { shards, max_bytes: usize::MAX })
+    BlockIndex::new(IndexOptions { shards, max_bytes: usize::MAX, ..IndexOptions::default() })
 }
 
 /// A store on the device; the token of a block is its number, so opaque engines agree where the numbers do.

@@ -130,7 +130,11 @@ impl World {
             setting,
             domain: Arc::new(CacheDomain::new("model", hasher)?),
             prompts,
-            index: BlockIndex::new(IndexOptions { shards: 4, max_bytes: setting.max_bytes() }),
+            index: BlockIndex::new(IndexOptions {
+                shards: 4,
+                max_bytes: setting.max_bytes(),
+                ..IndexOptions::default()
+            }),
             engines: Vec::new(),
         };
         for _ in 0..PODS {

@@ -67,7 +67,9 @@ impl Sealer {
         let mut token = [0; NONCE + TEXT + TAG];
         let (nonce, rest) = token.split_at_mut(NONCE);
         let (text, tag) = rest.split_at_mut(TEXT);
-        nonce.copy_from_slice(&xxh3_128_with_seed(&now.as_nanos().to_le_bytes(), sealed.decode).to_le_bytes()[..NONCE]);
+        nonce.copy_from_slice(
+            &xxh3_128_with_seed(&now.as_nanos().to_le_bytes(), sealed.decode).to_le_bytes()[..NONCE],
+        );
         for (bytes, number) in text.chunks_exact_mut(8).zip([sealed.decode, sealed.prefill, sealed.expires]) {
             bytes.copy_from_slice(&number.to_le_bytes());
         }

@@ -131,7 +131,10 @@ impl Setup {
     }
 
     fn bounded(domain: Arc<CacheDomain>, max_bytes: usize) -> Self {
-        Self { index: BlockIndex::new(IndexOptions { shards: 1, max_bytes }), domain }
+        Self {
+            index: BlockIndex::new(IndexOptions { shards: 1, max_bytes, ..IndexOptions::default() }),
+            domain,
+        }
     }
 
     fn pod(&self) -> PodId {

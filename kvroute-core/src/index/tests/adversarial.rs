@@ -59,7 +59,7 @@ fn survives(
     events: &[(usize, KvEvent)],
     queries: &[Vec<u64>],
 ) {
-    let index = BlockIndex::new(IndexOptions { shards: 2, max_bytes });
+    let index = BlockIndex::new(IndexOptions { shards: 2, max_bytes, ..IndexOptions::default() });
     let options = PodOptions { copies, max_parked: 20, max_retired: 6, ..PodOptions::default() };
     let pods: Vec<PodId> = (0..3).map(|_| index.add_pod(Arc::clone(domain), options.clone())).collect();
     let mut table = MatchTable::default();
