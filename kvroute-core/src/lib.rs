@@ -56,6 +56,7 @@ mod session;
 mod snapshot;
 mod ticket;
 
+pub use decision::Decision;
 pub use domain::CacheDomain;
 pub use error::{Error, ErrorKind};
 pub use hash::{BlockHasher, HashContext, OwnScheme};

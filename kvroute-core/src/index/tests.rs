@@ -1,6 +1,7 @@
 //! The index against the oracle; events no sane engine sends; writers that race; small tests for Miri.
 
 mod adversarial;
+mod predicted;
 mod races;
 mod small;
 

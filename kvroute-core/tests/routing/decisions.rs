@@ -1,64 +1,17 @@
 //! Decisions: who is picked, what may override a hit, and what the explanation says. A long list of short
-//! tests over two helpers.
+//! tests.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::Duration;
 
+use kvroute_core::ErrorKind;
 use kvroute_core::candidate::Candidates;
 use kvroute_core::event::{BlockStored, EventBatch, EventLora, GroupKind, KvEvent};
 use kvroute_core::filter::{AcceptingFilter, Filter};
-use kvroute_core::hash::{BlockHasher, HashContext, HashSeed, OwnScheme, VllmAlgorithm, VllmEra, VllmScheme};
+use kvroute_core::hash::{HashSeed, VllmAlgorithm, VllmEra, VllmScheme};
 use kvroute_core::pick::{Picker, Scored};
 use kvroute_core::score::{KvCacheScorer, LoadScorer, Scorer};
-use kvroute_core::{
-    CacheDomain, EngineHash, ErrorKind, LoadReport, PodId, PodSpec, Profile, Request, Router, RouterOptions,
-    Tier, Workspace,
-};
 
-const BLOCK_SIZE: u32 = 4;
-
-fn domain(name: &str, block_size: u32) -> Arc<CacheDomain> {
-    let hasher = BlockHasher::new(OwnScheme::default(), block_size).unwrap();
-    Arc::new(CacheDomain::new(name, hasher).unwrap())
-}
-
-fn router_of(pods: &[&str]) -> (Router, Vec<PodId>) {
-    let router = Router::default();
-    let domain = domain("model", BLOCK_SIZE);
-    let ids = pods.iter().map(|&pod| router.add_pod(PodSpec::new(pod, Arc::clone(&domain))).unwrap());
-    let ids = ids.collect();
-    (router, ids)
-}
-
-/// Lets a pod store the first `blocks` of a prompt.
-fn store(router: &Router, pod: PodId, token_ids: &[u32], blocks: usize, tier: Tier) {
-    let block_hashes = token_ids
-        .chunks_exact(BLOCK_SIZE as usize)
-        .take(blocks)
-        .scan(17_u64, |hash, block| {
-            *hash = block.iter().fold(*hash, |h, &t| h.wrapping_mul(31).wrapping_add(u64::from(t) + 1));
-            Some(EngineHash(*hash))
-        })
-        .collect();
-    let event = BlockStored {
-        block_hashes,
-        token_ids: token_ids[..blocks * BLOCK_SIZE as usize].to_vec(),
-        block_size: BLOCK_SIZE,
-        tier: Some(tier),
-        ..BlockStored::default()
-    };
-    let batch = EventBatch { events: vec![KvEvent::Stored(event)], ..EventBatch::default() };
-    router.index().apply_events(pod, &batch).unwrap();
-}
-
-fn load(running: u32, waiting: u32) -> LoadReport {
-    LoadReport { running, waiting, kv_usage: 0.5 }
-}
-
-fn prompt(seed: u32) -> Vec<u32> {
-    (0..41).map(|i| seed * 1000 + i).collect()
-}
+use super::*;
 
 #[test]
 fn the_pod_with_the_prefix_is_picked_and_its_tokens_are_told() {

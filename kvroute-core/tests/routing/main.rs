@@ -1,0 +1,79 @@
+//! The router: who is picked and why, what it remembers of what it sent, and a request's whole life.
+
+mod decisions;
+mod lifecycle;
+mod predictions;
+mod prefill;
+mod sessions;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kvroute_core::event::{BlockStored, EventBatch, KvEvent};
+use kvroute_core::index::{IndexOptions, TrustLevel};
+use kvroute_core::pod::{Audit, Bookings};
+use kvroute_core::{
+    BlockHasher, CacheDomain, Decision, EngineHash, Finish, HashContext, LoadReport, OwnScheme, PodId,
+    PodSpec, Policy, PrefillPolicy, Profile, Request, Role, Router, RouterOptions, Session, SessionKey,
+    Ticket, Tier, Workspace,
+};
+
+pub(crate) const BLOCK_SIZE: u32 = 4;
+
+pub(crate) fn domain(name: &str, block_size: u32) -> Arc<CacheDomain> {
+    let hasher = BlockHasher::new(OwnScheme::default(), block_size).unwrap();
+    Arc::new(CacheDomain::new(name, hasher).unwrap())
+}
+
+pub(crate) fn router_of(pods: &[&str]) -> (Router, Vec<PodId>) {
+    let router = Router::default();
+    let domain = domain("model", BLOCK_SIZE);
+    let ids = pods.iter().map(|&pod| router.add_pod(PodSpec::new(pod, Arc::clone(&domain))).unwrap());
+    let ids = ids.collect();
+    (router, ids)
+}
+
+/// Lets a pod store the first `blocks` of a prompt.
+pub(crate) fn store(router: &Router, pod: PodId, token_ids: &[u32], blocks: usize, tier: Tier) {
+    let block_hashes = token_ids
+        .chunks_exact(BLOCK_SIZE as usize)
+        .take(blocks)
+        .scan(17_u64, |hash, block| {
+            *hash = block.iter().fold(*hash, |h, &t| h.wrapping_mul(31).wrapping_add(u64::from(t) + 1));
+            Some(EngineHash(*hash))
+        })
+        .collect();
+    let event = BlockStored {
+        block_hashes,
+        token_ids: token_ids[..blocks * BLOCK_SIZE as usize].to_vec(),
+        block_size: BLOCK_SIZE,
+        tier: Some(tier),
+        ..BlockStored::default()
+    };
+    let batch = EventBatch { events: vec![KvEvent::Stored(event)], ..EventBatch::default() };
+    router.index().apply_events(pod, &batch).unwrap();
+}
+
+pub(crate) fn load(running: u32, waiting: u32) -> LoadReport {
+    LoadReport { running, waiting, kv_usage: 0.5 }
+}
+
+pub(crate) fn prompt(seed: u32) -> Vec<u32> {
+    (0..41).map(|i| seed * 1000 + i).collect()
+}
+
+/// Removes all of what [`store`] stores.
+pub(crate) fn clear(router: &Router, pod: PodId) {
+    let batch = EventBatch { events: vec![KvEvent::Cleared], ..EventBatch::default() };
+    router.index().apply_events(pod, &batch).unwrap();
+}
+
+pub(crate) const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// Decides about a prompt at time 0.
+pub(crate) fn decide(router: &Router, token_ids: &[u32]) -> Decision {
+    let context = HashContext::default();
+    router.decide(&Request::new(token_ids, &context), Duration::ZERO, &mut Workspace::default()).unwrap()
+}

@@ -1,0 +1,109 @@
+//! Prefill and decode on two pods.
+
+use super::*;
+
+const MOST: usize = 20;
+
+/// `decode` and `prefill` pods, prompts with more than [`MOST`] uncached tokens being prefilled elsewhere.
+fn fleet(decode: usize, prefill: usize) -> (Router, Vec<PodId>, Vec<PodId>) {
+    let profile = Profile::llm_d_demo(Role::Prefill);
+    let prefill_policy = Some(PrefillPolicy { profile, max_uncached_tokens: MOST });
+    let policy = Policy { prefill: prefill_policy, ..Policy::default() };
+    let router = Router::new(RouterOptions::default(), policy).unwrap();
+    let add = |role: Role, n: usize| {
+        let spec = PodSpec::new(format!("{}-{n}", role.name()), domain("model", BLOCK_SIZE));
+        router.add_pod(PodSpec { role, ..spec }).unwrap()
+    };
+    let decode = (0..decode).map(|n| add(Role::Decode, n)).collect();
+    let prefill = (0..prefill).map(|n| add(Role::Prefill, n)).collect();
+    (router, decode, prefill)
+}
+
+#[test]
+fn a_prompt_with_much_to_compute_is_computed_by_a_prefill_pod_first() {
+    let (router, decode, prefill) = fleet(3, 2);
+    let (context, token_ids) = (HashContext::default(), prompt(1));
+    let mut workspace = Workspace::default();
+    let request = Request::new(&token_ids, &context);
+    let dispatch = router.dispatch(&request, Duration::ZERO, &mut workspace).unwrap();
+    let first = dispatch.decision.prefill.unwrap();
+    assert!(decode.contains(&dispatch.decision.pod) && prefill.contains(&first.pod));
+    assert_eq!(first.uncached_tokens, 41);
+
+    let booked = |pod| router.pod_by_id(pod).unwrap().bookings();
+    let of = |requests, prefill_tokens| Bookings { requests, prefill_tokens };
+    assert_eq!(booked(dispatch.decision.pod), of(1, 0), "the KV comes by transfer");
+    assert_eq!(booked(first.pod), of(1, 41));
+    let explanation = router.explain(&workspace);
+    let of_prefill = explanation.prefill.as_ref().unwrap();
+    assert_eq!((explanation.profile.as_str(), of_prefill.profile.as_str()), ("decode", "prefill"));
+    assert_eq!(explanation.pods[3].dropped_by.as_deref(), Some("role"));
+    assert_eq!(of_prefill.pods[0].dropped_by.as_deref(), Some("role"));
+    assert!(explanation.to_string().contains("profile prefill"));
+
+    assert!(router.first_token(dispatch.ticket));
+    assert_eq!((booked(dispatch.decision.pod), booked(first.pod)), (of(1, 0), of(0, 0)));
+    assert!(router.finish(dispatch.ticket, Finish::Completed, Some(40)));
+    assert_eq!(booked(dispatch.decision.pod), of(0, 0));
+    assert_eq!(router.pod_by_id(dispatch.decision.pod).unwrap().audit(), Audit::default(), "not comparable");
+
+    let again = router.dispatch(&request, Duration::ZERO, &mut workspace).unwrap();
+    assert_eq!(
+        (again.decision.pod, again.decision.prefill),
+        (dispatch.decision.pod, None),
+        "cached there now"
+    );
+    assert_eq!(again.decision.uncached_tokens, 1);
+}
+
+#[test]
+fn the_threshold_counts_what_the_decode_pod_would_have_to_compute() {
+    let (router, decode, _) = fleet(1, 1);
+    let token_ids = prompt(1);
+    store(&router, decode[0], &token_ids, 5, Tier::Gpu);
+    assert!(decide(&router, &token_ids).prefill.is_some(), "21 of 41 tokens are uncached");
+    assert!(decide(&router, &token_ids[..40]).prefill.is_none(), "20 are not more than 20");
+}
+
+#[test]
+fn the_prefill_pod_that_has_the_prefix_is_picked_and_a_follow_up_stays_with_both() {
+    let (router, _, prefill) = fleet(2, 4);
+    let (context, token_ids) = (HashContext::default(), prompt(1));
+    store(&router, prefill[2], &token_ids, 5, Tier::Gpu);
+    let mut workspace = Workspace::default();
+    let session = Some(Session::Id("s"));
+    let request = Request { session, ..Request::new(&token_ids, &context) };
+    let first = router.dispatch(&request, Duration::ZERO, &mut workspace).unwrap().decision;
+    assert_eq!(
+        first.prefill.map(|p| (p.pod, p.matched_tokens, p.uncached_tokens)),
+        Some((prefill[2], 20, 21))
+    );
+
+    let other = prompt(9);
+    let request = Request { session, ..Request::new(&other, &context) };
+    let next = router.dispatch(&request, Duration::ZERO, &mut workspace).unwrap().decision;
+    assert_eq!((next.pod, next.prefill.map(|p| p.pod)), (first.pod, Some(prefill[2])));
+}
+
+#[test]
+fn without_a_prefill_pod_that_takes_requests_the_decode_pod_computes_the_prompt() {
+    let (router, decode, prefill) = fleet(1, 1);
+    router.set_accepting(prefill[0], false).unwrap();
+    let (context, token_ids) = (HashContext::default(), prompt(1));
+    let mut workspace = Workspace::default();
+    let request = Request::new(&token_ids, &context);
+    let dispatch = router.dispatch(&request, Duration::ZERO, &mut workspace).unwrap();
+    assert_eq!((dispatch.decision.pod, dispatch.decision.prefill), (decode[0], None));
+    assert_eq!(router.pod_by_id(decode[0]).unwrap().bookings().prefill_tokens, 41);
+    let explanation = router.explain(&workspace);
+    assert_eq!(explanation.prefill.unwrap().pods[1].dropped_by.as_deref(), Some("accepting"));
+}
+
+#[test]
+fn a_pod_that_does_both_is_not_its_own_prefill_pod() {
+    let profile = Profile::llm_d_demo(Role::Prefill);
+    let prefill = Some(PrefillPolicy { profile, max_uncached_tokens: 0 });
+    let router = Router::new(RouterOptions::default(), Policy { prefill, ..Policy::default() }).unwrap();
+    router.add_pod(PodSpec::new("both", domain("model", BLOCK_SIZE))).unwrap();
+    assert_eq!(decide(&router, &prompt(1)).prefill, None);
+}
