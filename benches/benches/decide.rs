@@ -1,4 +1,7 @@
-//! `decide/{tokens}`: token ids to a decision among 64 pods, own scheme: hash, look up, score, pick.
+//! Token ids to a decision among 64 pods, own scheme.
+//!
+//! `decide/{tokens}`: hash, look up, score, pick. `dispatch/{tokens}`: the same and all that a gateway does
+//! for a request: book, predict its blocks, first token, end.
 #![allow(missing_docs, reason = "criterion's macros make public items")]
 
 use std::sync::Arc;
@@ -6,7 +9,7 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use kvroute_benches::{Prompt, prompts, published, translated_domain};
-use kvroute_core::{HashContext, LoadReport, PodSpec, Request, Router, Workspace};
+use kvroute_core::{Finish, HashContext, LoadReport, PodSpec, Request, Router, Workspace};
 
 const PODS: usize = 64;
 
@@ -24,6 +27,28 @@ fn decide(c: &mut Criterion) {
                 router
                     .decide(&Request::new(&prompt.token_ids, &context), Duration::ZERO, &mut workspace)
                     .expect("there are pods")
+            });
+        });
+    }
+    group.finish();
+}
+
+fn dispatch(c: &mut Criterion) {
+    let mut group = c.benchmark_group("dispatch");
+    let context = HashContext::default();
+    for (tokens, count) in [(1024, 2048), (8192, 512), (32_768, 128)] {
+        let prompts = prompts(tokens, count).expect("a fixed workload");
+        let router = fleet(&prompts);
+        let mut workspace = Workspace::default();
+        let mut next = prompts.iter().cycle();
+        group.bench_function(BenchmarkId::from_parameter(tokens), |b| {
+            b.iter(|| {
+                let prompt = next.next().expect("an endless cycle");
+                let request = Request::new(&prompt.token_ids, &context);
+                let dispatch =
+                    router.dispatch(&request, Duration::ZERO, &mut workspace).expect("there are pods");
+                router.first_token(dispatch.ticket);
+                router.finish(dispatch.ticket, Finish::Completed, Some(dispatch.decision.matched_tokens))
             });
         });
     }
@@ -49,5 +74,5 @@ fn fleet(prompts: &[Prompt]) -> Router {
     router
 }
 
-criterion_group!(benches, decide);
+criterion_group!(benches, decide, dispatch);
 criterion_main!(benches);
