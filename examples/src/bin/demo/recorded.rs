@@ -1,21 +1,14 @@
-//! `cargo demo`: requests that three real vLLM pods served, routed by kvroute and checked against the engine.
+//! `cargo demo --recorded`: requests that three real vLLM pods served, routed by kvroute and checked against the
+//! engine.
 
 use std::io::{IsTerminal, Write};
-use std::process::ExitCode;
 
 use kvroute_examples::capture::{self, Mode, Result};
 use kvroute_examples::recorded::{Outcome, Routed, play};
 
-const USAGE: &str = "\
-usage: cargo demo [--json] [--mode translated|native]
-
-  --json  one JSON object with every request and the totals, for machines
-  --mode  translated: blocks are hashed anew from the events' token ids (default);
-          native: by the engines' own hashes";
-
 macro_rules! files {
     ($($name:literal),+ $(,)?) => {
-        &[$(($name, include_bytes!(concat!("../../../testdata/captures/live-3pods/", $name)))),+]
+        &[$(($name, include_bytes!(concat!("../../../../testdata/captures/live-3pods/", $name)))),+]
     };
 }
 
@@ -30,40 +23,12 @@ const CAPTURE: &[(&str, &[u8])] = files![
     "workload.jsonl.gz",
 ];
 
-fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("demo: {error}");
-            ExitCode::from(2)
-        }
-    }
-}
-
-fn run() -> Result<()> {
-    let (mut json, mut mode) = (false, Mode::Translated);
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        match argument.as_str() {
-            "--json" => json = true,
-            "--mode" => {
-                mode = match arguments.next().as_deref() {
-                    Some("native") => Mode::Native,
-                    Some("translated") => Mode::Translated,
-                    other => {
-                        return Err(
-                            format!("--mode is translated or native, not {other:?}\n\n{USAGE}").into()
-                        );
-                    }
-                }
-            }
-            "-h" | "--help" => {
-                println!("{USAGE}");
-                return Ok(());
-            }
-            other => return Err(format!("unknown option {other}\n\n{USAGE}").into()),
-        }
-    }
+/// Plays the recording and prints it.
+///
+/// # Errors
+///
+/// A capture that cannot be read, or a request that cannot be decided.
+pub(super) fn run(mode: Mode, json: bool) -> Result<()> {
     let capture = capture::embedded(CAPTURE)?;
     if json {
         let mut requests = Vec::new();

@@ -1,0 +1,84 @@
+//! Policies that know nothing of caches, to compare with.
+
+use super::policy::{Placement, PodView, Policy};
+use crate::random::Random;
+use crate::workload::FleetRequest;
+
+/// Places of the pods that a whole request can go to.
+fn decoding(pods: &[PodView]) -> impl Iterator<Item = usize> + Clone {
+    pods.iter().enumerate().filter(|(_, pod)| pod.decodes()).map(|(place, _)| place)
+}
+
+/// One of `choices`, by a number in 0..their count; pod 0 if there are none, which fails the request.
+fn pick(mut choices: impl Iterator<Item = usize>, number: u64) -> Placement {
+    Placement::on(choices.nth(number as usize).unwrap_or(0))
+}
+
+/// One pod after the other.
+#[derive(Clone, Debug, Default)]
+pub struct RoundRobin {
+    next: u64,
+}
+
+impl Policy for RoundRobin {
+    fn place(&mut self, _: &FleetRequest, pods: &[PodView], _: f64) -> Placement {
+        let choices = decoding(pods);
+        let number = self.next % (choices.clone().count() as u64).max(1);
+        self.next += 1;
+        pick(choices, number)
+    }
+}
+
+/// Any pod, all equally likely.
+#[derive(Clone, Debug)]
+pub struct RandomChoice(Random);
+
+impl RandomChoice {
+    /// The same seed makes the same choices.
+    #[must_use]
+    pub fn seeded(seed: u64) -> Self {
+        Self(Random::new(seed))
+    }
+}
+
+impl Policy for RandomChoice {
+    fn place(&mut self, _: &FleetRequest, pods: &[PodView], _: f64) -> Placement {
+        let choices = decoding(pods);
+        let number = self.0.below(choices.clone().count() as u64);
+        pick(choices, number)
+    }
+}
+
+/// The pod with the fewest requests in flight; among equals, one drawn by lot.
+#[derive(Clone, Debug)]
+pub struct LeastInFlight(Random);
+
+impl LeastInFlight {
+    /// The same seed makes the same choices.
+    #[must_use]
+    pub fn seeded(seed: u64) -> Self {
+        Self(Random::new(seed))
+    }
+}
+
+impl Policy for LeastInFlight {
+    fn place(&mut self, _: &FleetRequest, pods: &[PodView], _: f64) -> Placement {
+        let least = decoding(pods).map(|place| pods[place].in_flight).min();
+        let choices = decoding(pods).filter(|&place| Some(pods[place].in_flight) == least);
+        let number = self.0.below(choices.clone().count() as u64);
+        pick(choices, number)
+    }
+}
+
+/// A session's own pod, whatever its load: session modulo pods. Ideal for affinity, since it is told the
+/// session.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sticky;
+
+impl Policy for Sticky {
+    fn place(&mut self, request: &FleetRequest, pods: &[PodView], _: f64) -> Placement {
+        let choices = decoding(pods);
+        let number = request.session % (choices.clone().count() as u64).max(1);
+        pick(choices, number)
+    }
+}

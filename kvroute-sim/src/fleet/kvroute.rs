@@ -1,0 +1,193 @@
+//! kvroute as a fleet's policy: it sees what a gateway sees, and decodes what the engines really publish.
+
+use core::time::Duration;
+use std::sync::Arc;
+use std::time::Instant;
+
+use hashbrown::HashMap;
+use kvroute_core::decision::Explanation;
+use kvroute_core::{
+    CacheDomain, Decision, Error, HashContext, LoadReport, PodId, PodSpec, Request, Role, Router, Session, Ticket,
+    Workspace,
+};
+
+use super::policy::{Finish, Placement, PodEvent, PodView, Policy};
+use crate::workload::FleetRequest;
+
+/// What was decided for one request.
+#[derive(Clone, Debug)]
+pub struct Routed {
+    /// The request.
+    pub request: u64,
+    /// What the router decided.
+    pub decision: Decision,
+    /// Times it decided again because of a concurrent booking.
+    pub retries: u32,
+    /// Real time that the whole dispatch took: hash, look up, score, pick, book, record.
+    pub overhead: Duration,
+    /// Why, if asked for.
+    pub explanation: Option<Explanation>,
+}
+
+/// A [`Router`] that chooses for a fleet.
+#[derive(Debug)]
+pub struct KvroutePolicy {
+    router: Router,
+    domain: Arc<CacheDomain>,
+    context: HashContext,
+    workspace: Workspace,
+    /// By the fleet's number of the pod; `None` while it is not there.
+    pods: Vec<Option<PodId>>,
+    tickets: HashMap<u64, Ticket>,
+    sessions: bool,
+    explain: bool,
+    routed: Vec<Routed>,
+    errors: Vec<Error>,
+}
+
+impl KvroutePolicy {
+    /// A router without pods, which the fleet adds; all are of one cache domain.
+    #[must_use]
+    pub fn new(router: Router, domain: Arc<CacheDomain>) -> Self {
+        Self {
+            router,
+            domain,
+            context: HashContext::default(),
+            workspace: Workspace::default(),
+            pods: Vec::new(),
+            tickets: HashMap::new(),
+            sessions: false,
+            explain: false,
+            routed: Vec::new(),
+            errors: Vec::new(),
+        }
+    }
+
+    /// Tells the router each request's session, as clients that send a session id would.
+    #[must_use]
+    pub fn with_sessions(mut self) -> Self {
+        self.sessions = true;
+        self
+    }
+
+    /// Keeps an explanation of every decision.
+    #[must_use]
+    pub fn with_explanations(mut self) -> Self {
+        self.explain = true;
+        self
+    }
+
+    /// The router.
+    #[must_use]
+    pub fn router(&self) -> &Router {
+        &self.router
+    }
+
+    /// What was decided, in order.
+    #[must_use]
+    pub fn routed(&self) -> &[Routed] {
+        &self.routed
+    }
+
+    /// The same, to keep.
+    #[must_use]
+    pub fn into_routed(self) -> Vec<Routed> {
+        self.routed
+    }
+
+    /// What went wrong. Nothing should.
+    #[must_use]
+    pub fn errors(&self) -> &[Error] {
+        &self.errors
+    }
+
+    fn dispatch(&mut self, request: &FleetRequest, now: f64) -> Result<Placement, Error> {
+        let id = request.session.to_string();
+        let session = self.sessions.then_some(Session::Id(&id));
+        let asked = Request { session, ..Request::new(&request.token_ids, &self.context) };
+        let start = Instant::now();
+        let dispatch = self.router.dispatch(&asked, Duration::from_secs_f64(now), &mut self.workspace)?;
+        let overhead = start.elapsed();
+        self.tickets.insert(request.id, dispatch.ticket);
+        self.routed.push(Routed {
+            request: request.id,
+            decision: dispatch.decision,
+            retries: dispatch.retries,
+            overhead,
+            explanation: self.explain.then(|| self.router.explain(&self.workspace)),
+        });
+        let place = |id: PodId| self.pods.iter().position(|&pod| pod == Some(id)).unwrap_or(0);
+        let prefill = dispatch.decision.prefill.map(|prefill| place(prefill.pod));
+        Ok(Placement { decode: place(dispatch.decision.pod), prefill })
+    }
+
+    fn note<T>(&mut self, result: Result<T, Error>) -> Option<T> {
+        result.map_err(|error| self.errors.push(error)).ok()
+    }
+
+    fn id(&self, pod: usize) -> Option<PodId> {
+        self.pods.get(pod).copied().flatten()
+    }
+}
+
+impl Policy for KvroutePolicy {
+    fn place(&mut self, request: &FleetRequest, _: &[PodView], now: f64) -> Placement {
+        let placed = self.dispatch(request, now);
+        self.note(placed).unwrap_or(Placement::on(0))
+    }
+
+    fn on_batch(&mut self, pod: usize, sequence: u64, payload: &[u8], _: f64) {
+        if let Some(id) = self.id(pod) {
+            let applied = self.router.apply(id, sequence, payload);
+            self.note(applied);
+        }
+    }
+
+    fn on_report(&mut self, pod: usize, report: LoadReport, _: f64) {
+        if let Some(id) = self.id(pod) {
+            let taken = self.router.report_load(id, report);
+            self.note(taken);
+        }
+    }
+
+    fn on_first_token(&mut self, request: u64, _: f64) {
+        if let Some(&ticket) = self.tickets.get(&request) {
+            self.router.first_token(ticket);
+        }
+    }
+
+    fn on_finish(&mut self, request: u64, finish: Finish, _: f64) {
+        if let Some(ticket) = self.tickets.remove(&request) {
+            self.router.finish(ticket, kvroute_core::Finish::Completed, Some(finish.cached_tokens));
+        }
+    }
+
+    fn on_failure(&mut self, request: u64, _: f64) {
+        if let Some(ticket) = self.tickets.remove(&request) {
+            self.router.finish(ticket, kvroute_core::Finish::Failed, None);
+        }
+    }
+
+    fn on_pod_event(&mut self, pod: usize, event: PodEvent, pods: &[PodView], _: f64) {
+        self.pods.resize(self.pods.len().max(pods.len()), None);
+        match event {
+            PodEvent::Joined | PodEvent::Returned => {
+                let spec = PodSpec::new(pods[pod].name.clone(), Arc::clone(&self.domain));
+                let added = self.router.add_pod(PodSpec { role: pods[pod].role, ..spec });
+                self.pods[pod] = self.note(added);
+            }
+            PodEvent::Draining => {
+                if let Some(id) = self.id(pod) {
+                    let set = self.router.set_accepting(id, false);
+                    self.note(set);
+                }
+            }
+            PodEvent::Died => {
+                if let Some(id) = self.pods[pod].take() {
+                    let removed = self.router.remove_pod(id);
+                    self.note(removed);
+                }
+            }
+        }
+    }
+}

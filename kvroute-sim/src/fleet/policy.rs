@@ -1,0 +1,122 @@
+//! What chooses pods, and what it gets to see.
+
+use kvroute_core::LoadReport;
+
+use crate::workload::FleetRequest;
+
+/// What a pod is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Serves whole requests.
+    Both,
+    /// Computes prompts for decode pods.
+    Prefill,
+    /// Takes the KV of prompts from prefill pods and decodes; it can also serve whole requests.
+    Decode,
+}
+
+/// A pod as the gateway knows it. Pods are named by their place in the list of all there ever were.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodView {
+    /// Its name.
+    pub name: String,
+    /// What it is there for.
+    pub role: Role,
+    /// Whether it takes new requests: it is there and not draining.
+    pub accepting: bool,
+    /// Requests that the gateway sent there and whose end it has not seen. A request that a prefill pod
+    /// computes first counts there until that is done, and at its decode pod from the beginning.
+    pub in_flight: usize,
+}
+
+impl PodView {
+    /// Whether a request can be served here.
+    #[must_use]
+    pub fn decodes(&self) -> bool {
+        self.accepting && self.role != Role::Prefill
+    }
+}
+
+/// Where a request goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// The pod that answers.
+    pub decode: usize,
+    /// The pod that computes the prompt, if it is another.
+    pub prefill: Option<usize>,
+}
+
+impl Placement {
+    /// One pod does all of it.
+    #[must_use]
+    pub fn on(pod: usize) -> Self {
+        Self { decode: pod, prefill: None }
+    }
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Finish {
+    /// The pod that answered.
+    pub pod: usize,
+    /// Prompt tokens, and those of them that this pod's own cache held when it was admitted, as `usage` tells.
+    pub prompt_tokens: usize,
+    /// See `prompt_tokens`.
+    pub cached_tokens: usize,
+}
+
+/// What happened to a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PodEvent {
+    /// It is there for the first time, with an empty cache.
+    Joined,
+    /// It takes no new requests and finishes those it has.
+    Draining,
+    /// It is gone, with its cache and its requests.
+    Died,
+    /// It is there again, with an empty cache, and numbers its batches from 0.
+    Returned,
+}
+
+/// Chooses pods for requests, and may watch what a gateway can see. All hooks but
+/// [`place`](Self::place) do nothing by default. `now` is in seconds since the run began.
+pub trait Policy {
+    /// Chooses for one request; at least one pod [decodes](PodView::decodes). A request that is put on a pod
+    /// that is not there fails. After a pod died its requests are asked for again, with the same id.
+    fn place(&mut self, request: &FleetRequest, pods: &[PodView], now: f64) -> Placement;
+
+    /// A batch of KV events, at the instant its step ended: sequence number and msgpack payload.
+    fn on_batch(&mut self, pod: usize, sequence: u64, payload: &[u8], now: f64) {
+        let _ = (pod, sequence, payload, now);
+    }
+
+    /// What a pod says of its load, every `report_interval`.
+    fn on_report(&mut self, pod: usize, report: LoadReport, now: f64) {
+        let _ = (pod, report, now);
+    }
+
+    /// A prefill pod has computed the prompt, and the request moves on to its decode pod.
+    fn on_prefilled(&mut self, request: u64, now: f64) {
+        let _ = (request, now);
+    }
+
+    /// The gateway has the first token of the answer.
+    fn on_first_token(&mut self, request: u64, now: f64) {
+        let _ = (request, now);
+    }
+
+    /// The gateway has the last token.
+    fn on_finish(&mut self, request: u64, finish: Finish, now: f64) {
+        let _ = (request, finish, now);
+    }
+
+    /// A pod died under the request. It is [placed](Self::place) again at once, if any pod can take it.
+    fn on_failure(&mut self, request: u64, now: f64) {
+        let _ = (request, now);
+    }
+
+    /// Pods came or went. Those that are there from the beginning join at time 0.
+    fn on_pod_event(&mut self, pod: usize, event: PodEvent, pods: &[PodView], now: f64) {
+        let _ = (pod, event, pods, now);
+    }
+}

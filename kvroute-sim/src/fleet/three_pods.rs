@@ -1,0 +1,136 @@
+//! An experiment on real pods, simulated: what routing is worth to three pods under load.
+//!
+//! Three pods of an 8B model, vLLM 0.24.0, one H200 each, with 9000 blocks of 16 tokens. 60 groups of requests share
+//! 6000 tokens each and have 200 to 500 of their own; answers have 64 tokens; arrivals are Poisson. All prefixes
+//! together fit in three pods only if each lies on one. The first fifth of the requests is left out.
+
+use super::baseline::{LeastInFlight, RandomChoice, RoundRobin, Sticky};
+use super::policy::{Policy, Role};
+use super::record::{RequestRecord, Summary};
+use super::{FleetOptions, PodSpec, run};
+use crate::engine::{EngineError, EngineOptions};
+use crate::timing::Timing;
+use crate::workload::SharedPrefixLoad;
+use kvroute_core::hash::{HashSeed, VllmAlgorithm, VllmEra, VllmScheme};
+
+/// The policies of the experiment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strategy {
+    /// [`RoundRobin`].
+    RoundRobin,
+    /// [`RandomChoice`].
+    Random,
+    /// [`LeastInFlight`].
+    LeastInFlight,
+    /// [`Sticky`].
+    Sticky,
+}
+
+/// One row of the experiment, as it was measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Measured {
+    /// Arrivals a second.
+    pub rate: f64,
+    /// Who chose the pods.
+    pub strategy: Strategy,
+    /// What came out.
+    pub summary: Summary,
+}
+
+/// A row: rate, strategy, then milliseconds (TTFT p50, p90, p99, inter-token, end to end), and the cached share.
+const fn row(rate: f64, strategy: Strategy, ms: [f64; 5], cached_share: f64) -> Measured {
+    let [p50, p90, p99, inter_token, end_to_end] = ms;
+    let summary = Summary {
+        ttft_p50: p50 * 1e-3,
+        ttft_p90: p90 * 1e-3,
+        ttft_p99: p99 * 1e-3,
+        inter_token_p50: inter_token * 1e-3,
+        end_to_end_p50: end_to_end * 1e-3,
+        cached_share,
+        failed: 0,
+    };
+    Measured { rate, strategy, summary }
+}
+
+/// What was measured.
+pub const MEASURED: [Measured; 12] = [
+    row(12.0, Strategy::RoundRobin, [172.0, 221.0, 329.0, 8.4, 694.0], 0.35),
+    row(12.0, Strategy::Random, [178.0, 399.0, 894.0, 10.5, 831.0], 0.36),
+    row(12.0, Strategy::LeastInFlight, [176.0, 320.0, 475.0, 8.2, 691.0], 0.36),
+    row(12.0, Strategy::Sticky, [43.0, 167.0, 362.0, 5.8, 409.0], 0.88),
+    row(18.0, Strategy::RoundRobin, [277.0, 1083.0, 1420.0, 26.0, 1253.0], 0.35),
+    row(18.0, Strategy::Random, [356.0, 1401.0, 1948.0, 29.0, 1509.0], 0.34),
+    row(18.0, Strategy::LeastInFlight, [260.0, 650.0, 966.0, 14.0, 1156.0], 0.35),
+    row(18.0, Strategy::Sticky, [46.0, 178.0, 428.0, 6.3, 442.0], 0.90),
+    row(24.0, Strategy::RoundRobin, [1608.0, 2181.0, 2889.0, 158.0, 4537.0], 0.37),
+    row(24.0, Strategy::Random, [1773.0, 2632.0, 3300.0, 200.0, 4584.0], 0.37),
+    row(24.0, Strategy::LeastInFlight, [1774.0, 2907.0, 3786.0, 150.0, 4515.0], 0.34),
+    row(24.0, Strategy::Sticky, [60.0, 259.0, 705.0, 7.4, 495.0], 0.91),
+];
+
+/// The experiment, simulated.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ThreePods {
+    /// How long the pods' work takes.
+    pub timing: Timing,
+    /// Requests of one run.
+    pub count: u64,
+    /// Independent runs, with a seed each, whose requests are put together.
+    pub runs: u64,
+}
+
+impl ThreePods {
+    /// The load of one run.
+    #[must_use]
+    pub fn load(&self, rate: f64, seed: u64) -> SharedPrefixLoad {
+        SharedPrefixLoad {
+            groups: 60,
+            prefix_tokens: 6000,
+            own_tokens: 200..=500,
+            output_tokens: 64,
+            rate,
+            count: self.count,
+            seed,
+        }
+    }
+
+    /// The three pods. They hash with xxHash, which is faster here and decides nothing else.
+    ///
+    /// # Errors
+    ///
+    /// None that the options could bring about.
+    pub fn fleet(&self) -> Result<FleetOptions, EngineError> {
+        let seed = HashSeed::Value("0".into());
+        let scheme = VllmScheme::for_era(VllmAlgorithm::XxhashCbor, VllmEra::Tagged, &seed)?;
+        let engine = EngineOptions { scheme, ..EngineOptions::default() };
+        let pod = |number: usize| PodSpec {
+            name: format!("pod-{number}"),
+            role: Role::Both,
+            engine: engine.clone(),
+            timing: self.timing,
+        };
+        Ok(FleetOptions::new((0..3).map(pod).collect()))
+    }
+
+    /// The requests of all runs at this rate, without the first fifth of each.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`run`].
+    pub fn simulate(&self, rate: f64, strategy: Strategy) -> Result<Vec<RequestRecord>, EngineError> {
+        let fleet = self.fleet()?;
+        let mut records = Vec::new();
+        for seed in 0..self.runs {
+            let mut policy: Box<dyn Policy> = match strategy {
+                Strategy::RoundRobin => Box::new(RoundRobin::default()),
+                Strategy::Random => Box::new(RandomChoice::seeded(seed)),
+                Strategy::LeastInFlight => Box::new(LeastInFlight::seeded(seed)),
+                Strategy::Sticky => Box::new(Sticky),
+            };
+            let of_run = run(&fleet, self.load(rate, seed).requests(), policy.as_mut())?;
+            let left_out = of_run.len() / 5;
+            records.extend(of_run.into_iter().skip(left_out));
+        }
+        Ok(records)
+    }
+}
