@@ -3,3 +3,4 @@
 pub mod capture;
 pub mod recorded;
 pub mod replay;
+pub mod simulated;

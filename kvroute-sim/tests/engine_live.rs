@@ -1,12 +1,13 @@
-//! The engine against live vLLM pods: the same requests in the same order must give the same cached tokens, the
-//! same number of batches, and the same bytes in each.
+//! The engine against live vLLM pods: the same requests in the same order must give the same cached
+//! tokens, the same number of batches, and the same bytes in each.
 //!
-//! Compared are the stretches of `testdata/captures/live-*` in which all requests are known and came one after
-//! the other: of the three pods, everything from the reset at the end of their recorded scenario on (from there
-//! a pool is as good as new: which of the empty blocks is used next makes no difference that can be seen); of the
-//! late-joined pod, the workload it began with. Not compared: the scenarios before, whose streams, chats and
-//! simultaneous requests were not kept or have no known order; time stamps, which come from the recording; and
-//! session ids, which the engine does not simulate: they are cut out of the recorded bytes.
+//! Compared are the stretches of `testdata/captures/live-*` in which all requests are known and came one
+//! after the other: of the three pods, everything from the reset at the end of their recorded scenario on
+//! (from there a pool is as good as new: which of the empty blocks is used next makes no difference that
+//! can be seen); of the late-joined pod, the workload it began with. Not compared: the scenarios before,
+//! whose streams, chats and simultaneous requests were not kept or have no known order; time stamps,
+//! which come from the recording; and session ids, which the engine does not simulate: they are cut out
+//! of the recorded bytes.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -127,7 +128,8 @@ impl Pod {
             // The time stamp is known once the batch is: its number is that of the next recorded one.
             let result = self.engine.end_step(0.0, |_| answer.next().expect("no token more than recorded"));
             let Some((sequence, mut payload)) = result.batch else { continue };
-            let recorded = self.recorded.remove(&(sequence + self.first)).expect("no batch more than recorded");
+            let recorded =
+                self.recorded.remove(&(sequence + self.first)).expect("no batch more than recorded");
             let recorded = match &session {
                 Some(session) => without_session(recorded, session),
                 None => recorded,
@@ -194,7 +196,8 @@ fn engine_matches_live_pods() {
         let until = recorded.len() as u64;
         let http = lines(CAPTURE, &format!("http-{name}"));
         let mut pod = Pod::new(&description, recorded, first);
-        let after = http.iter().position(|exchange| exchange["name"] == "reset_prefix_cache").expect("a reset");
+        let after =
+            http.iter().position(|exchange| exchange["name"] == "reset_prefix_cache").expect("a reset");
         assert!(pod.engine.reset_prefix_cache());
         http[after + 1..].iter().for_each(|exchange| pod.serve(of_scenario(exchange)));
         assert_eq!(pod.requests, 2, "after reset, after reset again");

@@ -1,8 +1,9 @@
-//! The engine against vLLM's own scheduler, KV-cache manager and block pool: the same calls must give the same
-//! schedules, cached tokens, loads, counters and payload bytes, one by one.
+//! The engine against vLLM's own scheduler, KV-cache manager and block pool: the same calls must give the
+//! same schedules, cached tokens, loads, counters and payload bytes, one by one.
 //!
 //! `testdata/captures/gen_requests.py` made the recordings. Larger ones can be compared by
-//! `KVROUTE_REQUESTS=DIRECTORY cargo test -p kvroute-sim --release --test engine_vllm -- --ignored --nocapture`.
+//! `KVROUTE_REQUESTS=DIRECTORY cargo test -p kvroute-sim --release --test engine_vllm -- --ignored
+//! --nocapture`.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -100,7 +101,8 @@ fn context(line: &Value) -> HashContext {
 impl Replay {
     fn new(header: &Value) -> Self {
         let pods = header["pods"].as_array().expect("pods");
-        let engine = |pod: &Value| Engine::new(options(header, number(&pod["num_blocks"]))).expect("good options");
+        let engine =
+            |pod: &Value| Engine::new(options(header, number(&pod["num_blocks"]))).expect("good options");
         Self {
             engines: pods.iter().map(engine).collect(),
             under_way: pods.iter().map(|_| None).collect(),
@@ -165,9 +167,11 @@ impl Replay {
         let step = step.cloned().unwrap_or_default();
         let scheduled = step.scheduled.iter().map(|s| [s.id, s.new_tokens.into(), s.computed_tokens.into()]);
         assert_eq!(scheduled.collect::<Vec<_>>(), triples("scheduled"), "scheduled");
-        let admitted = step.admitted.iter().map(|a| [a.id, a.cached_tokens.into(), a.transferred_tokens.into()]);
+        let admitted =
+            step.admitted.iter().map(|a| [a.id, a.cached_tokens.into(), a.transferred_tokens.into()]);
         assert_eq!(admitted.collect::<Vec<_>>(), triples("admitted"), "admitted");
-        let loading = step.loading.iter().map(|l| [l.id, l.cached_tokens.into(), l.transferred_tokens.into()]);
+        let loading =
+            step.loading.iter().map(|l| [l.id, l.cached_tokens.into(), l.transferred_tokens.into()]);
         assert_eq!(loading.collect::<Vec<_>>(), triples("loading"), "loading");
         let load = &line["load"];
         assert_eq!((engine.running() as u64, engine.waiting() as u64), (number(&load[0]), number(&load[1])));
@@ -194,10 +198,12 @@ impl Replay {
         let StepResult { batch, produced } = engine.end_step(float(&line["ts"]), sample);
         self.compared.stepping += before.elapsed();
         assert_eq!(produced.iter().map(|token| (token.id, token.token)).collect::<Vec<_>>(), tokens);
-        let mut finished: Vec<u64> = produced.iter().filter(|token| token.is_last).map(|token| token.id).collect();
+        let mut finished: Vec<u64> =
+            produced.iter().filter(|token| token.is_last).map(|token| token.id).collect();
         finished.sort_unstable();
         assert_eq!(line["finished"], Value::from(finished), "finished");
-        let expected = line.get("p").map(|payload| (number(&line["s"]), bytes(payload.as_str().expect("hex"))));
+        let expected =
+            line.get("p").map(|payload| (number(&line["s"]), bytes(payload.as_str().expect("hex"))));
         assert_eq!(batch, expected, "batch");
         assert_eq!(step.was_taken, step.is_busy || batch.is_some(), "a step without work and events");
         let counters = engine.counters();
@@ -231,7 +237,8 @@ impl Replay {
 fn replay(path: &Path) -> Compared {
     let file = File::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let mut lines = BufReader::new(GzDecoder::new(file)).lines();
-    let mut next = || lines.next().map(|line| serde_json::from_str::<Value>(&line.expect("text")).expect("JSON"));
+    let mut next =
+        || lines.next().map(|line| serde_json::from_str::<Value>(&line.expect("text")).expect("JSON"));
     let mut replay = Replay::new(&next().expect("a header"));
     let mut at = 1;
     while let Some(line) = next() {
@@ -250,21 +257,23 @@ fn captures() -> PathBuf {
 #[test]
 fn engine_does_what_vllm_does_with_integer_hashes_adapters_salts_and_preemptions() {
     let compared = replay(&captures().join("requests-cbor.jsonl.gz"));
-    assert!(compared.preemptions > 10 && compared.batches > 300 && compared.answers > 300, "{compared:?}");
+    assert!(compared.preemptions > 20 && compared.batches > 500 && compared.answers > 1000, "{compared:?}");
 }
 
 #[test]
 fn engine_does_what_vllm_does_with_byte_hashes_transfers_and_a_watermark() {
     let compared = replay(&captures().join("requests-transfers.jsonl.gz"));
-    assert!(compared.transferred > 100 && compared.batches > 300 && compared.answers > 300, "{compared:?}");
+    assert!(compared.transferred > 70 && compared.batches > 300 && compared.answers > 1000, "{compared:?}");
 }
 
 #[test]
 #[ignore = "needs recordings that are not committed"]
 fn engine_does_what_vllm_does_in_larger_recordings() {
     let directory = std::env::var("KVROUTE_REQUESTS").expect("KVROUTE_REQUESTS names a directory");
-    let mut paths: Vec<PathBuf> =
-        std::fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("an entry").path()).collect();
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(directory)
+        .expect("a directory")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
     paths.sort();
     for path in paths {
         println!("{}: {:?}", path.display(), replay(&path));

@@ -3,7 +3,6 @@
 mod outcome;
 mod scale;
 
-use std::error::Error;
 use std::sync::Arc;
 
 use kvroute_core::hash::{HashSeed, VllmAlgorithm, VllmEra, VllmScheme};
@@ -12,16 +11,16 @@ use kvroute_core::{
 };
 use kvroute_sim::engine::EngineOptions;
 use kvroute_sim::fleet::{
-    self, FleetOptions, KvroutePolicy, LeastInFlight, PodSpec, RandomChoice, RequestRecord, RoundRobin,
+    self, FleetOptions, KvroutePolicy, LeastInFlight, PodSpec, Prefilled, RandomChoice, RequestRecord,
+    RoundRobin,
 };
 use kvroute_sim::timing::Timing;
 use kvroute_sim::workload::{Asked, FleetRequest, Phase};
 
+use crate::capture::Result;
+
 pub use outcome::{Outcome, PodOutcome, PolicyOutcome, Row, overhead_us, share};
 pub use scale::{Scaled, Window, scale};
-
-/// Whatever can go wrong, with its message.
-pub type Result<T> = core::result::Result<T, Box<dyn Error>>;
 
 /// Tokens a block, in engines and router.
 pub const BLOCK_SIZE: usize = 16;
@@ -79,9 +78,9 @@ pub fn kvroute() -> Result<KvroutePolicy> {
 /// The policies that know no caches, by name. Where there are prefill pods, they send long prompts there too.
 fn others(seed: u64) -> [(&'static str, Box<dyn fleet::Policy>); 3] {
     [
-        ("round-robin", Box::new(RoundRobin::default().with_prefill_above(MAX_UNCACHED_TOKENS))),
-        ("random", Box::new(RandomChoice::seeded(seed).with_prefill_above(MAX_UNCACHED_TOKENS))),
-        ("least-loaded", Box::new(LeastInFlight::seeded(seed).with_prefill_above(MAX_UNCACHED_TOKENS))),
+        ("round-robin", Box::new(Prefilled::new(RoundRobin::default(), MAX_UNCACHED_TOKENS))),
+        ("random", Box::new(Prefilled::new(RandomChoice::seeded(seed), MAX_UNCACHED_TOKENS))),
+        ("least-loaded", Box::new(Prefilled::new(LeastInFlight::seeded(seed), MAX_UNCACHED_TOKENS))),
     ]
 }
 

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use kvroute_core::Role;
 use kvroute_sim::fleet::{self, PodChange, RequestRecord, Summary};
 use kvroute_sim::workload::SharedPrefixLoad;
 use serde::Serialize;
 
-use super::{Result, Size, kvroute, others, overhead_us, pod, pods};
-use kvroute_core::Role;
+use super::{Size, kvroute, others, overhead_us, pod, pods};
+use crate::capture::Result;
 
 /// A stretch of time, and the requests that arrived in it.
 #[derive(Clone, Debug, Serialize)]

@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::problem::Problem;
 use super::value::{from_hex, optional_text, present, texts};
+use crate::CacheDomain;
 use crate::hash::{
     BlockHasher, HashScheme, HashSeed, MultimodalForm, OwnScheme, VllmAlgorithm, VllmEra, VllmScheme,
 };
-use crate::{CacheDomain, Error};
 
 /// A set of pods whose blocks mean the same: same model weights, same block hashes, same block size.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -37,8 +37,8 @@ pub struct DomainConfig {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum SchemeConfig {
-    /// kvroute's own scheme: events' token ids are hashed again, whatever the engine's own hashes are. Works
-    /// with any engine.
+    /// kvroute's own scheme: events' token ids are hashed again, whatever the engine's own hashes are.
+    /// Works with any engine.
     Own(OwnConfig),
     /// vLLM's own hashes: events need no translation.
     Vllm(VllmConfig),
@@ -123,8 +123,8 @@ impl JsonSchema for SchemeConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct OwnConfig {
-    /// Seed of all hashes. The default is shared with Dynamo and SMG; a random one that only the routers know
-    /// makes it harder to craft prompts that collide.
+    /// Seed of all hashes. The default is shared with Dynamo and SMG; a random one that only the routers
+    /// know makes it harder to craft prompts that collide.
     pub seed: u64,
     /// The form in which the engines publish multimodal items.
     #[serde(with = "MultimodalForms")]
@@ -164,8 +164,8 @@ pub struct VllmConfig {
     #[serde(default, skip_serializing_if = "Option::is_none", with = "era")]
     #[schemars(with = "Eras")]
     pub era: Option<VllmEra>,
-    /// `PYTHONHASHSEED` of the engines. Absent: it is not set, which only vLLM 0.29 and later can do with, and
-    /// only with a SHA-256 algorithm.
+    /// `PYTHONHASHSEED` of the engines. Absent: it is not set, which only vLLM 0.29 and later can do
+    /// with, and only with a SHA-256 algorithm.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "optional_text")]
     #[schemars(with = "String")]
     pub python_hash_seed: Option<String>,
@@ -258,7 +258,7 @@ impl DomainConfig {
             Problem::found(self.block_size, expected).at("block_size")
         })?;
         if let Some(at) = self.models.iter().position(String::is_empty) {
-            return Err(Problem::found("an empty text", "a model's name").at(at).at("models"));
+            return Err(Problem::new("found an empty text, expected a model's name").at(at).at("models"));
         }
         Ok(Arc::new(CacheDomain::new(name, hasher)?.with_models(&self.models)))
     }
@@ -269,7 +269,7 @@ impl VllmConfig {
         let Self { algorithm, version, era, python_hash_seed, none_hash, lookahead } = self;
         let era_of = |version: &str| VllmEra::of_version(version).map_err(|e| Problem::from(e).at("version"));
         let seed = python_hash_seed.clone().map_or(HashSeed::Unset, HashSeed::Value);
-        let scheme: Result<VllmScheme, Error> = match (version, era, none_hash) {
+        let scheme = match (version, era, none_hash) {
             (None, None, _) => {
                 return Err(Problem::new("expected `version`, such as \"0.32.0\", or `era`"));
             }
@@ -285,16 +285,18 @@ impl VllmConfig {
                     (None, version) => era_of(version.as_deref().unwrap_or_default())?,
                 };
                 let bytes = from_hex(digits).ok_or_else(|| {
-                    Problem::found("something else", "hexadecimal digits, two a byte").at("none_hash")
+                    Problem::new("found something else, expected hexadecimal digits, two a byte")
+                        .at("none_hash")
                 })?;
                 VllmScheme::from_none_hash(*algorithm, era, &bytes)
+                    .map_err(|e| Problem::from(e).at("none_hash"))?
             }
             (Some(version), None, None) => {
                 era_of(version)?;
-                VllmScheme::for_version(*algorithm, version, &seed)
+                VllmScheme::for_version(*algorithm, version, &seed)?
             }
-            (None, Some(era), None) => VllmScheme::for_era(*algorithm, *era, &seed),
+            (None, Some(era), None) => VllmScheme::for_era(*algorithm, *era, &seed)?,
         };
-        scheme?.with_lookahead(*lookahead).map_err(|e| Problem::from(e).at("lookahead"))
+        scheme.with_lookahead(*lookahead).map_err(|e| Problem::from(e).at("lookahead"))
     }
 }

@@ -1,5 +1,5 @@
-//! The environment variables of llm-d's first scheduler (llm-d-inference-scheduler 0.1, `pkg/config/config.go`).
-//! The rules are in the documentation of [`Config::from_env_pairs`].
+//! The environment variables of llm-d's first scheduler (llm-d-inference-scheduler 0.1,
+//! `pkg/config/config.go`). The rules are in the documentation of [`Config::from_env_pairs`].
 
 use alloc::borrow::ToOwned;
 use alloc::collections::BTreeMap;
@@ -196,10 +196,10 @@ impl Variables {
         Ok(())
     }
 
-    /// Notes why a variable, if it is set, means nothing.
+    /// Notes why a variable, if it is set, means nothing; the first reason stays.
     fn note(&mut self, name: &str, why: &str) {
         if self.values.contains_key(name) {
-            self.notes.insert(name.to_owned(), why.to_owned());
+            self.notes.entry(name.to_owned()).or_insert_with(|| why.to_owned());
         }
     }
 
@@ -210,7 +210,8 @@ impl Variables {
             Some(other) => {
                 let other = shown(other);
                 Err(Problem::new(format!(
-                    "{name}: found `{other}`, expected `true` or `false` (llm-d took anything but `true` for false)"
+                    "{name}: found `{other}`, expected `true` or `false` (llm-d took anything but `true` for \
+                     false)"
                 )))
             }
         }

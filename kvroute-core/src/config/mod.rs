@@ -1,23 +1,25 @@
-//! The configuration: what a router, its cache domains and its pods are made of, as data that YAML and JSON
-//! documents hold.
+//! The configuration: what a router, its cache domains and its pods are made of, as data that YAML and
+//! JSON documents hold.
 //!
 //! [`Config`] is plain data with public fields, one struct for each mapping of the document. Reading is
-//! strict: an unknown or repeated key, a key without a value, a name that is none and a number out of range
-//! are errors, and each says where it is, what was found and what was expected:
+//! strict: an unknown or repeated key, a key without a value, a name that is none and a number out of
+//! range are errors, and each says where it is, what was found and what was expected:
 //!
 //! ```
 //! let error = kvroute_core::Config::from_yaml("index:\n  shrads: 64\n").unwrap_err();
-//! assert_eq!(error.to_string(), "index: unknown key `shrads`; did you mean `shards`? (line 2, column 3)");
+//! let expected = "index: unknown key `shrads`; did you mean `shards`? (line 2, column 3)";
+//! assert_eq!(error.to_string(), expected);
 //! ```
 //!
 //! [`Config::build`] makes the router with its pods; [`Config::policy`], [`Config::router_options`] and
-//! [`Config::domains`] make its parts, for those whose pods come from elsewhere. [`Config::from_env_pairs`]
-//! reads the environment variables of llm-d's first scheduler.
+//! [`Config::domains`] make its parts, for those whose pods come from elsewhere.
+//! [`Config::from_env_pairs`] reads the environment variables of llm-d's first scheduler.
 //!
 //! Hostile documents cost time and memory in proportion to their length, which is bounded by 16 MiB: YAML
 //! aliases can multiply only short texts, and no more than 50 000 of them.
 //!
-//! Files, environment and secrets' storage are the embedder's: this module takes texts and pairs of texts.
+//! Files, environment and secrets' storage are the embedder's: this module takes texts and pairs of
+//! texts.
 
 mod domain;
 mod env;
@@ -53,7 +55,8 @@ use crate::{CacheDomain, Error, PodSpec, Router, RouterOptions};
 use problem::Problem;
 use value::mapping;
 
-/// Everything that can be said of a router. The default is the code's: the preset's policy, no domain, no pod.
+/// Everything that can be said of a router. The default is the code's: the preset's policy, no domain, no
+/// pod.
 ///
 /// ```
 /// use kvroute_core::Config;
@@ -145,43 +148,46 @@ impl Config {
         }
     }
 
-    /// Reads the environment variables of llm-d's first scheduler (llm-d-inference-scheduler 0.1), given as
-    /// pairs of name and value; the embedder may pass its whole environment. Answers the configuration, without
-    /// domains and pods, and notes on variables that are known but mean nothing here.
+    /// Reads the environment variables of llm-d's first scheduler (llm-d-inference-scheduler 0.1), given
+    /// as pairs of name and value; the embedder may pass its whole environment. Answers the
+    /// configuration, without domains and pods, and notes on variables that are known but mean nothing
+    /// here.
     ///
     /// | variable | here |
     /// |---|---|
-    /// | `ENABLE_KVCACHE_AWARE_SCORER`, `KVCACHE_AWARE_SCORER_WEIGHT` | `policy.decode.scorers.kv-cache` |
+    /// | `ENABLE_` and `_WEIGHT` of `KVCACHE_AWARE_SCORER` | `policy.decode.scorers.kv-cache` |
     /// | the same of `PREFIX_`, `SESSION_` and `LOAD_AWARE_SCORER` | `prefix`, `session`, `load` |
     /// | any of these with `PREFILL_` before it | the same in `policy.prefill` |
     /// | `PD_ENABLED` | whether there is `policy.prefill` |
     /// | `PD_PROMPT_LEN_THRESHOLD` (100) | `policy.prefill.max_uncached_tokens` |
     /// | `PREFIX_SCORER_BLOCK_SIZE` (256) | `text_block_bytes` |
-    /// | `LOAD_AWARE_SCORER_QUEUE_THRESHOLD` (128) | `limit` of `load` |
+    /// | `LOAD_AWARE_SCORER_QUEUE_THRESHOLD` (128) | `limit` of `load`, which counts running requests too |
     /// | `KVCACHE_INDEXER_REDIS_ADDR`, `HF_TOKEN`, `PREFIX_CACHE_...` | notes |
     /// | `GIE_...` plugins | notes; an error if enabled |
     ///
-    /// Weights default to 1. A weight of a scorer that is not enabled, and a variable of prefill pods without
-    /// `PD_ENABLED`, are notes.
+    /// Weights default to 1. A weight of a scorer that is not enabled, and a variable of prefill pods
+    /// without `PD_ENABLED`, are notes.
     ///
-    /// The threshold counts bytes of text that the decode pod has not cached, and prefill pods take part from
-    /// it on; `max_uncached_tokens` counts tokens, and they take part beyond it. A threshold of `t` becomes
-    /// `(t - 1) / 4` tokens, rounded down. For a text of four bytes a token that is the same decision; a text
-    /// whose uncached part is at most three bytes short of the threshold counts as reaching it, because parts
-    /// of a token are whole tokens.
+    /// The threshold counts bytes of text that the decode pod has not cached, and prefill pods take part
+    /// from it on; `max_uncached_tokens` counts tokens, and they take part beyond it. A threshold of `t`
+    /// becomes `(t - 1) / 4` tokens, rounded down. For a text of four bytes a token that is the same
+    /// decision; a text whose uncached part is at most three bytes short of the threshold counts as
+    /// reaching it, because parts of a token are whole tokens. A text that is a whole number of blocks
+    /// long differs too: its last block is never counted as cached here, because engines always compute
+    /// the last token.
     ///
-    /// Other names are passed over, unless they look like one of these misspelt. That is a name which, in any
-    /// letter case and behind an optional `PREFILL_`,
+    /// Other names are passed over, unless they look like one of these misspelt. That is a name which, in
+    /// any letter case and behind an optional `PREFILL_`,
     ///
     /// - contains `_AWARE_SCORER`, or
     /// - begins with `ENABLE_` and ends with `_SCORER` or `_FILTER`, or
     /// - begins with `GIE_` and contains `_SCORER` or `_FILTER`, or
     /// - begins with `PD_ENABLE` or `PD_PROMPT`, or
-    /// - is at most two letters off from a name of a variable that means something here and is 12 letters or
-    ///   more.
+    /// - is at most two letters off from a name of a variable that means something here and is 12 letters
+    ///   or more.
     ///
     /// ```
-    /// let pairs = [("ENABLE_KVCACHE_AWARE_SCORER", "true"), ("KVCACHE_AWARE_SCORER_WEIGHT", "5"), ("HOME", "/")];
+    /// let pairs = [("ENABLE_KVCACHE_AWARE_SCORER", "true"), ("KVCACHE_AWARE_SCORER_WEIGHT", "5")];
     /// let (config, notes) = kvroute_core::Config::from_env_pairs(pairs)?;
     /// assert_eq!(config.policy.decode.scorers.and_then(|s| s.kv_cache).map(|s| s.weight), Some(5.0));
     /// assert!(notes.is_empty());
@@ -190,9 +196,9 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` for a misspelt name; a boolean that is not exactly `true` or `false` (llm-d took anything
-    /// else for false); a number that is none; a `GIE_` plugin that is enabled; and no scorer enabled, where
-    /// llm-d picked at random.
+    /// `InvalidInput` for a misspelt name; a boolean that is not exactly `true` or `false` (llm-d took
+    /// anything else for false); a number that is none; a `GIE_` plugin that is enabled; and no scorer
+    /// enabled, where llm-d picked at random.
     pub fn from_env_pairs<K, V>(pairs: impl IntoIterator<Item = (K, V)>) -> Result<(Self, Vec<String>), Error>
     where
         K: AsRef<str>,
@@ -201,13 +207,13 @@ impl Config {
         env::read(pairs).map_err(Error::from)
     }
 
-    /// Checks all that [`build`](Self::build) would refuse, without building it. What was read from a document
-    /// has been checked.
+    /// Checks all that [`build`](Self::build) would refuse, without building it. What was read from a
+    /// document has been checked.
     ///
     /// # Errors
     ///
-    /// `InvalidInput` with the path of the first thing that is wrong; `NotReproducible` for a vLLM domain whose
-    /// hashes cannot be computed outside the engine.
+    /// `InvalidInput` with the path of the first thing that is wrong; `NotReproducible` for a vLLM domain
+    /// whose hashes cannot be computed outside the engine.
     pub fn check(&self) -> Result<(), Error> {
         self.checked().map_err(Error::from)
     }
@@ -261,9 +267,9 @@ impl Config {
         self.make_pods().map_err(Error::from)
     }
 
-    /// JSON Schema (draft 2020-12) of the documents; the repository has it as `kvroute-core/config.schema.json`,
-    /// for editors. It knows shapes, names and most ranges; what depends on other parts of the document, such
-    /// as a pod's domain, it does not.
+    /// JSON Schema (draft 2020-12) of the documents; the repository has it as
+    /// `kvroute-core/config.schema.json`, for editors. It knows shapes, names and most ranges; what
+    /// depends on other parts of the document, such as a pod's domain, it does not.
     #[must_use]
     pub fn json_schema() -> serde_json::Value {
         schemars::schema_for!(Self).to_value()

@@ -18,11 +18,11 @@ pub struct IndexConfig {
     /// Locks the index is spread over; rounded up to a power of two.
     #[schemars(range(min = 1, max = 4096))]
     pub shards: u32,
-    /// Bytes for blocks and their holders. Once reached, new ones are refused and counted, and the pods they
-    /// belong to are degraded; what is known stays.
+    /// Bytes for blocks and their holders. Once reached, new ones are refused and counted, and the pods
+    /// they belong to are degraded; what is known stays.
     pub max_bytes: u64,
-    /// Blocks a pod of which it is remembered that they were sent there, the least recently used going first;
-    /// 0 remembers none.
+    /// Blocks a pod of which it is remembered that they were sent there, the least recently used going
+    /// first; 0 remembers none.
     pub max_predicted: u64,
 }
 
@@ -71,7 +71,8 @@ impl Default for SessionsConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RequestsConfig {
-    /// How long a request may be in flight before it is forgotten and its bookings are given back; seconds.
+    /// How long a request may be in flight before it is forgotten and its bookings are given back;
+    /// seconds.
     #[schemars(range(min = 1))]
     pub ttl_seconds: u64,
     /// Most requests in flight. Beyond them requests are still decided, but neither booked nor tracked.

@@ -1,7 +1,7 @@
 //! From documents to the model, and from what the parsers say to what helps a person.
 //!
-//! YAML errors come with their parts; JSON errors come as Serde's sentences, which are taken apart here (a test
-//! pins their wording). Both end up in one form.
+//! YAML errors come with their parts; JSON errors come as Serde's sentences, which are taken apart here
+//! (a test pins their wording). Both end up in one form.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use serde::Deserialize;
 use serde_path_to_error::{Deserializer as Tracked, Segment, Track};
 use serde_saphyr::Error as YamlError;
-use serde_saphyr::options::AliasLimits;
+use serde_saphyr::options::{AliasLimits, NonFiniteFloatPolicy};
 
 use super::problem::{Path, Problem, Step, shown, unknown};
 use super::value::key;
@@ -33,7 +33,9 @@ pub(super) fn yaml(document: &str) -> Result<Config, Error> {
         });
     let config = read.map_err(|error| {
         let place = error.location().map(|place| (place.line(), place.column()));
-        located(yaml_trouble(&error, document), &track.path()).with_place(place)
+        let path = track.path();
+        let is_item = matches!(path.iter().next_back(), Some(Segment::Seq { .. }));
+        located(yaml_trouble(&error, document, is_item), &path).with_place(place)
     })?;
     config.checked().map_err(|problem| {
         let place = place::in_yaml(document, yaml_options(), &problem.path());
@@ -66,8 +68,8 @@ fn check_length(document: &str) -> Result<(), Error> {
     Err(Error::invalid(format!("a document of {} bytes; at most {MAX_DOCUMENT}", document.len())))
 }
 
-/// Strict, and bounded: what aliases multiply stays within [`MAX_TEXT`](super::value::MAX_TEXT) bytes times
-/// the events replayed.
+/// Strict, and bounded: what aliases multiply stays within [`MAX_TEXT`](super::value::MAX_TEXT) bytes
+/// times the events replayed.
 fn yaml_options() -> serde_saphyr::Options {
     let mut limits = AliasLimits::default();
     limits.max_total_replayed_events = 50_000;
@@ -76,12 +78,14 @@ fn yaml_options() -> serde_saphyr::Options {
         budget: serde_saphyr::budget! {
             max_depth: 32,
             flow_nesting_limit: 32,
-            max_documents: 1,
+            max_documents: 2,
             max_recorded_anchor_events: 100_000,
             max_recorded_anchor_bytes: MAX_DOCUMENT,
             max_total_scalar_bytes: MAX_DOCUMENT,
         },
         alias_limits: limits,
+        // Read as numbers, so that it can be said where they are.
+        non_finite_float_policy: NonFiniteFloatPolicy::PassThrough,
         reject_unsupported_tags: true,
         with_snippet: false,
     }
@@ -121,6 +125,10 @@ fn located(trouble: Trouble, track: &serde_path_to_error::Path) -> Problem {
             unknown("key", &key, &known(&keys).lines().collect::<Vec<_>>())
         }
         Trouble::UnknownValue(value, values) => {
+            // The key of `{value: ...}`.
+            if steps.last() == Some(&Step::Key(value.clone())) {
+                steps.pop();
+            }
             unknown("value", &value, &known(&values).lines().collect::<Vec<_>>())
         }
         Trouble::MissingKey(key) => format!("key `{key}` is missing"),
@@ -139,11 +147,12 @@ fn is_secret(steps: &[Step]) -> bool {
     matches!(steps, [Step::Key(section), Step::Key(key), ..] if section == "sessions" && key == "key")
 }
 
-fn yaml_trouble(error: &YamlError, document: &str) -> Trouble {
+/// `is_item`: what is wrong is an item of a list.
+fn yaml_trouble(error: &YamlError, document: &str, is_item: bool) -> Trouble {
     let owned = |names: &[&str]| names.iter().map(|&name| name.to_string()).collect();
-    let found = || yaml_found(error, document);
+    let found = || yaml_found(error, document, is_item);
     match error {
-        YamlError::AliasError { error, .. } => yaml_trouble(error, document),
+        YamlError::AliasError { error, .. } => yaml_trouble(error, document, is_item),
         YamlError::SerdeUnknownField { field, expected, .. } => {
             Trouble::UnknownKey(field.clone(), owned(expected))
         }
@@ -155,8 +164,12 @@ fn yaml_trouble(error: &YamlError, document: &str) -> Trouble {
         YamlError::InvalidScalar { ty, .. } => Trouble::Mismatch(found(), in_words(ty)),
         YamlError::Unexpected { expected, .. } => Trouble::Mismatch(found(), in_words(expected)),
         YamlError::NullIntoString { .. } => Trouble::Mismatch("nothing".into(), in_words("a string")),
-        YamlError::SerdeInvalidType { expected, .. } | YamlError::SerdeInvalidValue { expected, .. } => {
-            Trouble::Mismatch(found(), in_words(expected))
+        YamlError::SerdeInvalidType { unexpected, expected, .. }
+        | YamlError::SerdeInvalidValue { unexpected, expected, .. } => {
+            Trouble::Mismatch(serde_found(unexpected), in_words(expected))
+        }
+        YamlError::ExpectedMappingEndAfterEnumVariantValue { .. } => {
+            Trouble::Message("found a second key, expected one".into())
         }
         YamlError::UnexpectedSequenceEnd { .. } | YamlError::UnexpectedMappingEnd { .. } => {
             Trouble::Mismatch("nothing".into(), "a value".into())
@@ -175,22 +188,28 @@ fn yaml_trouble(error: &YamlError, document: &str) -> Trouble {
 }
 
 /// What the document has at the place of an error.
-fn yaml_found(error: &YamlError, document: &str) -> String {
+fn yaml_found(error: &YamlError, document: &str, is_item: bool) -> String {
     let span = error.location().map(|place| place.span());
     let range = span.and_then(|span| {
         let start = usize::try_from(span.byte_offset()?).ok()?;
-        Some(start..start.checked_add(usize::try_from(span.byte_len()?).ok()?)?)
+        Some((start, start.checked_add(usize::try_from(span.byte_len()?).ok()?)?))
     });
-    let Some(range) = range else { return "something else".into() };
-    let (Some(text), rest) = (document.get(range.clone()), document.get(range.end..)) else {
+    let Some((start, end)) = range else { return "something else".into() };
+    let (Some(before), Some(text), Some(after)) =
+        (document.get(..start), document.get(start..end), document.get(end..))
+    else {
         return "something else".into();
     };
-    let is_key = rest.is_some_and(|rest| rest.starts_with(':'));
+    // Block collections have no width: they stand at their first key, or behind their first dash. What is
+    // missing has none either, and stands behind its key.
+    let is_behind_dash = before.trim_end_matches([' ', '\t']).ends_with('-');
+    let begins_with_key = after.starts_with(|first: char| first.is_alphanumeric() || "\"'".contains(first));
     match text {
-        "" | "~" | "null" => "nothing".into(),
-        "[" | "-" => "a list".into(),
+        "[" => "a list".into(),
         "{" => "a mapping".into(),
-        _ if is_key => "a mapping".into(),
+        "" if is_behind_dash && !is_item => "a list".into(),
+        "" if begins_with_key => "a mapping".into(),
+        "" | "~" | "null" => "nothing".into(),
         text => format!("`{}`", shown(text)),
     }
 }
@@ -222,11 +241,11 @@ fn sentence(text: &str) -> Option<Trouble> {
     }
     let rest = text.strip_prefix("invalid type: ").or_else(|| text.strip_prefix("invalid value: "))?;
     let (found, expected) = rest.rsplit_once(", expected ")?;
-    Some(Trouble::Mismatch(json_found(found), in_words(expected)))
+    Some(Trouble::Mismatch(serde_found(found), in_words(expected)))
 }
 
-/// The rest of "unknown field `x`, expected one of `a`, `b`" (or "expected `a` or `b`", "expected `a`", "there
-/// are no fields") behind its first backtick. The known names are ours and have no backticks.
+/// The rest of "unknown field `x`, expected one of `a`, `b`" (or "expected `a` or `b`", "expected `a`",
+/// "there are no fields") behind its first backtick. The known names are ours and have no backticks.
 fn names(rest: &str) -> Option<(String, Vec<String>)> {
     if let Some((name, _)) = rest.rsplit_once("`, there are no ") {
         return Some((name.into(), Vec::new()));
@@ -236,9 +255,10 @@ fn names(rest: &str) -> Option<(String, Vec<String>)> {
     Some((name.into(), known))
 }
 
-fn json_found(found: &str) -> String {
+/// Serde's names of what was found.
+fn serde_found(found: &str) -> String {
     match found {
-        "null" => "nothing".into(),
+        "null" | "unit value" => "nothing".into(),
         "map" => "a mapping".into(),
         "sequence" => "a list".into(),
         "unit variant" => "a name alone".into(),

@@ -1,5 +1,5 @@
-//! Where in a document a value stands that turned out wrong after the document had been read: the document is
-//! read once more, down the path and past everything else.
+//! Where in a document a value stands that turned out wrong after the document had been read: the
+//! document is read once more, down the path and past everything else.
 
 use alloc::string::String;
 use core::fmt;

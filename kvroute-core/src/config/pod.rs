@@ -55,11 +55,11 @@ pub struct EventsConfig {
     #[serde(with = "GapPolicies")]
     #[schemars(with = "GapPolicies")]
     pub on_gap: GapPolicy,
-    /// KV-cache groups known beforehand. Events teach them too, but a hybrid pod that has described only its
-    /// first group so far reads like one without others.
+    /// KV-cache groups known beforehand. Events teach them too, but a hybrid pod that has described only
+    /// its first group so far reads like one without others.
     pub groups: Vec<GroupConfig>,
-    /// LoRA adapters by the engine's integer id, for engines whose events name no adapter (vLLM before 0.14,
-    /// SGLang before 0.5.22).
+    /// LoRA adapters by the engine's integer id, for engines whose events name no adapter (vLLM before
+    /// 0.14, SGLang before 0.5.22).
     pub adapters: Vec<AdapterConfig>,
     /// Blocks that may wait for an unknown parent.
     pub max_parked: u64,
@@ -87,7 +87,8 @@ impl Default for EventsConfig {
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "CopyPolicy", rename_all = "kebab-case")]
 enum CopyPolicies {
-    /// A further copy, unless it reads like a report of reused blocks (vLLM's `kv_cache_report_mode=full`).
+    /// A further copy, unless it reads like a report of reused blocks (vLLM's
+    /// `kv_cache_report_mode=full`).
     Infer,
     /// Always a further copy.
     Count,
@@ -161,7 +162,7 @@ impl PodConfig {
             return Err(Problem::new(unknown("domain", &self.domain, &known)).at("domain"));
         };
         if self.name.is_empty() {
-            return Err(Problem::found("an empty text", "a text").at("name"));
+            return Err(Problem::new("found an empty text, expected a text").at("name"));
         }
         Ok(PodSpec {
             name: self.name.clone(),

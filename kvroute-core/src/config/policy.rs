@@ -59,13 +59,13 @@ pub struct ProfileConfig {
     pub picker: PickerConfig,
 }
 
-/// When a prompt is computed by a pod of its own, and by which. Beside the threshold it has a profile's keys;
-/// what is left out is the preset's for pods that prefill.
+/// When a prompt is computed by a pod of its own, and by which. Beside the threshold it has a profile's
+/// keys; what is left out is the preset's for pods that prefill.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PrefillConfig {
-    /// A prompt goes there if the decode pod would have to compute more than this; tokens. Those of a prompt
-    /// that is only known as text are estimated at four bytes each.
+    /// A prompt goes there if the decode pod would have to compute more than this; tokens. Those of a
+    /// prompt that is only known as text are estimated at four bytes each.
     pub max_uncached_tokens: u64,
     /// Seed of the choice among equals.
     #[serde(default)]
@@ -277,7 +277,8 @@ impl ScorersConfig {
             add(Box::new(scorer), config.weight)?;
         }
         if profile.scorers.is_empty() {
-            return Err(Problem::found("no scorer", format!("one or more of {}", Self::NAMES.join(", "))));
+            let names = Self::NAMES.join(", ");
+            return Err(Problem::new(format!("found no scorer, expected one or more of {names}")));
         }
         Ok(())
     }

@@ -43,7 +43,7 @@ impl Display for Path {
                     let dot = if at == 0 { "" } else { "." };
                     write!(f, "{dot}{key}")?;
                 }
-                Step::Key(key) => write!(f, "[{:?}]", shown(key))?,
+                Step::Key(key) => write!(f, "[\"{}\"]", shown(key))?,
             }
         }
         Ok(())
@@ -74,9 +74,9 @@ impl Problem {
         Self { steps: Vec::new(), kind: ErrorKind::InvalidInput, message: message.into(), place: None }
     }
 
-    /// `found` is not what was expected.
+    /// The value `found` is not what was expected.
     pub(super) fn found(found: impl Display, expected: impl Display) -> Self {
-        Self::new(format!("found {found}, expected {expected}"))
+        Self::new(format!("found `{found}`, expected {expected}"))
     }
 
     /// The same, one level up.
@@ -127,12 +127,17 @@ impl From<Problem> for Error {
     }
 }
 
-/// The beginning of a text of any length.
+/// The beginning of a text of any length, fit for a log: control characters are escaped.
 pub(super) fn shown(text: &str) -> String {
-    match text.char_indices().nth(MOST_SHOWN) {
-        Some((end, _)) => format!("{}...", &text[..end]),
-        None => text.into(),
+    let mut shown = String::new();
+    for (at, letter) in text.chars().enumerate() {
+        if at == MOST_SHOWN {
+            shown.push_str("...");
+            break;
+        }
+        if letter.is_control() { shown.extend(letter.escape_default()) } else { shown.push(letter) }
     }
+    shown
 }
 
 /// The message for a name that is none of `known`: with the nearest one, or else with all of them.
@@ -196,5 +201,6 @@ mod tests {
     fn long_texts_are_cut_between_characters() {
         assert_eq!(shown(&"\u{e9}".repeat(61)), alloc::format!("{}...", "\u{e9}".repeat(60)));
         assert_eq!(shown("short"), "short");
+        assert_eq!(shown("a\n\u{1b}[2J"), "a\\n\\u{1b}[2J");
     }
 }

@@ -1,5 +1,5 @@
-//! How single values are read: with bounds, so that aliases cannot multiply long texts, and strictly, so that
-//! a key without a value, or one that comes twice, is an error in YAML and JSON alike.
+//! How single values are read: with bounds, so that aliases cannot multiply long texts, and strictly, so
+//! that a key without a value, or one that comes twice, is an error in YAML and JSON alike.
 
 use alloc::borrow::ToOwned;
 use alloc::collections::BTreeMap;

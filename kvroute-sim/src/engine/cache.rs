@@ -1,5 +1,6 @@
-//! Which blocks a request uses: `KVCacheManager` of vLLM 0.32 (`vllm/v1/core/kv_cache_manager.py`) for one
-//! group of full attention, with what it calls of `UnitaryKVCacheCoordinator` and `FullAttentionManager`.
+//! Which blocks a request uses: `KVCacheManager` of vLLM 0.32 (`vllm/v1/core/kv_cache_manager.py`) for
+//! one group of full attention, with what it calls of `UnitaryKVCacheCoordinator` and
+//! `FullAttentionManager`.
 
 use kvroute_core::BlockHash;
 use kvroute_core::hash::BlockHasher;
@@ -54,8 +55,8 @@ impl KvCache {
         &self.hasher
     }
 
-    /// Hashes what became full. A block that cannot be hashed, and all behind it, is never cached; requests
-    /// of that kind are refused when their prompt has such a block.
+    /// Hashes what became full. A block that cannot be hashed, and all behind it, is never cached;
+    /// requests of that kind are refused when their prompt has such a block.
     pub(super) fn hash(&self, request: &mut Request) -> Result<(), kvroute_core::Error> {
         request.hash_full_blocks(&self.hasher, self.int_hashes)
     }
@@ -136,8 +137,8 @@ impl KvCache {
         tokens.div_ceil(self.block_size).saturating_sub(request.blocks.len())
     }
 
-    /// Leading blocks of which `holds` is true, of those that may come from the cache. Hashes no more than a
-    /// little beyond them.
+    /// Leading blocks of which `holds` is true, of those that may come from the cache. Hashes no more
+    /// than a little beyond them.
     pub(super) fn leading(
         &self,
         token_ids: &[u32],

@@ -2,8 +2,8 @@
 //!
 //! Events are encoded when they happen and handed out when the step ends, one batch per step that had any
 //! (`Scheduler.update_from_output`, `vllm/v1/core/sched/scheduler.py`). The structures are those of
-//! `vllm/distributed/kv_events.py`, encoded as msgspec does: a batch is the array `[ts, events, rank]`, an
-//! event a map whose first key is its type, and optional fields that are not set are left out.
+//! `vllm/distributed/kv_events.py`, encoded as msgspec does: a batch is the array `[ts, events, rank]`,
+//! an event a map whose first key is its type, and optional fields that are not set are left out.
 
 use hashbrown::HashMap;
 use kvroute_core::hash::{ExtraKey, HashCursor, MultimodalForm};
@@ -102,8 +102,8 @@ impl EventLog {
         write_field(out, "type", "BlockStored");
         write_str(out, "block_hashes");
         write_array(out, to - from);
-        for at in from..to {
-            write_hash(out, hashes[at], full_hashes.get(at));
+        for (&hash, at) in hashes[from..to].iter().zip(from..) {
+            write_hash(out, hash, full_hashes.get(at));
         }
         write_str(out, "parent_block_hash");
         match from.checked_sub(1) {
@@ -163,8 +163,8 @@ impl EventLog {
         write_field(&mut self.events, "type", "AllBlocksCleared");
     }
 
-    /// The batch of all events since the last one, with its number; `None` if there were none. From here on
-    /// they are announced.
+    /// The batch of all events since the last one, with its number; `None` if there were none. From here
+    /// on they are announced.
     pub(super) fn take(&mut self, timestamp: f64) -> Option<(u64, Vec<u8>)> {
         if self.count == 0 {
             return None;

@@ -1,11 +1,11 @@
 //! A simulated engine: it keeps, evicts and announces KV blocks as vLLM 0.32 does, without a model and
 //! without a clock.
 //!
-//! Data in: requests ([`Engine::add_request`]) and the tokens they "sample". Data out: what each step computes
-//! ([`Step`]), the tokens, and the payload of each batch of events, byte for byte what a vLLM pod sends.
-//! Everything that decides about blocks follows vLLM v1's source, file by file: `pool` is its block pool,
-//! `cache` the KV-cache manager, `scheduler` the scheduler. `tests/engine_vllm.rs` compares all of it with
-//! what vLLM 0.32's own classes did.
+//! Data in: requests ([`Engine::add_request`]) and the tokens they "sample". Data out: what each step
+//! computes ([`Step`]), the tokens, and the payload of each batch of events, byte for byte what a vLLM
+//! pod sends. Everything that decides about blocks follows vLLM v1's source, file by file: `pool` is its
+//! block pool, `cache` the KV-cache manager, `scheduler` the scheduler. `tests/engine_vllm.rs` compares
+//! all of it with what vLLM 0.32's own classes did.
 //!
 //! # A step
 //!
@@ -19,25 +19,26 @@
 //!     max_tokens: 2,
 //!     ..EngineRequest::default()
 //! })?;
-//! let mut now = 0.0;
+//! let (mut now, mut batches) = (0.0, Vec::new());
 //! while let Some(step) = engine.begin_step() {
 //!     now += 1e-4 * step.new_tokens() as f64;
 //!     let result = engine.end_step(now, |_id| 7);
-//!     println!("{:?} {:?}", result.produced, result.batch.map(|(sequence, bytes)| (sequence, bytes.len())));
+//!     batches.extend(result.batch);
 //! }
+//! assert_eq!(batches.len(), 1, "the prompt's two full blocks; the answer filled none");
 //! assert_eq!(engine.cached_tokens(&(0..40).collect::<Vec<_>>(), &Default::default())?, 32);
-//! # Ok::<(), kvroute_sim::engine::EngineError>(())
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! A block is cached, and usable by the next request, when the step that fills it is planned; its event leaves
-//! when that step ends. So [`Engine::cached_tokens`] runs ahead of [`Engine::announced_tokens`].
+//! A block is cached, and usable by the next request, when the step that fills it is planned; its event
+//! leaves when that step ends. So [`Engine::cached_tokens`] runs ahead of [`Engine::announced_tokens`].
 //!
 //! # What is not simulated
 //!
-//! Hybrid models, speculative decoding, priorities, a limit of adapters per step, stop tokens, session ids,
-//! `kv_cache_report_mode=full`, asynchronous scheduling (there a decode block is announced one step later), and
-//! a prefill pod that keeps a finished request's blocks until they were read. Blocks are told apart by the low
-//! 64 bits of their hashes.
+//! Hybrid models, speculative decoding, priorities, a limit of adapters per step, stop tokens, session
+//! ids, `kv_cache_report_mode=full`, asynchronous scheduling (where the next step is planned before the
+//! tokens of this one are known), and a prefill pod that keeps a finished request's blocks until they were
+//! read. Blocks are told apart by the low 64 bits of their hashes.
 
 mod cache;
 mod events;
@@ -63,8 +64,8 @@ use scheduler::Scheduler;
 /// Sums since the engine began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Tokens of all requests that were admitted, `vllm:prefix_cache_queries`. Requests that come back after a
-    /// preemption are not counted again.
+    /// Tokens of all requests that were admitted, `vllm:prefix_cache_queries`. Requests that come back
+    /// after a preemption are not counted again.
     pub prefix_queries: u64,
     /// Those of them that the pod's own cache held, `vllm:prefix_cache_hits`.
     pub prefix_hits: u64,
@@ -110,8 +111,9 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// [`EngineError::Request`] for an empty prompt, one that leaves no room for an answer, an answer of no
-    /// tokens, or an id that is in use; [`EngineError::Hash`] if the prompt cannot be hashed in its context.
+    /// [`EngineError::Request`] for an empty prompt, one that leaves no room for an answer, an answer of
+    /// no tokens, or an id that is in use; [`EngineError::Hash`] if the prompt cannot be hashed in its
+    /// context.
     pub fn add_request(&mut self, request: EngineRequest) -> Result<(), EngineError> {
         let EngineRequest { id, token_ids, context, max_tokens, transferred } = request;
         let longest = self.options.model_len() - 1;
@@ -151,8 +153,8 @@ impl Engine {
         Err(EngineError::Request(problem))
     }
 
-    /// Drops a request, whatever it is doing; one that is not there is ignored. If its KV is on the way, its
-    /// blocks stay taken, and its id in use, until [`transfer_finished`](Self::transfer_finished)
+    /// Drops a request, whatever it is doing; one that is not there is ignored. If its KV is on the way,
+    /// its blocks stay taken, and its id in use, until [`transfer_finished`](Self::transfer_finished)
     /// (`Scheduler.finish_requests`).
     pub fn abort(&mut self, id: u64) {
         let Some(slot) = self.requests.slot(id) else { return };
@@ -179,8 +181,8 @@ impl Engine {
         }
     }
 
-    /// The KV of a request that [was loading](Step::loading) has come. It can run from the next step on, and
-    /// its blocks are announced with it. Ignored if no such transfer is under way
+    /// The KV of a request that [was loading](Step::loading) has come. It can run from the next step on,
+    /// and its blocks are announced with it. Ignored if no such transfer is under way
     /// (`Scheduler._update_from_kv_xfer_finished`).
     pub fn transfer_finished(&mut self, id: u64) {
         let Some(slot) = self.requests.slot(id) else { return };
@@ -198,39 +200,43 @@ impl Engine {
         }
     }
 
-    /// Whether vLLM's engine loop would go on stepping. [`begin_step`](Self::begin_step) may find nothing to do
-    /// all the same: when all requests wait for transfers, or when the last one just finished.
+    /// Whether vLLM's engine loop would go on stepping. [`begin_step`](Self::begin_step) may find nothing
+    /// to do all the same: when all requests wait for transfers, or when the last one just finished.
     #[must_use]
     pub fn has_work(&self) -> bool {
         self.requests.len() > 0 || self.scheduler.has_finished
     }
 
-    /// Plans the next step and starts it: which requests compute how many tokens, which blocks they get, what
-    /// is evicted for them. `None` if there is nothing to do, or if a step is under way.
+    /// Plans the next step and starts it: which requests compute how many tokens, which blocks they get,
+    /// what is evicted for them. `None` if there is nothing to do, or if a step is under way.
     pub fn begin_step(&mut self) -> Option<&Step> {
         self.scheduler.begin(&mut self.requests, &mut self.cache)
     }
 
-    /// Ends the step under way. `timestamp` is what the batch of events carries, in seconds since 1970 in a
-    /// real engine. `sample` gives the token of each request, by id, that has computed all it has. Without a
-    /// step under way nothing happens.
+    /// Ends the step under way. `timestamp` is what the batch of events carries, in seconds since 1970 in
+    /// a real engine. `sample` gives the token of each request, by id, that has computed all it has.
+    /// Without a step under way nothing happens.
     pub fn end_step(&mut self, timestamp: f64, sample: impl FnMut(u64) -> u32) -> StepResult {
         self.scheduler.end(&mut self.requests, &mut self.cache, timestamp, sample)
     }
 
-    /// Drops the prefix cache, if no request holds blocks; says whether it did. The event leaves with the next
-    /// step (`Scheduler.reset_prefix_cache`).
+    /// Drops the prefix cache, if no request holds blocks; says whether it did. The event leaves with the
+    /// next step (`Scheduler.reset_prefix_cache`).
     pub fn reset_prefix_cache(&mut self) -> bool {
         self.cache.pool.reset(&mut self.cache.log)
     }
 
-    /// Tokens of this prompt that a request would find cached, were it scheduled now: whole blocks from the
-    /// first on, without the last token (`KVCacheManager.get_computed_blocks`).
+    /// Tokens of this prompt that a request would find cached, were it scheduled now: whole blocks from
+    /// the first on, without the last token (`KVCacheManager.get_computed_blocks`).
     ///
     /// # Errors
     ///
     /// If the prompt cannot be hashed in this context.
-    pub fn cached_tokens(&self, token_ids: &[u32], context: &HashContext) -> Result<usize, kvroute_core::Error> {
+    pub fn cached_tokens(
+        &self,
+        token_ids: &[u32],
+        context: &HashContext,
+    ) -> Result<usize, kvroute_core::Error> {
         let holds = |hash| self.cache.pool.cached(hash).is_some();
         Ok(self.cache.leading(token_ids, context, holds)? * self.options.block_size as usize)
     }
@@ -249,8 +255,8 @@ impl Engine {
         Ok(self.cache.leading(token_ids, context, holds)? * self.options.block_size as usize)
     }
 
-    /// How many of these blocks, from the first on, are cached. For a prompt that is hashed once and asked of
-    /// many engines; leave out the block of its last token to get what
+    /// How many of these blocks, from the first on, are cached. For a prompt that is hashed once and
+    /// asked of many engines; leave out the block of its last token to get what
     /// [`cached_tokens`](Self::cached_tokens) answers.
     #[must_use]
     pub fn cached_blocks(&self, blocks: &[BlockHash]) -> usize {

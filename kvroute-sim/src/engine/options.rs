@@ -4,8 +4,9 @@ use core::fmt;
 
 use kvroute_core::hash::{BlockHasher, HashSeed, VllmAlgorithm, VllmEra, VllmScheme};
 
-/// The settings of a simulated engine. They mean what vLLM's options of these names mean; the defaults are
-/// those of `vllm serve` 0.32 on a GPU of 70 to 160 GiB (`vllm/engine/arg_utils.py`, `get_batch_defaults`).
+/// The settings of a simulated engine. They mean what vLLM's options of these names mean; the defaults
+/// are those of `vllm serve` 0.32 on a GPU of 70 to 160 GiB (`vllm/engine/arg_utils.py`,
+/// `get_batch_defaults`).
 #[derive(Clone, Debug, PartialEq)]
 pub struct EngineOptions {
     /// Tokens per block.
@@ -16,11 +17,11 @@ pub struct EngineOptions {
     pub max_num_batched_tokens: u32,
     /// Requests that may run at one time.
     pub max_num_seqs: u32,
-    /// The longest sequence, prompt and answer, in tokens. `None`: as many as the pool holds, what vLLM calls
-    /// `--max-model-len auto`. A request that reaches it ends there.
+    /// The longest sequence, prompt and answer, in tokens. `None`: as many as the pool holds, what vLLM
+    /// calls `--max-model-len auto`. A request that reaches it ends there.
     pub max_model_len: Option<u32>,
-    /// Share of the pool, 0 up to 1, that stays free when a waiting request is admitted beside others. 0 is
-    /// vLLM's default: no such headroom.
+    /// Share of the pool, 0 up to 1, that stays free when a waiting request is admitted beside others. 0
+    /// is vLLM's default: no such headroom.
     pub watermark: f64,
     /// How blocks are hashed: algorithm and root.
     pub scheme: VllmScheme,
@@ -62,7 +63,8 @@ impl EngineOptions {
         self.max_model_len.map_or(capacity, |tokens| tokens as usize)
     }
 
-    /// Blocks that stay free when a waiting request is admitted beside others (`KVCacheManager.__init__`).
+    /// Blocks that stay free when a waiting request is admitted beside others
+    /// (`KVCacheManager.__init__`).
     pub(super) fn watermark_blocks(&self) -> usize {
         (self.watermark * f64::from(self.num_blocks)) as usize
     }
@@ -71,8 +73,8 @@ impl EngineOptions {
     ///
     /// # Errors
     ///
-    /// [`EngineError::Options`] names the setting: a zero, a pool that cannot hold the longest sequence (vLLM
-    /// refuses to start), a watermark outside 0..1, or a scheme that vLLM 0.32 does not have.
+    /// [`EngineError::Options`] names the setting: a zero, a pool that cannot hold the longest sequence,
+    /// a watermark outside 0..1, or a scheme that vLLM 0.32 does not have.
     pub fn check(&self) -> Result<(), EngineError> {
         let capacity = self.capacity();
         let problem = if !(1..=BlockHasher::MAX_BLOCK_SIZE).contains(&self.block_size) {

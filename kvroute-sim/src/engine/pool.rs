@@ -1,8 +1,9 @@
 //! The block pool: `BlockPool` and `FreeKVCacheBlockQueue` of vLLM 0.32 (`vllm/v1/core/block_pool.py`,
 //! `vllm/v1/core/kv_cache_utils.py`).
 //!
-//! A block is free while no request uses it; free blocks stand in a queue from which new ones are taken. What
-//! a free block holds stays cached until it is taken. Blocks are not deduplicated: one hash may lie in several.
+//! A block is free while no request uses it; free blocks stand in a queue from which new ones are taken.
+//! What a free block holds stays cached until it is taken. Blocks are not deduplicated: one hash may lie
+//! in several.
 
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
@@ -81,8 +82,8 @@ impl BlockPool {
         self.blocks[number as usize].users == 0
     }
 
-    /// Takes `count` blocks from the front of the queue, which must have as many, and appends them to `out`;
-    /// what they cached is evicted, one event each (`get_new_blocks`).
+    /// Takes `count` blocks from the front of the queue, which must have as many, and appends them to
+    /// `out`; what they cached is evicted, one event each (`get_new_blocks`).
     pub(super) fn take(&mut self, count: usize, out: &mut Vec<u32>, log: &mut EventLog) {
         for _ in 0..count {
             let number = self.blocks[NULL as usize].next;
@@ -101,9 +102,9 @@ impl BlockPool {
         self.blocks[number as usize].users += 1;
     }
 
-    /// A request gives its blocks back, in the order of its table. They are queued from the last to the first,
-    /// so that the tail is evicted before the head; those that cache nothing go to the front of the queue, to
-    /// be used again at once (`free_blocks`).
+    /// A request gives its blocks back, in the order of its table. They are queued from the last to the
+    /// first, so that the tail is evicted before the head; those that cache nothing go to the front of
+    /// the queue, to be used again at once (`free_blocks`).
     pub(super) fn release(&mut self, numbers: &[u32]) {
         let mut front = NULL;
         for &number in numbers.iter().rev() {

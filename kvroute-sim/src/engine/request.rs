@@ -15,12 +15,13 @@ pub struct EngineRequest {
     pub token_ids: Vec<u32>,
     /// Adapter, salt and whatever else enters the block hashes.
     pub context: HashContext,
-    /// Tokens to generate, at least one. There is no other reason to stop than this and the longest sequence.
+    /// Tokens to generate, at least one. There is no other reason to stop than this and the longest
+    /// sequence.
     pub max_tokens: u32,
     /// Whether the KV of the whole prompt comes from a prefill pod, as with vLLM's `NixlConnector` and
     /// `do_remote_prefill`: what the pod does not have itself is transferred, and only the last token is
-    /// computed. The engine says when the transfer may start ([`Step::loading`](super::Step::loading)), the
-    /// caller when it is done ([`Engine::transfer_finished`](super::Engine::transfer_finished)).
+    /// computed. The engine says when the transfer may start ([`Step::loading`](super::Step::loading)),
+    /// the caller when it is done ([`Engine::transfer_finished`](super::Engine::transfer_finished)).
     pub transferred: bool,
 }
 
@@ -37,7 +38,9 @@ pub(super) enum State {
         is_ready: bool,
     },
     /// The content has come and is cached; it still waits to run.
-    Loaded { order: u64 },
+    Loaded {
+        order: u64,
+    },
     Running,
     /// Aborted while it loaded: its blocks are written to until the transfer is done.
     Aborted,

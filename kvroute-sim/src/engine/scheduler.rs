@@ -19,13 +19,13 @@ pub(super) struct Scheduler {
     pub(super) waiting: VecDeque<u32>,
     /// Requests that wait and hold blocks (`kv_holding_waiting`).
     pub(super) holding: usize,
-    /// Those of them whose transfer is done, in the order in which they began to load. The others would only
-    /// be skipped.
+    /// Those of them whose transfer is done, in the order in which they began to load. The others would
+    /// only be skipped.
     pub(super) loaded: BTreeMap<u64, u32>,
     next_order: u64,
     pub(super) running: Vec<u32>,
-    /// Running requests whose prompt is computed in part (`_inflight_prefills`; requests that load are in it
-    /// too, but need no further blocks).
+    /// Running requests whose prompt is computed in part (`_inflight_prefills`; requests that load are in
+    /// it too, but need no further blocks).
     pub(super) prefilling: Vec<u32>,
     /// A request was finished since the last step: vLLM takes one more, to tell its workers.
     pub(super) has_finished: bool,
@@ -72,8 +72,8 @@ impl Scheduler {
         has_step.then_some(&self.step)
     }
 
-    /// Every running request goes on, the oldest first; without free blocks the youngest is preempted until
-    /// there are. Says whether one was.
+    /// Every running request goes on, the oldest first; without free blocks the youngest is preempted
+    /// until there are. Says whether one was.
     fn schedule_running(&mut self, budget: &mut usize, requests: &mut Requests, cache: &mut KvCache) -> bool {
         let mut was_preempted = false;
         let mut index = 0;
@@ -98,7 +98,8 @@ impl Scheduler {
         was_preempted
     }
 
-    /// `_preempt_request`: all it has computed is given up, though it may find it cached when it comes back.
+    /// `_preempt_request`: all it has computed is given up, though it may find it cached when it comes
+    /// back.
     fn preempt(&mut self, slot: u32, requests: &mut Requests, cache: &mut KvCache) {
         let request = &mut requests[slot];
         cache.release(request);
@@ -110,8 +111,8 @@ impl Scheduler {
         self.counters.preemptions += 1;
     }
 
-    /// Admits requests as long as there are tokens, places and blocks: first those that hold blocks, then the
-    /// waiting ones in order. The first that does not fit ends it.
+    /// Admits requests as long as there are tokens, places and blocks: first those that hold blocks, then
+    /// the waiting ones in order. The first that does not fit ends it.
     fn schedule_waiting(&mut self, budget: &mut usize, requests: &mut Requests, cache: &mut KvCache) {
         let mut hits = std::mem::take(&mut self.hits);
         while *budget > 0 && self.running.len() < self.max_running {
@@ -119,7 +120,8 @@ impl Scheduler {
             let Some(&slot) = next.or_else(|| self.waiting.front()) else { break };
             let request = &mut requests[slot];
             if let State::Loading { order, .. } = request.state {
-                // `_update_waiting_for_remote_kv`: what has come is cached, and the last token computed again.
+                // `_update_waiting_for_remote_kv`: what has come is cached, and the last token computed
+                // again.
                 cache.cache(request, request.computed);
                 request.computed = request.computed.min(request.tokens.len() - 1);
                 request.state = State::Loaded { order };
@@ -135,7 +137,8 @@ impl Scheduler {
             let watermark = if self.running.is_empty() { 0 } else { self.watermark };
             let mut demand = Demand { hits: &hits, is_admission: true, watermark, ..Demand::default() };
             if request.wants_transfer {
-                // `NixlPullConnectorScheduler.get_num_new_matched_tokens`: all of the prompt that is not here.
+                // `NixlPullConnectorScheduler.get_num_new_matched_tokens`: all of the prompt that is not
+                // here.
                 demand.transferred_tokens = request.prompt_len - local;
                 let in_flight = self.prefilling.iter();
                 demand.reserved = in_flight.map(|&slot| cache.remaining_blocks(&requests[slot])).sum();

@@ -1,17 +1,17 @@
 //! One step of the engine, as it is planned and as it ends.
 
-/// What a step computes. It takes as long as these tokens take; the events of its plan are handed out when
-/// it ends.
+/// What a step computes. It takes as long as these tokens take; the events of its plan are handed out
+/// when it ends.
 ///
-/// A step may compute nothing: when it only starts transfers, or when all it has to do is to hand out events.
-/// vLLM runs such steps too.
+/// A step may compute nothing: when it only starts transfers, or when all it has to do is to hand out
+/// events. vLLM runs such steps too.
 #[derive(Clone, Debug, Default)]
 pub struct Step {
     /// The requests that compute something, in the order of vLLM's `num_scheduled_tokens`: those that ran
     /// before, then those just admitted.
     pub scheduled: Vec<Scheduled>,
-    /// Requests that run for the first time, in order; all are in `scheduled` too. One that comes back after
-    /// a preemption is not listed again.
+    /// Requests that run for the first time, in order; all are in `scheduled` too. One that comes back
+    /// after a preemption is not listed again.
     pub admitted: Vec<Admitted>,
     /// Requests that got their blocks and whose KV may now be transferred.
     pub loading: Vec<Loading>,
@@ -44,14 +44,16 @@ pub struct Scheduled {
     pub is_decode: bool,
 }
 
-/// What a request found when it was admitted, as `usage` reports it: vLLM's `num_cached_tokens` is the sum.
+/// What a request found when it was admitted, as `usage` reports it: vLLM's `num_cached_tokens` is the
+/// sum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Admitted {
     /// The request.
     pub id: u64,
     /// Prompt tokens taken from the pod's own cache (`num_local_cached_tokens`).
     pub cached_tokens: u32,
-    /// Prompt tokens whose KV was transferred (`num_external_cached_tokens`). The last one is computed again.
+    /// Prompt tokens whose KV was transferred (`num_external_cached_tokens`). The last one is computed
+    /// again.
     pub transferred_tokens: u32,
 }
 

@@ -168,7 +168,9 @@ fn a_transferred_prompt_is_cached_when_it_has_come_and_computes_its_last_token()
     let mut engine = engine(12);
     add(&mut engine, 1, tokens(0, 5), 1);
     run(&mut engine);
-    engine.add_request(EngineRequest { transferred: true, ..ask(2, tokens(0, 12), 2) }).expect("a good request");
+    engine
+        .add_request(EngineRequest { transferred: true, ..ask(2, tokens(0, 12), 2) })
+        .expect("a good request");
     let (step, result) = step(&mut engine);
     assert_eq!(step.loading, [Loading { id: 2, cached_tokens: 4, transferred_tokens: 8 }]);
     assert!(step.scheduled.is_empty() && result == StepResult::default());
@@ -190,7 +192,9 @@ fn a_transferred_prompt_is_cached_when_it_has_come_and_computes_its_last_token()
 #[test]
 fn an_aborted_transfer_holds_its_blocks_until_it_is_done() {
     let mut engine = engine(12);
-    engine.add_request(EngineRequest { transferred: true, ..ask(1, tokens(0, 12), 2) }).expect("a good request");
+    engine
+        .add_request(EngineRequest { transferred: true, ..ask(1, tokens(0, 12), 2) })
+        .expect("a good request");
     step(&mut engine);
     engine.abort(1);
     engine.abort(1);

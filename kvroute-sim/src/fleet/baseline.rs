@@ -1,12 +1,14 @@
 //! Policies that know nothing of caches, to compare with.
 
+use kvroute_core::Role;
+
 use super::policy::{Placement, PodView, Policy};
 use crate::random::Random;
 use crate::workload::FleetRequest;
 
 /// Places of the pods that a whole request can go to.
 fn decoding(pods: &[PodView]) -> impl Iterator<Item = usize> + Clone {
-    pods.iter().enumerate().filter(|(_, pod)| pod.decodes()).map(|(place, _)| place)
+    pods.iter().enumerate().filter(|(_, pod)| pod.takes(Role::Decode)).map(|(place, _)| place)
 }
 
 /// One of `choices`, by a number in 0..their count; pod 0 if there are none, which fails the request.
@@ -80,5 +82,37 @@ impl Policy for Sticky {
         let choices = decoding(pods);
         let number = request.session % (choices.clone().count() as u64).max(1);
         pick(choices, number)
+    }
+}
+
+/// Sends long prompts through a prefill pod, chosen by a policy that sees the prefill pods as if they answered.
+#[derive(Clone, Debug)]
+pub struct Prefilled<P> {
+    decode: P,
+    prefill: P,
+    max_tokens: usize,
+}
+
+impl<P: Policy + Clone> Prefilled<P> {
+    /// Prompts of more than `max_tokens` are computed elsewhere, if there is a prefill pod. Each kind of pod is
+    /// chosen by a policy like `policy`.
+    #[must_use]
+    pub fn new(policy: P, max_tokens: usize) -> Self {
+        Self { decode: policy.clone(), prefill: policy, max_tokens }
+    }
+}
+
+impl<P: Policy> Policy for Prefilled<P> {
+    fn place(&mut self, request: &FleetRequest, pods: &[PodView], now: f64) -> Placement {
+        let decode = self.decode.place(request, pods, now).decode;
+        let as_seen = |pod: &PodView| {
+            let accepting = pod.accepting && pod.role == Role::Prefill;
+            PodView { accepting, role: Role::Both, ..pod.clone() }
+        };
+        let prefill_pods: Vec<_> = pods.iter().map(as_seen).collect();
+        let is_long =
+            request.token_ids.len() > self.max_tokens && prefill_pods.iter().any(|pod| pod.accepting);
+        let prefill = is_long.then(|| self.prefill.place(request, &prefill_pods, now).decode);
+        Placement { decode, prefill }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use hashbrown::HashMap;
 use kvroute_core::decision::Explanation;
 use kvroute_core::{
-    CacheDomain, Decision, Error, HashContext, LoadReport, PodId, PodSpec, Request, Role, Router, Session, Ticket,
+    CacheDomain, Decision, Error, HashContext, LoadReport, PodId, PodSpec, Request, Router, Session, Ticket,
     Workspace,
 };
 

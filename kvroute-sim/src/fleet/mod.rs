@@ -22,6 +22,7 @@
 //! gateway's own time.
 
 mod baseline;
+mod kvroute;
 mod pod;
 mod policy;
 mod queue;
@@ -29,9 +30,10 @@ mod record;
 mod simulation;
 mod three_pods;
 
-pub use baseline::{LeastInFlight, RandomChoice, RoundRobin, Sticky};
+pub use baseline::{LeastInFlight, Prefilled, RandomChoice, RoundRobin, Sticky};
+pub use kvroute::{KvroutePolicy, Routed};
 pub use pod::PodSpec;
-pub use policy::{Finish, Placement, PodEvent, PodView, Policy, Role};
+pub use policy::{Finish, Placement, PodEvent, PodView, Policy};
 pub use record::{PodUse, RequestRecord, Summary, percentile};
 pub use three_pods::{MEASURED, Measured, Strategy, ThreePods};
 

@@ -1,10 +1,8 @@
 //! One pod: the API server, the engine, and the step under way.
 
-use kvroute_core::LoadReport;
+use kvroute_core::{LoadReport, Role};
 
-use super::policy::Role;
 use crate::engine::{Admitted, Engine, EngineError, EngineOptions, EngineRequest, Loading, StepResult};
-use crate::random;
 use crate::timing::Timing;
 
 /// What a pod is made of.
@@ -48,14 +46,7 @@ impl Pod {
     /// A pod that is there, with an empty cache.
     pub(super) fn start(spec: PodSpec) -> Result<Self, EngineError> {
         let engine = Some(Engine::new(spec.engine.clone())?);
-        Ok(Self {
-            spec,
-            life: 0,
-            engine,
-            parsed_at: 0.0,
-            inbox: Vec::new(),
-            step_began: None,
-        })
+        Ok(Self { spec, life: 0, engine, parsed_at: 0.0, inbox: Vec::new(), step_began: None })
     }
 
     /// All of it is lost.
@@ -146,11 +137,9 @@ impl Pod {
         None
     }
 
-    /// Ends the step under way; says also when it began.
-    pub(super) fn end(&mut self, now: f64) -> Option<(f64, StepResult)> {
+    /// Ends the step under way, in which each request gets the token that `sample` says; says also when it began.
+    pub(super) fn end(&mut self, now: f64, sample: impl FnMut(u64) -> u32) -> Option<(f64, StepResult)> {
         let began = self.step_began.take()?;
-        // What is sampled decides nothing but the hashes of the blocks that answers fill.
-        let sample = |id: u64| (random::at(id, now.to_bits()) % 128_000) as u32;
         Some((began, self.engine.as_mut()?.end_step(now, sample)))
     }
 }

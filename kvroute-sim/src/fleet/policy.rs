@@ -1,19 +1,8 @@
 //! What chooses pods, and what it gets to see.
 
-use kvroute_core::LoadReport;
+use kvroute_core::{LoadReport, Role};
 
 use crate::workload::FleetRequest;
-
-/// What a pod is there for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Serves whole requests.
-    Both,
-    /// Computes prompts for decode pods.
-    Prefill,
-    /// Takes the KV of prompts from prefill pods and decodes; it can also serve whole requests.
-    Decode,
-}
 
 /// A pod as the gateway knows it. Pods are named by their place in the list of all there ever were.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,10 +19,10 @@ pub struct PodView {
 }
 
 impl PodView {
-    /// Whether a request can be served here.
+    /// Whether it takes new requests of this kind. A decode pod can also serve whole requests.
     #[must_use]
-    pub fn decodes(&self) -> bool {
-        self.accepting && self.role != Role::Prefill
+    pub fn takes(&self, kind: Role) -> bool {
+        self.accepting && self.role.serves(kind)
     }
 }
 
@@ -81,7 +70,7 @@ pub enum PodEvent {
 /// Chooses pods for requests, and may watch what a gateway can see. All hooks but
 /// [`place`](Self::place) do nothing by default. `now` is in seconds since the run began.
 pub trait Policy {
-    /// Chooses for one request; at least one pod [decodes](PodView::decodes). A request that is put on a pod
+    /// Chooses for one request; at least one pod [takes](PodView::takes) them. A request that is put on a pod
     /// that is not there fails. After a pod died its requests are asked for again, with the same id.
     fn place(&mut self, request: &FleetRequest, pods: &[PodView], now: f64) -> Placement;
 

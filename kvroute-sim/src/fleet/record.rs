@@ -101,7 +101,8 @@ impl Summary {
             inter_token.extend(record.inter_token());
             end_to_end.extend(record.end_to_end());
             prompt_tokens += record.prompt_tokens;
-            cached_tokens += record.prefill.or(record.decode).and_then(|used| used.cached_tokens).unwrap_or(0);
+            cached_tokens +=
+                record.prefill.or(record.decode).and_then(|used| used.cached_tokens).unwrap_or(0);
         }
         for values in [&mut ttft, &mut inter_token, &mut end_to_end] {
             values.sort_by(f64::total_cmp);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kvroute_core::HashContext;
+use kvroute_core::{HashContext, Role};
 
 use super::pod::Pod;
 use super::policy::{Finish, Placement, PodEvent, PodView, Policy};
@@ -10,7 +10,7 @@ use super::queue::Queue;
 use super::record::{PodUse, RequestRecord};
 use super::{FleetOptions, PodChange, PodSpec};
 use crate::engine::{EngineError, EngineRequest};
-use crate::workload::FleetRequest;
+use crate::workload::{FleetRequest, answer};
 
 /// Something that is to happen. A *leg* is a request's stay at one engine and its id there; an event of a leg that
 /// is over is void, as is one of an earlier life of a pod.
@@ -45,6 +45,8 @@ struct Flight {
     is_prefill: bool,
     /// Whether the prefill pod's blocks are still needed.
     needs_prefill_pod: bool,
+    /// Tokens of the answer so far, in this leg.
+    answered: u32,
 }
 
 impl Flight {
@@ -115,7 +117,9 @@ impl<'a, R: Iterator<Item = FleetRequest>> Simulation<'a, R> {
                 }
                 Event::Parsed { leg } => self.enter(leg),
                 Event::StepEnds { pod, life } if self.is_alive(pod, life) => self.end_step(pod),
-                Event::Transferred { pod, life, leg } if self.is_alive(pod, life) => self.transferred(pod, leg),
+                Event::Transferred { pod, life, leg } if self.is_alive(pod, life) => {
+                    self.transferred(pod, leg)
+                }
                 Event::StepEnds { .. } | Event::Transferred { .. } => {}
                 Event::FirstToken { leg } => self.first_token(leg),
                 Event::LastToken { leg } => self.last_token(leg),
@@ -158,7 +162,7 @@ impl<'a, R: Iterator<Item = FleetRequest>> Simulation<'a, R> {
 
     /// Asks the policy and sends the request off.
     fn place(&mut self, request: FleetRequest, record: usize) {
-        if !self.views.iter().any(PodView::decodes) {
+        if !self.views.iter().any(|view| view.takes(Role::Decode)) {
             return;
         }
         let placement = self.policy.place(&request, &self.views, self.now);
@@ -181,7 +185,7 @@ impl<'a, R: Iterator<Item = FleetRequest>> Simulation<'a, R> {
         }
         let is_prefill = placement.prefill.is_some();
         let needs_prefill_pod = is_prefill;
-        self.send(Flight { request, record, placement, is_prefill, needs_prefill_pod });
+        self.send(Flight { request, record, placement, is_prefill, needs_prefill_pod, answered: 0 });
     }
 
     /// Begins a leg.
@@ -234,7 +238,13 @@ impl<'a, R: Iterator<Item = FleetRequest>> Simulation<'a, R> {
     }
 
     fn end_step(&mut self, pod: usize) {
-        let Some((began, result)) = self.pods[pod].end(self.now) else { return };
+        let flights = &mut self.flights;
+        let sample = |leg: u64| {
+            let Some(flight) = flights.get_mut(&leg) else { return 0 };
+            flight.answered += 1;
+            answer(flight.request.id, flight.answered - 1)
+        };
+        let Some((began, result)) = self.pods[pod].end(self.now, sample) else { return };
         if let Some((sequence, payload)) = result.batch {
             self.policy.on_batch(pod, sequence, &payload, self.now);
         }
@@ -270,7 +280,7 @@ impl<'a, R: Iterator<Item = FleetRequest>> Simulation<'a, R> {
         self.views[flight.pod()].in_flight -= 1;
         let record = &mut self.records[flight.record];
         if flight.is_prefill {
-            flight.is_prefill = false;
+            (flight.is_prefill, flight.answered) = (false, 0);
             self.policy.on_prefilled(record.id, self.now);
             self.send(flight);
             return;
@@ -300,7 +310,9 @@ impl<'a, R: Iterator<Item = FleetRequest>> Simulation<'a, R> {
                 self.views[pod].accepting = false;
                 self.policy.on_pod_event(pod, PodEvent::Draining, &self.views, self.now);
             }
-            PodChange::Die(pod) if self.pods.get(pod).is_some_and(|pod| pod.engine().is_some()) => self.die(pod),
+            PodChange::Die(pod) if self.pods.get(pod).is_some_and(|pod| pod.engine().is_some()) => {
+                self.die(pod)
+            }
             PodChange::Return(pod) if self.views.get(pod).is_some_and(|view| !view.accepting) => {
                 if self.pods[pod].engine().is_none() {
                     self.pods[pod].restart(self.now)?;

@@ -5,12 +5,13 @@
 //! together fit in three pods only if each lies on one. The first fifth of the requests is left out.
 
 use super::baseline::{LeastInFlight, RandomChoice, RoundRobin, Sticky};
-use super::policy::{Policy, Role};
+use super::policy::Policy;
 use super::record::{RequestRecord, Summary};
 use super::{FleetOptions, PodSpec, run};
 use crate::engine::{EngineError, EngineOptions};
 use crate::timing::Timing;
 use crate::workload::SharedPrefixLoad;
+use kvroute_core::Role;
 use kvroute_core::hash::{HashSeed, VllmAlgorithm, VllmEra, VllmScheme};
 
 /// The policies of the experiment.

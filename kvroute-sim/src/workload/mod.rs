@@ -1,13 +1,15 @@
 //! Loads: requests with their arrival times, made deterministically.
 //!
-//! [`SharedPrefixLoad`] draws groups of prompts that share a prefix; [`MooncakeTrace`] reads a published
-//! trace of real conversations. Both give an iterator of [`FleetRequest`]s in order of arrival, so that a
+//! [`SharedPrefixLoad`] draws groups of prompts that share a prefix; [`phases`](phases()) asks about topics first
+//! new, then known; [`MooncakeTrace`] reads a published trace of real conversations. All give an iterator of [`FleetRequest`]s in order of arrival, so that a
 //! long load need not lie in memory at once.
 
 mod mooncake;
+mod phases;
 mod shared_prefix;
 
 pub use mooncake::{MooncakeTrace, TraceError, TraceRequest};
+pub use phases::{Asked, Phase, phases};
 pub use shared_prefix::SharedPrefixLoad;
 
 use crate::random;
@@ -30,6 +32,19 @@ pub struct FleetRequest {
 
 /// Llama 3's vocabulary without its special tokens.
 const VOCABULARY: u64 = 128_000;
+
+/// The first `length` tokens of the text called `stream`.
+fn text(stream: u64, length: usize) -> Vec<u32> {
+    (0..length as u64).map(|position| token(stream, position)).collect()
+}
+
+/// Token number `position` of the answer to a request, counted from 0: what every pod would say, so that a load
+/// can go on with it.
+#[must_use]
+pub fn answer(request: u64, position: u32) -> u32 {
+    // Far from the streams that loads use.
+    token(!request, u64::from(position))
+}
 
 /// Token number `position` of the text called `stream`. Streams are unrelated to each other.
 fn token(stream: u64, position: u64) -> u32 {

@@ -68,7 +68,8 @@ impl MooncakeTrace {
         let mut requests = Vec::new();
         for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
             let fail = |problem: String| TraceError { line: index + 1, problem };
-            let request: TraceRequest = serde_json::from_str(line).map_err(|error| fail(error.to_string()))?;
+            let request: TraceRequest =
+                serde_json::from_str(line).map_err(|error| fail(error.to_string()))?;
             let TraceRequest { input_length, output_length, hash_ids, .. } = &request;
             if *input_length == 0 || *output_length == 0 {
                 return Err(fail("an empty prompt or answer".into()));
@@ -96,7 +97,8 @@ impl MooncakeTrace {
     /// part at the second, so that id is the session; of a prompt of one chunk, the first.
     pub fn requests(&self, time_scale: f64, limit: usize) -> impl Iterator<Item = FleetRequest> {
         self.requests.iter().take(limit).zip(0..).map(move |(line, id)| {
-            let tokens = line.hash_ids.iter().flat_map(|&hash| (0..CHUNK as u64).map(move |n| token(hash, n)));
+            let tokens =
+                line.hash_ids.iter().flat_map(|&hash| (0..CHUNK as u64).map(move |n| token(hash, n)));
             FleetRequest {
                 id,
                 arrival: line.timestamp as f64 * 1e-3 * time_scale,

@@ -122,7 +122,8 @@ fn run(options: Options) -> Result<()> {
     }
     match options.trace {
         Some(file) => {
-            let text = std::fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+            let text =
+                std::fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
             simulated::trace(size, &text, options.requests, seed, json)
         }
         None => simulated::phases(size, seed, json),

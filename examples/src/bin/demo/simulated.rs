@@ -64,7 +64,17 @@ impl Screen {
             writeln!(out, "\n{}  {}", self.paint(1, phase.name()), about(phase))?;
             let head = format!(
                 "{:>4} {:>6}  {:<21} {:>8} {:>7}   {:>5}  {:>5}{:>7}{:>8}{:>6}{:>7}  {:>7}",
-                "req", "tokens", "pods", "expected", "engine", "drift", "kv", "prefix", "session", "load", "total",
+                "req",
+                "tokens",
+                "pods",
+                "expected",
+                "engine",
+                "drift",
+                "kv",
+                "prefix",
+                "session",
+                "load",
+                "total",
                 "ttft ms"
             );
             writeln!(out, "{}", self.paint(2, &head))?;
@@ -164,8 +174,11 @@ impl Screen {
             writeln!(out, "{:<12}{:>9}{:>10.1} %", pod.pod, pod.requests, pod.hit_rate * 100.0)?;
         }
         let phases: Vec<_> = outcome.policies[0].ttft_ms_p50_by_phase.keys().copied().collect();
-        let phases: Vec<_> =
-            Phase::ALL.into_iter().map(Phase::name).filter(|name| phases.len() > 1 && phases.contains(name)).collect();
+        let phases: Vec<_> = Phase::ALL
+            .into_iter()
+            .map(Phase::name)
+            .filter(|name| phases.len() > 1 && phases.contains(name))
+            .collect();
         let columns: String = phases.iter().map(|name| format!("{name:>11}")).collect();
         let head = format!(
             "{:<13}{:>9}  {:>8}{:>8}{:>9}{columns}{:>11}",
@@ -186,7 +199,11 @@ impl Screen {
                 policy.imbalance
             )?;
         }
-        writeln!(out, "{}", self.paint(2, "times in ms; imbalance: the busiest decode pod's share against an even one"))
+        writeln!(
+            out,
+            "{}",
+            self.paint(2, "times in ms; imbalance: the busiest decode pod's share against an even one")
+        )
     }
 
     fn scaled(&self, scaled: &Scaled) -> std::io::Result<()> {
@@ -196,7 +213,10 @@ impl Screen {
             "Pods that come and go under one load, in virtual time: 6000-token prefixes, timings of an 8B model on \
              H200s.\n{} requests, {} expectations that were not what the engine had at that instant; dispatch p50 \
              {:.1} us,\np99 {:.1} us.\n",
-            scaled.requests, scaled.expected_cached_mismatches, scaled.overhead_us_p50, scaled.overhead_us_p99
+            scaled.requests,
+            scaled.expected_cached_mismatches,
+            scaled.overhead_us_p50,
+            scaled.overhead_us_p99
         )?;
         let head = format!(
             "{:<26}{:>9}{:>9}{:>10}{:>8}{:>8}{:>11}{:>7}{:>7}",
