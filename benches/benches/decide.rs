@@ -1,7 +1,8 @@
 //! Token ids to a decision among 64 pods, own scheme.
 //!
 //! `decide/{tokens}`: hash, look up, score, pick. `dispatch/{tokens}`: the same and all that a gateway does
-//! for a request: book, predict its blocks, first token, end.
+//! for a request: book, predict its blocks, first token, end. `dispatch-new/{tokens}`: of prompts never seen, while
+//! predictions are at their bound, so that each takes the room of others.
 #![allow(missing_docs, reason = "criterion's macros make public items")]
 
 use std::sync::Arc;
@@ -9,7 +10,10 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use kvroute_benches::{Prompt, prompts, published, translated_domain};
-use kvroute_core::{Finish, HashContext, LoadReport, PodSpec, Request, Router, Workspace};
+use kvroute_core::index::IndexOptions;
+use kvroute_core::{
+    Finish, HashContext, LoadReport, PodSpec, Policy, Request, Router, RouterOptions, Workspace,
+};
 
 const PODS: usize = 64;
 
@@ -55,6 +59,32 @@ fn dispatch(c: &mut Criterion) {
     group.finish();
 }
 
+fn dispatch_new(c: &mut Criterion) {
+    let mut group = c.benchmark_group("dispatch-new");
+    let context = HashContext::default();
+    let domain = translated_domain().expect("a fixed scheme");
+    for tokens in [1024, 8192, 32_768_u32] {
+        let index = IndexOptions { max_predicted: 8192, ..IndexOptions::default() };
+        let options = RouterOptions { index, ..RouterOptions::default() };
+        let router = Router::new(options, Policy::default()).expect("good options");
+        for n in 0..PODS {
+            router.add_pod(PodSpec::new(format!("pod-{n}"), Arc::clone(&domain))).expect("new");
+        }
+        let mut workspace = Workspace::default();
+        let mut token_ids: Vec<u32> = (0..tokens).collect();
+        let mut dispatch = || {
+            token_ids[0] += 1;
+            let request = Request::new(&token_ids, &context);
+            let dispatch = router.dispatch(&request, Duration::ZERO, &mut workspace).expect("there are pods");
+            router.first_token(dispatch.ticket);
+            router.finish(dispatch.ticket, Finish::Completed, None)
+        };
+        (0..2 * 8192 * 16 / tokens * PODS as u32).for_each(|_| drop(dispatch()));
+        group.bench_function(BenchmarkId::from_parameter(tokens), |b| b.iter(&mut dispatch));
+    }
+    group.finish();
+}
+
 fn fleet(prompts: &[Prompt]) -> Router {
     let domain = translated_domain().expect("a fixed scheme");
     let router = Router::default();
@@ -74,5 +104,5 @@ fn fleet(prompts: &[Prompt]) -> Router {
     router
 }
 
-criterion_group!(benches, decide, dispatch);
+criterion_group!(benches, decide, dispatch, dispatch_new);
 criterion_main!(benches);

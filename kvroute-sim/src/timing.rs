@@ -1,25 +1,35 @@
 //! How long a simulated pod takes. All times are `f64` seconds.
 //!
-//! Fitted on vLLM 0.24.0 on one NVIDIA H200 (random weights, bf16, blocks of 16, eager prefills, CUDA graphs for
-//! decode-only steps, at most 8192 tokens a step).
+//! Fitted on vLLM 0.24.0 on an NVIDIA H200: random weights, bf16, blocks of 16, eager prefills, CUDA graphs for
+//! decode-only steps, at most 8192 tokens a step.
 //!
 //! # A step
 //!
 //! - *Decode only* (a CUDA graph): `decode_step`, plus `decode_per_sequence` for each request, plus
-//!   `decode_per_context_token` for each token of their contexts, which is the KV cache being read.
-//! - *With prefill* (eager): the GPU needs `per_token` for each new token (the matrix products) and
-//!   `per_pair` for each pair of a new token and one it attends to (attention); the CPU needs
-//!   `launch` to start the kernels, whatever their size. The step takes the longer of the two. A decode that
-//!   shares such a step is computed as a whole tile of queries, `mixed_decode_queries` of them.
+//!   `decode_per_context_token` for each token of their contexts, as all their KV is read.
+//! - *With prefill* (eager): the GPU takes `per_token` for each new token (matrix products) and `per_pair` for
+//!   each pair of a new token and one that it attends to (attention); the CPU takes `launch` to start the
+//!   kernels, however small they are. The step takes the longer of the two. A decode in such a step goes through
+//!   the attention kernel for prefills, and costs what `mixed_decode_queries` new tokens would.
 //!
 //! # Around the steps
 //!
-//! A request first passes the API server: `request` seconds of latency, and for each prompt token parsing,
-//! validating and copying, less beyond 8192 tokens. The per-token work occupies the server, one request after
+//! A request first passes the API server: `request` seconds, and for each token of the prompt parsing, checking,
+//! copying and block hashing, less beyond 8192 tokens. The work per token occupies the server, one request after
 //! the other, but not the engine, which is another process. A token's way back takes `response`.
 //!
 //! An engine plans one step ahead while the GPU computes (asynchronous scheduling, the default of recent vLLM):
-//! what arrives during a step finds the next one planned and begins with the one after that.
+//! what arrives during a step finds the next one planned, and begins with the one after that.
+//!
+//! # What determines what
+//!
+//! Time to first token of single requests of 128 to 32768 tokens, new and cached, gives `launch`, `per_token`,
+//! `per_pair`, parsing, and the sum of `request` and `response`; times between tokens of 1, 4 and 16 requests give
+//! the decode terms. 16 prompts of 8k tokens at once and three pods under load ([`three_pods`]) give
+//! `mixed_decode_queries`; the latter alone, where requests find most of their prompt cached, gives
+//! `mixed_launch`. `tests/timing.rs` and `tests/three_pods.rs` compare.
+//!
+//! [`three_pods`]: crate::fleet::ThreePods
 
 use crate::engine::Step;
 
@@ -35,19 +45,17 @@ pub struct Timing {
     pub parse_per_token: f64,
     /// The same for each token after them.
     pub parse_per_token_beyond: f64,
-    /// How many times longer this takes while the engine computes.
-    pub parse_contention: f64,
     /// From the end of a step to the gateway.
     pub response: f64,
     /// Least duration of a step with prefill: the time the CPU takes to launch it.
     pub launch: f64,
-    /// The same for a step that decodes too.
+    /// The same for a step that decodes too: there is more to prepare, and the last step's tokens to hand out.
     pub mixed_launch: f64,
     /// Prefill, for each new token.
     pub per_token: f64,
     /// Prefill, for each new token and token it attends to.
     pub per_pair: f64,
-    /// Queries that a decode counts for in a step with prefill, where attention is not the kernel for decodes.
+    /// New tokens that a decode counts for in the attention of a step with prefill.
     pub mixed_decode_queries: f64,
     /// A decode-only step.
     pub decode_step: f64,
@@ -66,10 +74,11 @@ pub struct Timing {
 }
 
 impl Timing {
-    /// The shape of Llama 3.2 1B: 16 layers, hidden size 2048, 8 KV heads of 64.
+    /// The shape of Llama 3.2 1B: 16 layers, hidden size 2048, 8 KV heads of 64. How it mixes prefills and
+    /// decodes was not measured: `mixed_launch` is in proportion to the 8B shape's.
     pub const H200_LLAMA_1B: Self = Self {
         launch: 7.3e-3,
-        mixed_launch: 11e-3,
+        mixed_launch: 13.7e-3,
         per_token: 2.74e-6,
         per_pair: 0.301e-9,
         decode_step: 1.45e-3,
@@ -84,13 +93,12 @@ impl Timing {
         request: 3e-3,
         parse_per_token: 1.47e-6,
         parse_per_token_beyond: 0.92e-6,
-        parse_contention: 1.8,
         response: 3e-3,
         launch: 11.7e-3,
-        mixed_launch: 18e-3,
+        mixed_launch: 22e-3,
         per_token: 20.4e-6,
         per_pair: 1.03e-9,
-        mixed_decode_queries: 250.0,
+        mixed_decode_queries: 220.0,
         decode_step: 5.0e-3,
         decode_per_sequence: 20e-6,
         decode_per_context_token: 36e-9,

@@ -179,7 +179,7 @@ pub struct VllmConfig {
 }
 
 /// vLLM's names of its hash algorithms.
-#[derive(Serialize, JsonSchema)]
+#[derive(JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[allow(dead_code, reason = "describes the schema of `algorithm`")]
 enum Algorithms {

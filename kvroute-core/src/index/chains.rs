@@ -56,6 +56,10 @@ pub(super) enum Stop {
 
 /// Told about the runs that a lane comes to hold a part of, or stops to.
 pub(super) trait LaneRuns {
+    /// Whether events name the lane's blocks by their hashes, so that they must be found by them. Nobody
+    /// names what is only predicted, and most of what entering it would cost is saved.
+    const NAMED: bool = true;
+
     fn entered(&mut self, run: RunId);
     fn left(&mut self, run: RunId);
     /// A store covered a part of a run that ends here.
@@ -254,7 +258,6 @@ impl Chains {
                 let before = shard.bytes();
                 shard.change(slot, |run| run.keys.extend_from_slice(&rest[..count]));
                 self.account(before, shard.bytes());
-                self.enter(place.run, next, &rest[..count]);
                 return self.cover(&mut shard, lane, place.run, slot, next..next + count, runs, already);
             }
             if self.is_full() {
@@ -301,30 +304,38 @@ impl Chains {
         };
         self.account(before, shard.bytes());
         let id = self.run_id(index, slot);
-        self.enter(id, 0, &rest[..count]);
         self.cover(&mut shard, lane, id, slot, 0..count, runs, already)
     }
 
     #[expect(clippy::too_many_arguments, reason = "the tail of two functions, which differ in nothing else")]
-    fn cover(
+    fn cover<R: LaneRuns>(
         &self,
         shard: &mut Shard,
         lane: u32,
         id: RunId,
         slot: u32,
         range: Range<usize>,
-        runs: &mut impl LaneRuns,
+        runs: &mut R,
         mut already: impl FnMut(usize),
     ) -> Step {
         self.locate(id).0.additions.fetch_add(1, Ordering::Release);
         let before = shard.bytes();
-        let (first, count) = (range.start, range.len());
-        let last = Place { run: id, offset: range.end - 1 };
-        if shard.change(slot, |run| run.cover(lane, range, |offset| already(offset - first))) {
+        let (first, end) = (range.start, range.end);
+        let (is_new, unnamed) = shard.change(slot, |run| {
+            let unnamed = if R::NAMED { run.name_up_to(end) } else { 0..0 };
+            (run.cover(lane, range, |offset| already(offset - first)), unnamed)
+        });
+        if is_new {
             runs.entered(id);
         }
+        if let Some(run) = shard.run(slot) {
+            for offset in unnamed {
+                let key = run.keys[offset];
+                self.directory_change(key, |directory| directory.insert(key, Place { run: id, offset }));
+            }
+        }
         self.account(before, shard.bytes());
-        Step::Covered(count, last)
+        Step::Covered(end - first, Place { run: id, offset: end - 1 })
     }
 
     /// Takes one block away from `lane`; false if the lane does not hold it.
@@ -381,18 +392,13 @@ impl Chains {
     fn trim(&self, shard: &mut Shard, id: RunId, slot: u32) -> Option<Place> {
         let run = shard.run(slot)?;
         let needed = run.needed();
-        for (offset, &key) in run.keys.iter().enumerate().skip(needed) {
+        for (offset, &key) in run.keys[..run.named()].iter().enumerate().skip(needed) {
             self.directory_change(key, |directory| directory.remove(key, Place { run: id, offset }));
         }
         if needed == 0 {
             return shard.remove(slot).parent;
         }
-        shard.change(slot, |run| {
-            run.keys.truncate(needed);
-            if run.keys.capacity() > 2 * needed {
-                run.keys.shrink_to(needed);
-            }
-        });
+        shard.change(slot, |run| run.truncate(needed));
         None
     }
 
@@ -406,12 +412,6 @@ impl Chains {
             shard.change(slot, |run| run.remove_child(place.offset));
             block = self.trim(&mut shard, place.run, slot);
             self.account(before, shard.bytes());
-        }
-    }
-
-    fn enter(&self, run: RunId, first: usize, keys: &[u64]) {
-        for (i, &key) in keys.iter().enumerate() {
-            self.directory_change(key, |directory| directory.insert(key, Place { run, offset: first + i }));
         }
     }
 

@@ -380,7 +380,7 @@ impl BlockIndex {
         }
     }
 
-    /// Number of distinct blocks known.
+    /// Number of distinct blocks that events announced.
     #[must_use]
     pub fn blocks(&self) -> usize {
         self.chains.len()

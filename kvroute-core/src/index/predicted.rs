@@ -59,6 +59,8 @@ pub(super) struct Predictions {
 struct Path(Vec<(u32, usize)>);
 
 impl LaneRuns for Path {
+    const NAMED: bool = false;
+
     fn entered(&mut self, _run: RunId) {}
 
     fn left(&mut self, _run: RunId) {}

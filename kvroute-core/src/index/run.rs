@@ -37,14 +37,16 @@ pub(super) struct Run {
     /// Who holds what; at most one entry a lane, sorted by lane.
     pub(super) coverage: Vec<Coverage>,
     /// Bytes of the coverages' masks.
-    mask_bytes: usize,
+    mask_bytes: u32,
+    /// Number of leading blocks that are found by their keys, too (see [`super::shard::Directory`]).
+    named: u16,
     /// How many runs continue after an offset; sorted by offset, no zero counts.
     children: Vec<(u16, u32)>,
 }
 
 impl Run {
     pub(super) fn new(keys: &[u64], parent: Option<Place>) -> Self {
-        Self { keys: keys.to_vec(), parent, coverage: Vec::new(), mask_bytes: 0, children: Vec::new() }
+        Self { keys: keys.to_vec(), parent, ..Self::default() }
     }
 
     /// Length of the common prefix of this run and `query`, whose first keys are known to be equal.
@@ -90,9 +92,9 @@ impl Run {
         match self.find(lane) {
             Ok(at) => {
                 let coverage = &mut self.coverage[at];
-                self.mask_bytes -= coverage.mask_bytes();
+                self.mask_bytes -= coverage.mask_bytes() as u32;
                 coverage.insert(range, already);
-                self.mask_bytes += coverage.mask_bytes();
+                self.mask_bytes += coverage.mask_bytes() as u32;
                 false
             }
             Err(at) => {
@@ -112,10 +114,10 @@ impl Run {
         if !coverage.holds(offset) {
             return None;
         }
-        self.mask_bytes -= coverage.mask_bytes();
+        self.mask_bytes -= coverage.mask_bytes() as u32;
         let left = coverage.remove(offset);
         if left {
-            self.mask_bytes += coverage.mask_bytes();
+            self.mask_bytes += coverage.mask_bytes() as u32;
         } else {
             self.coverage.remove(at);
         }
@@ -126,10 +128,31 @@ impl Run {
     pub(super) fn uncover_all(&mut self, lane: u32) -> usize {
         let Ok(at) = self.find(lane) else { return 0 };
         let coverage = self.coverage.remove(at);
-        self.mask_bytes -= coverage.mask_bytes();
+        self.mask_bytes -= coverage.mask_bytes() as u32;
         let mut held = 0;
         coverage.ranges(usize::MAX, |range| held += range.len());
         held
+    }
+
+    /// Number of leading blocks that are found by their keys.
+    pub(super) fn named(&self) -> usize {
+        usize::from(self.named)
+    }
+
+    /// Marks the blocks before `end` as found by their keys; answers those that were not yet.
+    pub(super) fn name_up_to(&mut self, end: usize) -> Range<usize> {
+        let before = self.named();
+        self.named = self.named.max(end as u16);
+        before..self.named()
+    }
+
+    /// Drops the blocks from `length` on, which nothing needs.
+    pub(super) fn truncate(&mut self, length: usize) {
+        self.keys.truncate(length);
+        self.named = self.named.min(length as u16);
+        if self.keys.capacity() > 2 * length {
+            self.keys.shrink_to(length);
+        }
     }
 
     fn find(&self, lane: u32) -> Result<usize, usize> {
@@ -167,6 +190,6 @@ impl Run {
         self.keys.capacity() * size_of::<u64>()
             + self.coverage.capacity() * size_of::<Coverage>()
             + self.children.capacity() * size_of::<(u16, u32)>()
-            + self.mask_bytes
+            + self.mask_bytes as usize
     }
 }

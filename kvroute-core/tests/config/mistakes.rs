@@ -236,10 +236,10 @@ const MISTAKES: &[(&str, &str)] = &[
         "pods[0].name: found an empty text, expected a text (line 1, column 15)",
     ),
     (
-        "domains: {m: {block_size: 16}};pods:;- name: p;  domain: m;  events:;    groups:;    - group: 1;      \
-         kind: {sliding-window: {window: 0}}",
+        "domains: {m: {block_size: 16}};pods:;- name: p;  domain: m;  events:;    groups:;    - \
+         {group: 1, kind: {sliding-window: {window: 0}}}",
         "pods[0].events.groups[0].kind.sliding-window.window: found `0`, expected 1 or more \
-         (line 8, column 38)",
+         (line 7, column 50)",
     ),
     (
         "domains: {m: {block_size: 16, scheme: {vllm: {algorithm: sha256}}}}",

@@ -93,11 +93,14 @@ fn the_last_token_is_always_computed() {
 #[test]
 fn blocks_that_cache_nothing_are_used_first_and_a_prompt_is_evicted_from_its_tail() {
     let mut engine = engine(5);
-    add(&mut engine, 1, tokens(0, 17), 1);
-    assert_eq!(run(&mut engine), "+4");
-    add(&mut engine, 2, tokens(100, 5), 1);
-    assert_eq!(run(&mut engine), "-1 +1");
-    assert_eq!(cached(&engine, &tokens(0, 17)), (12, 12));
+    add(&mut engine, 1, tokens(0, 9), 1);
+    assert_eq!(run(&mut engine), "+2");
+    // Each of these takes the block that the one before left half full, and one that was never used.
+    for (id, told) in [(2, "+1"), (3, "+1"), (4, "-1 +1")] {
+        add(&mut engine, id, tokens(100 * id as u32, 5), 1);
+        assert_eq!(run(&mut engine), told);
+    }
+    assert_eq!(cached(&engine, &tokens(0, 9)), (4, 4));
 }
 
 #[test]

@@ -35,7 +35,7 @@ pub use kvroute::{KvroutePolicy, Routed};
 pub use pod::PodSpec;
 pub use policy::{Finish, Placement, PodEvent, PodView, Policy};
 pub use record::{PodUse, RequestRecord, Summary, percentile};
-pub use three_pods::{MEASURED, Measured, Strategy, ThreePods};
+pub use three_pods::{MEASURED, Measured, Row, Strategy, ThreePods};
 
 use crate::engine::EngineError;
 use crate::workload::FleetRequest;

@@ -97,8 +97,7 @@ impl Pod {
     /// The gateway sends a request; says when the API server will have it ready for the engine.
     pub(super) fn send(&mut self, prompt_tokens: usize, now: f64) -> f64 {
         let timing = &self.spec.timing;
-        let contention = if self.step_began.is_some() { timing.parse_contention } else { 1.0 };
-        self.parsed_at = self.parsed_at.max(now) + timing.parse(prompt_tokens) * contention;
+        self.parsed_at = self.parsed_at.max(now) + timing.parse(prompt_tokens);
         self.parsed_at + timing.request
     }
 

@@ -117,6 +117,21 @@ impl Summary {
             failed,
         }
     }
+
+    /// The mean of each figure over these runs, and all failures; zeros of none.
+    #[must_use]
+    pub fn mean(runs: &[Self]) -> Self {
+        let mean = |figure: fn(&Self) -> f64| runs.iter().map(figure).sum::<f64>() / (runs.len() as f64).max(1.0);
+        Self {
+            ttft_p50: mean(|run| run.ttft_p50),
+            ttft_p90: mean(|run| run.ttft_p90),
+            ttft_p99: mean(|run| run.ttft_p99),
+            inter_token_p50: mean(|run| run.inter_token_p50),
+            end_to_end_p50: mean(|run| run.end_to_end_p50),
+            cached_share: mean(|run| run.cached_share),
+            failed: runs.iter().map(|run| run.failed).sum(),
+        }
+    }
 }
 
 /// The value below which `share` of the sorted values lie, between two of them where needed; 0 of none.
