@@ -21,6 +21,8 @@ pub(crate) struct Facts {
     pub(crate) booked: Bookings,
     pub(crate) accepting: bool,
     pub(crate) trust: TrustLevel,
+    /// Whether events can tell what is cached of this prompt; of a text they cannot.
+    pub(crate) events_tell: bool,
 }
 
 impl Facts {
@@ -35,11 +37,10 @@ impl Facts {
     /// Tokens of a prompt of `prompt_tokens` that the pod has to compute, as well as can be told: by what its
     /// events say, or, where they do not say enough, by what was sent to it.
     pub(crate) fn uncached_tokens(&self, prompt_tokens: usize) -> usize {
-        let cached = match self.trust {
-            TrustLevel::LoadOnly | TrustLevel::Approximate => {
-                self.matched_tokens().max(self.predicted_tokens())
-            }
-            TrustLevel::Degraded | TrustLevel::Exact => self.matched_tokens(),
+        let cached = if self.events_tell && self.trust >= TrustLevel::Degraded {
+            self.matched_tokens()
+        } else {
+            self.matched_tokens().max(self.predicted_tokens())
         };
         prompt_tokens.saturating_sub(cached)
     }

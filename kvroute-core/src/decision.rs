@@ -22,7 +22,8 @@ pub struct Decision {
     /// Tokens in those blocks.
     pub matched_tokens: usize,
     /// Tokens it has to compute, as well as can be told. Where the pod's events do not say (no event ever
-    /// came, or its engine keeps having less than they say), what this router sent there counts as cached.
+    /// came, its engine keeps having less than they say, or the prompt is only known as text), what this
+    /// router sent there counts as cached.
     pub uncached_tokens: usize,
     /// The pod that computes the prompt first, if one does. The decode pod takes the KV from it.
     pub prefill: Option<Prefill>,

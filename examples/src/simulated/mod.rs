@@ -37,7 +37,10 @@ pub struct Size {
     pub prefill: usize,
 }
 
-/// A pod of vLLM with an 8B model on an H200 and a KV cache of 9000 blocks of 16 tokens.
+/// Blocks of a pod's KV cache: a few pods together hold all that is asked about, and no pod does alone.
+pub const BLOCKS: u32 = 6500;
+
+/// A pod of vLLM with an 8B model on an H200 and a KV cache of [`BLOCKS`] blocks of 16 tokens.
 ///
 /// # Errors
 ///
@@ -46,7 +49,12 @@ pub fn pod(role: Role, number: usize) -> Result<PodSpec> {
     // The fastest of the engine's hashes; the router hashes by its own scheme in any case.
     let scheme =
         VllmScheme::for_era(VllmAlgorithm::XxhashCbor, VllmEra::Tagged, &HashSeed::Value("0".into()))?;
-    let engine = EngineOptions { block_size: BLOCK_SIZE as u32, scheme, ..EngineOptions::default() };
+    let engine = EngineOptions {
+        block_size: BLOCK_SIZE as u32,
+        num_blocks: BLOCKS,
+        scheme,
+        ..EngineOptions::default()
+    };
     let name = format!("{}-{number}", role.name());
     Ok(PodSpec { name, role, engine, timing: Timing::H200_LLAMA_8B })
 }

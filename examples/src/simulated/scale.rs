@@ -25,7 +25,7 @@ pub struct Window {
     pub ttft_ms_p50: f64,
     /// 99 of 100 were faster.
     pub ttft_ms_p99: f64,
-    /// The busiest pod's requests, divided by the mean of the pods that took any.
+    /// The busiest pod's requests, divided by an even share among the pods that take requests at its end.
     pub imbalance: f64,
     /// Requests that had to be sent again because their pod died.
     pub sent_again: usize,
@@ -76,17 +76,18 @@ pub fn scale(from: usize, to: usize, seed: u64) -> Result<Scaled> {
     fleet.changes.push((3.0 * PART, PodChange::Drain(drained)));
     fleet.changes.push((4.0 * PART, PodChange::Die(dying)));
     fleet.changes.push((5.0 * PART, PodChange::Return(dying)));
+    // What happens, and how many pods take requests at its end.
     let parts = [
-        format!("{from} pods, caches filling"),
-        format!("{joins} pods join one by one"),
-        format!("{to} pods"),
-        format!("both-{drained} drains"),
-        format!("both-{dying} dies"),
-        format!("both-{dying} returns, empty"),
+        (format!("{from} pods, caches filling"), from),
+        (format!("{joins} pods join one by one"), to),
+        (format!("{to} pods"), to),
+        (format!("both-{drained} drains"), to - 1),
+        (format!("both-{dying} dies"), to - 2),
+        (format!("both-{dying} returns, empty"), to - 1),
     ];
     let rate = 5.0 * from as f64;
     let load = SharedPrefixLoad {
-        groups: 20 * from as u64,
+        groups: 15 * from as u64,
         prefix_tokens: 6000,
         own_tokens: 200..=500,
         output_tokens: 64,
@@ -107,7 +108,7 @@ pub fn scale(from: usize, to: usize, seed: u64) -> Result<Scaled> {
     };
     let names: Vec<String> = (0..to).map(|n| format!("both-{n}")).collect();
     let windows = |records: &[RequestRecord]| -> Vec<Window> {
-        parts.iter().enumerate().map(|(n, what)| window(what, n, records, &names)).collect()
+        parts.iter().enumerate().map(|(n, part)| window(&part.0, n, part.1, records, &names)).collect()
     };
     let of_kvroute = windows(&records);
     let brief = |windows: &[Window]| windows.iter().map(|w| (w.hit_rate, w.ttft_ms_p50)).collect();
@@ -127,7 +128,7 @@ pub fn scale(from: usize, to: usize, seed: u64) -> Result<Scaled> {
     })
 }
 
-fn window(what: &str, number: usize, records: &[RequestRecord], names: &[String]) -> Window {
+fn window(what: &str, number: usize, pods: usize, records: &[RequestRecord], names: &[String]) -> Window {
     let seconds = (PART * number as f64, PART * (number + 1) as f64);
     let inside: Vec<_> = records.iter().filter(|r| (seconds.0..seconds.1).contains(&r.arrival)).collect();
     let summary = Summary::of(inside.iter().copied());
@@ -143,7 +144,7 @@ fn window(what: &str, number: usize, records: &[RequestRecord], names: &[String]
         hit_rate: summary.cached_share,
         ttft_ms_p50: summary.ttft_p50 * 1e3,
         ttft_ms_p99: summary.ttft_p99 * 1e3,
-        imbalance: busiest * by_pod.len() as f64 / (inside.len() as f64).max(1.0),
+        imbalance: busiest * pods as f64 / (inside.len() as f64).max(1.0),
         sent_again: inside.iter().map(|record| record.tries.saturating_sub(1) as usize).sum(),
         failed: summary.failed,
         by_pod,

@@ -172,9 +172,7 @@ impl Config {
     /// from it on; `max_uncached_tokens` counts tokens, and they take part beyond it. A threshold of `t`
     /// becomes `(t - 1) / 4` tokens, rounded down. For a text of four bytes a token that is the same
     /// decision; a text whose uncached part is at most three bytes short of the threshold counts as
-    /// reaching it, because parts of a token are whole tokens. A text that is a whole number of blocks
-    /// long differs too: its last block is never counted as cached here, because engines always compute
-    /// the last token.
+    /// reaching it, because parts of a token are whole tokens.
     ///
     /// Other names are passed over, unless they look like one of these misspelt. That is a name which, in
     /// any letter case and behind an optional `PREFILL_`,

@@ -77,6 +77,7 @@ impl Workspace {
             booked: pod.bookings(),
             accepting: pod.is_accepting(),
             trust: pod.trust(),
+            events_tell: matches!(request.prompt, Prompt::TokenIds(_)),
         }));
     }
 
@@ -225,7 +226,8 @@ impl Router {
         let mut fingerprint = token_ids.len() as u64 ^ tail.rotate_left(32);
         let mut used = 0;
         for RoutedDomain { domain, text } in &roster.domains {
-            let searched = if matches!(request.prompt, Prompt::Text(_)) { text } else { &**domain };
+            let is_text = matches!(request.prompt, Prompt::Text(_));
+            let searched = if is_text { text } else { &**domain };
             let hasher = searched.hasher();
             // Domains that hash alike stand together.
             if used == 0 || hashed[used - 1].identity != hasher.identity() {
@@ -243,7 +245,9 @@ impl Router {
                 fingerprint = xxh3_64_with_seed(&last.to_le_bytes(), fingerprint);
             }
             let blocks = &hashed[used - 1].blocks;
-            let most = searched.searchable_blocks(token_ids.len()).min(blocks.len());
+            // Where a text's last token begins nobody knows.
+            let most = if is_text { blocks.len() } else { searched.searchable_blocks(token_ids.len()) };
+            let most = most.min(blocks.len());
             self.index.lookup(searched, &blocks[..most], table);
             for (pod, facts) in roster.pods.iter().zip(&mut *facts) {
                 if Arc::ptr_eq(&pod.domain, domain) {

@@ -114,9 +114,23 @@ fn a_prompt_that_is_only_known_as_text_goes_where_its_beginning_was_sent() {
         assert_eq!(decision.uncached_tokens, longer.len().div_ceil(4) - text.len() / 256 * 64);
         let explanation = router.explain(&workspace);
         assert_eq!(explanation.prompt_tokens, longer.len().div_ceil(4));
+        // Events say nothing of texts, so they change nothing.
+        router.pods().iter().for_each(|pod| store(&router, pod.id(), &prompt(5000), 1, Tier::Gpu));
+        let with_events = router.decide(&request, Duration::ZERO, &mut workspace).unwrap();
+        assert_eq!((with_events.pod, with_events.uncached_tokens), (first, decision.uncached_tokens));
         moved += u32::from(dispatch(&router, &Request::from_text(text.as_bytes(), &salted)) != first);
     }
     assert!(moved > 20, "other salts share nothing: {moved} of 40 went elsewhere");
+}
+
+#[test]
+fn a_text_of_whole_blocks_is_matched_to_its_end() {
+    let (router, _) = router_of(&["a"]);
+    let (text, context) = ([7; 512], HashContext::default());
+    let request = Request::from_text(&text, &context);
+    dispatch(&router, &request);
+    let decision = router.decide(&request, Duration::ZERO, &mut Workspace::default()).unwrap();
+    assert_eq!(decision.uncached_tokens, 0);
 }
 
 #[test]

@@ -23,8 +23,6 @@ pub(super) struct Demand<'a> {
     pub(super) is_admission: bool,
     /// Blocks to leave free if the request is to be admitted.
     pub(super) watermark: usize,
-    /// Blocks to leave free for what other requests will need.
-    pub(super) reserved: usize,
 }
 
 /// The pool, and the rules by which requests get blocks of it.
@@ -80,7 +78,7 @@ impl KvCache {
     /// Gives the request blocks for all its tokens up to those of this step, and caches the ones that the
     /// step fills. Without enough free blocks it changes nothing and says `false` (`allocate_slots`).
     pub(super) fn allocate(&mut self, request: &mut Request, demand: Demand<'_>) -> bool {
-        let Demand { new_tokens, hits, transferred_tokens, is_admission, watermark, reserved } = demand;
+        let Demand { new_tokens, hits, transferred_tokens, is_admission, watermark } = demand;
         let local = request.computed + hits.len() * self.block_size;
         let total = (local + transferred_tokens).min(self.model_len);
         // A hit that is free now will not be, once the request uses it: it counts as taken
@@ -94,7 +92,7 @@ impl KvCache {
             return false;
         }
         let slots = (total + new_tokens).min(self.model_len);
-        if required(slots) + reserved > free {
+        if required(slots) > free {
             return false;
         }
         if !hits.is_empty() {
@@ -128,13 +126,6 @@ impl KvCache {
         self.pool.release(&request.blocks);
         request.blocks.clear();
         request.cached_blocks = 0;
-    }
-
-    /// Blocks that the request will yet need for the tokens it has (`_request_remaining_blocks` of the
-    /// scheduler).
-    pub(super) fn remaining_blocks(&self, request: &Request) -> usize {
-        let tokens = request.tokens.len().min(self.model_len);
-        tokens.div_ceil(self.block_size).saturating_sub(request.blocks.len())
     }
 
     /// Leading blocks of which `holds` is true, of those that may come from the cache. Hashes no more

@@ -162,10 +162,7 @@ impl Engine {
         let request = &mut self.requests[slot];
         match request.state {
             State::Aborted => return,
-            State::Running => {
-                scheduler.running.retain(|&other| other != slot);
-                scheduler.prefilling.retain(|&other| other != slot);
-            }
+            State::Running => scheduler.running.retain(|&other| other != slot),
             State::Waiting => scheduler.waiting.retain(|&other| other != slot),
             State::Loading { order, .. } | State::Loaded { order } => {
                 scheduler.loaded.remove(&order);

@@ -24,9 +24,6 @@ pub(super) struct Scheduler {
     pub(super) loaded: BTreeMap<u64, u32>,
     next_order: u64,
     pub(super) running: Vec<u32>,
-    /// Running requests whose prompt is computed in part (`_inflight_prefills`; requests that load are in
-    /// it too, but need no further blocks).
-    pub(super) prefilling: Vec<u32>,
     /// A request was finished since the last step: vLLM takes one more, to tell its workers.
     pub(super) has_finished: bool,
     pub(super) counters: Counters,
@@ -65,7 +62,6 @@ impl Scheduler {
         for (scheduled, &slot) in self.step.scheduled.iter().zip(&self.slots) {
             requests[slot].computed += scheduled.new_tokens as usize;
         }
-        self.prefilling.retain(|&slot| requests[slot].computed < requests[slot].tokens.len());
         let has_step =
             !self.step.scheduled.is_empty() || !self.step.loading.is_empty() || cache.log.is_pending();
         self.is_step_under_way = has_step;
@@ -106,7 +102,6 @@ impl Scheduler {
         request.state = State::Waiting;
         request.computed = 0;
         request.preemptions += 1;
-        self.prefilling.retain(|&other| other != slot);
         self.waiting.push_front(slot);
         self.counters.preemptions += 1;
     }
@@ -138,15 +133,14 @@ impl Scheduler {
             let mut demand = Demand { hits: &hits, is_admission: true, watermark, ..Demand::default() };
             if request.wants_transfer {
                 // `NixlPullConnectorScheduler.get_num_new_matched_tokens`: all of the prompt that is not
-                // here.
+                // here. vLLM admits a transfer only beside what prompts in progress will yet need
+                // (`_inflight_prefill_reserved_blocks`); that is nothing here, because a prompt that a step
+                // does not finish takes all its tokens, and then none is admitted.
                 demand.transferred_tokens = request.prompt_len - local;
-                let in_flight = self.prefilling.iter();
-                demand.reserved = in_flight.map(|&slot| cache.remaining_blocks(&requests[slot])).sum();
             } else {
                 demand.new_tokens = (request.tokens.len() - local).min(*budget);
             }
             let Demand { new_tokens, transferred_tokens, .. } = demand;
-            let request = &mut requests[slot];
             if !cache.allocate(request, demand) {
                 break;
             }
@@ -178,9 +172,6 @@ impl Scheduler {
             self.running.push(slot);
             request.state = State::Running;
             request.computed = local;
-            if local + new_tokens < request.tokens.len() {
-                self.prefilling.push(slot);
-            }
             if request.preemptions == 0 {
                 self.step.admitted.push(Admitted {
                     id: request.id,

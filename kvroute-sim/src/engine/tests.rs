@@ -151,6 +151,16 @@ fn a_long_prompt_is_computed_in_chunks_within_the_budget() {
 }
 
 #[test]
+fn the_watermark_holds_back_only_what_would_run_beside_others() {
+    let options = EngineOptions { block_size: 4, num_blocks: 11, watermark: 0.5, ..EngineOptions::default() };
+    let mut engine = Engine::new(options).expect("good options");
+    add(&mut engine, 1, tokens(0, 28), 2);
+    add(&mut engine, 2, tokens(100, 4), 1);
+    let scheduled = (0..3).map(|_| step(&mut engine).0.scheduled.iter().map(|s| s.id).collect::<Vec<_>>());
+    assert!(scheduled.eq([[1], [1], [2]]), "7 of 10 blocks are taken and 5 are to stay free");
+}
+
+#[test]
 fn a_reset_is_refused_while_blocks_are_held_and_announced_with_the_next_step() {
     let mut engine = engine(10);
     add(&mut engine, 1, tokens(0, 9), 2);

@@ -121,7 +121,8 @@ impl Summary {
     /// The mean of each figure over these runs, and all failures; zeros of none.
     #[must_use]
     pub fn mean(runs: &[Self]) -> Self {
-        let mean = |figure: fn(&Self) -> f64| runs.iter().map(figure).sum::<f64>() / (runs.len() as f64).max(1.0);
+        let mean =
+            |figure: fn(&Self) -> f64| runs.iter().map(figure).sum::<f64>() / (runs.len() as f64).max(1.0);
         Self {
             ttft_p50: mean(|run| run.ttft_p50),
             ttft_p90: mean(|run| run.ttft_p90),

@@ -1,8 +1,8 @@
 //! Loads: requests with their arrival times, made deterministically.
 //!
 //! [`SharedPrefixLoad`] draws groups of prompts that share a prefix; [`phases`](phases()) asks about topics first
-//! new, then known; [`MooncakeTrace`] reads a published trace of real conversations. All give an iterator of [`FleetRequest`]s in order of arrival, so that a
-//! long load need not lie in memory at once.
+//! new, then known; [`MooncakeTrace`] reads a published trace of real conversations. All give an iterator of
+//! [`FleetRequest`]s in order of arrival, so that a long load need not lie in memory at once.
 
 mod mooncake;
 mod phases;

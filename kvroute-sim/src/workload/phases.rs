@@ -55,16 +55,19 @@ pub struct Asked {
 /// Lengths of the topics' prefixes, tokens.
 const PREFIXES: [usize; 8] = [2048, 3072, 4096, 6144, 8192, 10_240, 12_288, 16_384];
 
+/// Topics that are asked about again; twice as many as there are lengths.
+const TOPICS: usize = 16;
+
 /// Requests a topic in the hit phase.
-const HITS: usize = 5;
+const HITS: usize = 3;
 
 /// Conversations that go on, and for how many turns.
-const CONVERSATIONS: usize = 10;
+const CONVERSATIONS: usize = 8;
 const TURNS: usize = 3;
 
 /// Arrivals a second while topics are new, and while they are known.
 const COLD_RATE: f64 = 2.0;
-const WARM_RATE: f64 = 8.0;
+const WARM_RATE: f64 = 10.0;
 
 /// Seconds between two phases.
 const PAUSE: f64 = 3.0;
@@ -75,20 +78,20 @@ const OUTPUT_TOKENS: u32 = 64;
 #[must_use]
 pub fn phases(seed: u64) -> Vec<Asked> {
     let mut load = Load { random: Random::new(seed), seed, now: 0.0, asked: Vec::new() };
-    for topic in 0..PREFIXES.len() {
+    for topic in 0..TOPICS {
         load.ask(Phase::Populate, topic, COLD_RATE);
     }
     load.now += PAUSE;
-    for n in 0..HITS * PREFIXES.len() {
+    for n in 0..HITS * TOPICS {
         // Every topic equally often, in an order of no pattern.
-        load.ask(Phase::Hit, (n * 5 + n / PREFIXES.len() * 3) % PREFIXES.len(), WARM_RATE);
+        load.ask(Phase::Hit, (n * 5 + n / TOPICS * 3) % TOPICS, WARM_RATE);
     }
     load.now += PAUSE;
     for topic in 0..PREFIXES.len() {
-        load.ask(Phase::Miss, PREFIXES.len() + topic, COLD_RATE);
+        load.ask(Phase::Miss, TOPICS + topic, COLD_RATE);
     }
     load.now += PAUSE;
-    let first = PREFIXES.len();
+    let first = TOPICS;
     let mut last: Vec<usize> = (first..first + CONVERSATIONS).collect();
     for _ in 0..TURNS {
         for last in &mut last {

@@ -3,7 +3,9 @@
 use std::io::{IsTerminal, Write};
 
 use kvroute_examples::capture::Result;
-use kvroute_examples::simulated::{self, MAX_UNCACHED_TOKENS, Outcome, Row, Scaled, Size};
+use kvroute_examples::simulated::{
+    self, BLOCK_SIZE, BLOCKS, MAX_UNCACHED_TOKENS, Outcome, Row, Scaled, Size,
+};
 use kvroute_sim::workload::{MooncakeTrace, Phase};
 
 /// The founding demo's phases.
@@ -108,8 +110,9 @@ impl Screen {
         writeln!(
             out,
             "{decode} decode and {prefill} prefill pods in virtual time: vLLM's block manager, scheduler and event \
-             stream, with\ntimings of an 8B model on H200s. kvroute sees what a gateway sees, and routes by the preset \
-             llm-d-demo\n(kv-cache 5, prefix 3, session 2, load 1)."
+             stream, with\ntimings of an 8B model on H200s and room for {}k tokens of KV each. kvroute sees what a \
+             gateway sees and\nroutes by the preset llm-d-demo (kv-cache 5, prefix 3, session 2, load 1).",
+            BLOCKS as usize * BLOCK_SIZE / 1000
         )?;
         if prefill > 0 {
             writeln!(

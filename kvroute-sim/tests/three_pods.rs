@@ -1,0 +1,65 @@
+//! Three pods under load, measured on H200s and simulated (see `kvroute_sim::fleet::ThreePods`).
+
+use kvroute_sim::fleet::{Row, Strategy, ThreePods};
+
+/// Prints one figure: measured, simulated, their ratio.
+fn cell(measured: f64, simulated: f64) -> String {
+    format!("{:7.1} {:7.1} {:5.2} |", measured * 1e3, simulated * 1e3, simulated / measured)
+}
+
+fn print(row: &Row) {
+    let (measured, simulated) = (row.measured.summary, row.simulated);
+    println!(
+        "{:2} {:13} {}{}{}{}{} {:.2} {:.3}",
+        row.measured.rate,
+        format!("{:?}", row.measured.strategy),
+        cell(measured.ttft_p50, simulated.ttft_p50),
+        cell(measured.ttft_p90, simulated.ttft_p90),
+        cell(measured.ttft_p99, simulated.ttft_p99),
+        cell(measured.inter_token_p50, simulated.inter_token_p50),
+        cell(measured.end_to_end_p50, simulated.end_to_end_p50),
+        measured.cached_share,
+        simulated.cached_share,
+    );
+}
+
+#[test]
+fn the_measured_table_comes_out() {
+    let rows = ThreePods::default().rows().expect("options are right");
+    println!("ms, measured, simulated, ratio: TTFT p50, p90, p99, between tokens, end to end; cached share");
+    rows.iter().for_each(print);
+    for row in &rows {
+        let (measured, simulated) = (row.measured.summary, row.simulated);
+        let name = format!("{:?} at {}", row.measured.strategy, row.measured.rate);
+        let ratio = simulated.ttft_p50 / measured.ttft_p50;
+        assert!((0.75..=1.25).contains(&ratio), "{name}: median TTFT is {ratio:.2} of the measured");
+        let ratio = simulated.end_to_end_p50 / measured.end_to_end_p50;
+        assert!(
+            (0.75..=1.35).contains(&ratio),
+            "{name}: median end-to-end time is {ratio:.2} of the measured"
+        );
+        assert!((simulated.cached_share - measured.cached_share).abs() < 0.05, "{name}: cached share");
+        assert_eq!(simulated.failed, 0);
+        // Under overload the measured time between tokens contradicts the end-to-end time.
+        if measured.inter_token_p50 * 63.0 < measured.end_to_end_p50 {
+            let ratio = simulated.inter_token_p50 / measured.inter_token_p50;
+            assert!(
+                (0.75..=1.3).contains(&ratio),
+                "{name}: time between tokens is {ratio:.2} of the measured"
+            );
+        }
+        // A long tail depends on the run, except where arrivals are smooth.
+        if row.measured.rate < 18.0 && row.measured.strategy != Strategy::Sticky {
+            let ratio = simulated.ttft_p90 / measured.ttft_p90;
+            assert!((0.75..=1.25).contains(&ratio), "{name}: p90 TTFT is {ratio:.2} of the measured");
+        }
+    }
+    for one in &rows {
+        for other in &rows {
+            let (worse, better) = (one.measured.summary.ttft_p50, other.measured.summary.ttft_p50);
+            if one.measured.rate == other.measured.rate && worse > 1.2 * better {
+                assert!(one.simulated.ttft_p50 > other.simulated.ttft_p50, "{one:?} {other:?}");
+            }
+        }
+    }
+}
