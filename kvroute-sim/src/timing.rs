@@ -1,33 +1,36 @@
 //! How long a simulated pod takes. All times are `f64` seconds.
 //!
-//! Fitted on vLLM 0.24.0 on an NVIDIA H200: random weights, bf16, blocks of 16, eager prefills, CUDA graphs for
-//! decode-only steps, at most 8192 tokens a step.
+//! Fitted on vLLM 0.24.0 on an NVIDIA H200: random weights, bf16, blocks of 16, eager prefills, CUDA
+//! graphs for decode-only steps, at most 8192 tokens a step.
 //!
 //! # A step
 //!
 //! - *Decode only* (a CUDA graph): `decode_step`, plus `decode_per_sequence` for each request, plus
 //!   `decode_per_context_token` for each token of their contexts, as all their KV is read.
-//! - *With prefill* (eager): the GPU takes `per_token` for each new token (matrix products) and `per_pair` for
-//!   each pair of a new token and one that it attends to (attention); the CPU takes `launch` to start the
-//!   kernels, however small they are. The step takes the longer of the two. A decode in such a step goes through
-//!   the attention kernel for prefills, and costs what `mixed_decode_queries` new tokens would.
+//! - *With prefill* (eager): the GPU takes `per_token` for each new token (matrix products) and
+//!   `per_pair` for each pair of a new token and one that it attends to (attention); the CPU takes
+//!   `launch` to start the kernels, however small they are. The step takes the longer of the two. A
+//!   decode in such a step goes through the attention kernel for prefills, and costs there what
+//!   `mixed_decode_queries` new tokens would.
 //!
 //! # Around the steps
 //!
-//! A request first passes the API server: `request` seconds, and for each token of the prompt parsing, checking,
-//! copying and block hashing, less beyond 8192 tokens. The work per token occupies the server, one request after
-//! the other, but not the engine, which is another process. A token's way back takes `response`.
+//! A request first passes the API server: `request` seconds, and for each token of the prompt parsing,
+//! checking, copying and block hashing, less beyond 8192 tokens. The work per token occupies the
+//! server, one request after the other, but not the engine, which is another process. A token's way
+//! back takes `response`.
 //!
-//! An engine plans one step ahead while the GPU computes (asynchronous scheduling, the default of recent vLLM):
-//! what arrives during a step finds the next one planned, and begins with the one after that.
+//! An engine plans one step ahead while the GPU computes (asynchronous scheduling, the default of
+//! recent vLLM): what arrives during a step finds the next one planned, and begins with the one after
+//! that.
 //!
 //! # What determines what
 //!
-//! Time to first token of single requests of 128 to 32768 tokens, new and cached, gives `launch`, `per_token`,
-//! `per_pair`, parsing, and the sum of `request` and `response`; times between tokens of 1, 4 and 16 requests give
-//! the decode terms. 16 prompts of 8k tokens at once and three pods under load ([`three_pods`]) give
-//! `mixed_decode_queries`; the latter alone, where requests find most of their prompt cached, gives
-//! `mixed_launch`. `tests/timing.rs` and `tests/three_pods.rs` compare.
+//! Time to first token of single requests of 128 to 32768 tokens, new and cached, gives `launch`,
+//! `per_token`, `per_pair`, parsing, and the sum of `request` and `response`; times between tokens of
+//! 1, 4 and 16 requests give the decode terms. 16 prompts of 8k tokens at once and three pods under
+//! load ([`three_pods`]) give `mixed_decode_queries`; the latter alone, where requests find most of
+//! their prompt cached, gives `mixed_launch`. `tests/timing.rs` and `tests/three_pods.rs` compare.
 //!
 //! [`three_pods`]: crate::fleet::ThreePods
 
@@ -49,7 +52,8 @@ pub struct Timing {
     pub response: f64,
     /// Least duration of a step with prefill: the time the CPU takes to launch it.
     pub launch: f64,
-    /// The same for a step that decodes too: there is more to prepare, and the last step's tokens to hand out.
+    /// The same for a step that decodes too: there is more to prepare, and the last step's tokens to
+    /// hand out.
     pub mixed_launch: f64,
     /// Prefill, for each new token.
     pub per_token: f64,
@@ -67,15 +71,16 @@ pub struct Timing {
     pub idle_step: f64,
     /// Bytes of KV per token.
     pub kv_bytes_per_token: f64,
-    /// Bandwidth between two pods, bytes a second. An assumption: one 400 Gbit/s network card a pod, used in full.
+    /// Bandwidth between two pods, bytes a second. An assumption: one 400 Gbit/s network card a pod,
+    /// used in full.
     pub transfer_bandwidth: f64,
     /// A transfer's latency, however small. An assumption.
     pub transfer_latency: f64,
 }
 
 impl Timing {
-    /// The shape of Llama 3.2 1B: 16 layers, hidden size 2048, 8 KV heads of 64. How it mixes prefills and
-    /// decodes was not measured: `mixed_launch` is in proportion to the 8B shape's.
+    /// The shape of Llama 3.2 1B: 16 layers, hidden size 2048, 8 KV heads of 64. How it mixes prefills
+    /// and decodes was not measured: `mixed_launch` is in proportion to the 8B shape's.
     pub const H200_LLAMA_1B: Self = Self {
         launch: 7.3e-3,
         mixed_launch: 13.7e-3,

@@ -79,8 +79,8 @@ fn sixteen_long_prompts_at_once_stall_each_other_as_on_an_h200() {
     let (median, last) = (percentile(&first, 0.5), first[15]);
     assert!((median / 2300.0 - 1.0).abs() < 0.15, "median {median:.0} ms, measured 2300");
     assert!((last / 3700.0 - 1.0).abs() < 0.15, "last {last:.0} ms, measured 3700");
-    // 290 ms were measured, though 17 steps in 3.7 s are 218 ms each: the measured column does not count tokens
-    // one by one.
+    // 290 ms were measured, though 17 steps in 3.7 s are 218 ms each: the measured column does not
+    // count tokens one by one.
     let between = ms(records[4].inter_token());
     assert!((between / 218.0 - 1.0).abs() < 0.15, "{between:.0} ms between tokens");
 }

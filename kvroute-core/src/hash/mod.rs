@@ -97,6 +97,13 @@ impl HashCursor {
     pub fn blocks(&self) -> usize {
         self.blocks
     }
+
+    /// The full-width hash of the last hashed block, as engines publish it that do not publish integers: 32
+    /// bytes (SHA-256), 16 (XXH3-128) or 8. Before the first block what it is chained to, which may be empty.
+    #[must_use]
+    pub fn digest(&self) -> &[u8] {
+        self.parent.as_bytes()
+    }
 }
 
 impl BlockHasher {

@@ -25,17 +25,9 @@ pub(super) struct FullHash {
 impl FullHash {
     /// The hash of the block before the cursor.
     pub(super) fn of(cursor: &HashCursor) -> Self {
-        // The core shows a cursor's digest only when it is printed.
-        let shown = format!("{cursor:?}");
-        let digits = shown.rsplit("parent: ").next().unwrap_or_default().as_bytes();
-        let mut hash = Self { bytes: [0; 32], len: 0 };
-        for pair in digits.chunks_exact(2) {
-            let digit = |at: usize| char::from(pair[at]).to_digit(16);
-            let (Some(high), Some(low)) = (digit(0), digit(1)) else { break };
-            let Some(byte) = hash.bytes.get_mut(usize::from(hash.len)) else { break };
-            *byte = (high << 4 | low) as u8;
-            hash.len += 1;
-        }
+        let digest = cursor.digest();
+        let mut hash = Self { bytes: [0; 32], len: digest.len() as u8 };
+        hash.bytes[..digest.len()].copy_from_slice(digest);
         hash
     }
 

@@ -85,7 +85,8 @@ impl Policy for Sticky {
     }
 }
 
-/// Sends long prompts through a prefill pod, chosen by a policy that sees the prefill pods as if they answered.
+/// Sends long prompts through a prefill pod, chosen by a policy that sees the prefill pods as if they
+/// answered.
 #[derive(Clone, Debug)]
 pub struct Prefilled<P> {
     decode: P,
@@ -94,8 +95,8 @@ pub struct Prefilled<P> {
 }
 
 impl<P: Policy + Clone> Prefilled<P> {
-    /// Prompts of more than `max_tokens` are computed elsewhere, if there is a prefill pod. Each kind of pod is
-    /// chosen by a policy like `policy`.
+    /// Prompts of more than `max_tokens` are computed elsewhere, if there is a prefill pod. Each kind
+    /// of pod is chosen by a policy like `policy`.
     #[must_use]
     pub fn new(policy: P, max_tokens: usize) -> Self {
         Self { decode: policy.clone(), prefill: policy, max_tokens }

@@ -1,25 +1,26 @@
 //! Pods, a load and a policy in virtual time.
 //!
-//! A discrete-event simulation: [`run`] takes events in order of their time until every request is answered or
-//! has failed. No clock, no threads; the same inputs give the same records, bit for bit.
+//! A discrete-event simulation: [`run`] takes events in order of their time until every request is
+//! answered or has failed. No clock, no threads; the same inputs give the same records, bit for bit.
 //!
 //! # What happens to a request
 //!
-//! It arrives at the gateway; the [`Policy`] chooses pods; the pod's API server parses it; the engine queues,
-//! admits and computes it step by step ([`Engine`](crate::engine::Engine) says what, [`Timing`](crate::timing::Timing)
-//! how long); tokens travel back. With a prefill pod in the placement that one computes the prompt first, with an
-//! answer of one token that nobody gets; then the decode pod admits the request, the KV of the blocks it does not
-//! hold travels, and it decodes.
+//! It arrives at the gateway; the [`Policy`] chooses pods; the pod's API server parses it; the engine
+//! queues, admits and computes it step by step ([`Engine`](crate::engine::Engine) says what,
+//! [`Timing`](crate::timing::Timing) how long); tokens travel back. With a prefill pod in the placement
+//! that one computes the prompt first, with an answer of one token that nobody gets; then the decode
+//! pod admits the request, the KV of the blocks it does not hold travels, and it decodes.
 //!
 //! # What the gateway sees
 //!
-//! Each batch of KV events the moment its step ends, load reports at an interval, the first and last token of
-//! answers, pods that come and go. Nothing is delayed or lost: a harness that wants that puts it between.
+//! Each batch of KV events the moment its step ends, load reports at an interval, the first and last
+//! token of answers, pods that come and go. Nothing is delayed or lost: a harness that wants that puts
+//! it between.
 //!
 //! # What is not simulated
 //!
-//! Contention between transfers; prefill pods that keep blocks until they were read; clients that give up; the
-//! gateway's own time.
+//! Contention between transfers; prefill pods that keep blocks until they were read; clients that give
+//! up; the gateway's own time.
 
 mod baseline;
 mod kvroute;
@@ -48,8 +49,8 @@ pub struct FleetOptions {
     pub pods: Vec<PodSpec>,
     /// Seconds between two load reports of a pod; above 0.
     pub report_interval: f64,
-    /// What happens to pods, with its time in seconds, in any order. What would happen after the last request
-    /// has ended does not.
+    /// What happens to pods, with its time in seconds, in any order. What would happen after the last
+    /// request has ended does not.
     pub changes: Vec<(f64, PodChange)>,
 }
 
@@ -61,9 +62,10 @@ impl FleetOptions {
     }
 }
 
-/// Something that happens to a pod. Pods are named by their place: those of the options first, then those that
-/// join, in order of time. What cannot happen (a pod that is there returns, say) does not.
+/// Something that happens to a pod. Pods are named by their place: those of the options first, then
+/// those that join, in order of time. What cannot happen (a pod that is there returns, say) does not.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "a run has a handful of them")]
 pub enum PodChange {
     /// A new pod joins.
     Join(PodSpec),
@@ -76,7 +78,8 @@ pub enum PodChange {
     Return(usize),
 }
 
-/// Runs a load on a fleet: one record per request, in order of arrival. `requests` are in order of arrival.
+/// Runs a load on a fleet: one record per request, in order of arrival. `requests` are in order of
+/// arrival.
 ///
 /// # Errors
 ///

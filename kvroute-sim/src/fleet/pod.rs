@@ -106,11 +106,11 @@ impl Pod {
         self.inbox.push((now, request));
     }
 
-    /// Begins a step, if none is under way and there is something to do. Requests that the engine refuses come
-    /// back in `refused`.
+    /// Begins a step, if none is under way and there is something to do. Requests that the engine
+    /// refuses come back in `refused`.
     ///
-    /// The engine plans one step ahead: what came after the last step began (`previous`) is not in this one,
-    /// unless there is nothing else.
+    /// The engine plans one step ahead: what came after the last step began (`previous`) is not in this
+    /// one, unless there is nothing else.
     pub(super) fn begin(&mut self, previous: Option<f64>, now: f64, refused: &mut Vec<u64>) -> Option<Begun> {
         if self.step_began.is_some() {
             return None;
@@ -136,7 +136,8 @@ impl Pod {
         None
     }
 
-    /// Ends the step under way, in which each request gets the token that `sample` says; says also when it began.
+    /// Ends the step under way, in which each request gets the token that `sample` says; says also when
+    /// it began.
     pub(super) fn end(&mut self, now: f64, sample: impl FnMut(u64) -> u32) -> Option<(f64, StepResult)> {
         let began = self.step_began.take()?;
         Some((began, self.engine.as_mut()?.end_step(now, sample)))

@@ -48,7 +48,8 @@ impl Placement {
 pub struct Finish {
     /// The pod that answered.
     pub pod: usize,
-    /// Prompt tokens, and those of them that this pod's own cache held when it was admitted, as `usage` tells.
+    /// Prompt tokens, and those of them that this pod's own cache held when it was admitted, as `usage`
+    /// tells.
     pub prompt_tokens: usize,
     /// See `prompt_tokens`.
     pub cached_tokens: usize,
@@ -70,8 +71,9 @@ pub enum PodEvent {
 /// Chooses pods for requests, and may watch what a gateway can see. All hooks but
 /// [`place`](Self::place) do nothing by default. `now` is in seconds since the run began.
 pub trait Policy {
-    /// Chooses for one request; at least one pod [takes](PodView::takes) them. A request that is put on a pod
-    /// that is not there fails. After a pod died its requests are asked for again, with the same id.
+    /// Chooses for one request; at least one pod [takes](PodView::takes) them. A request that is put on
+    /// a pod that is not there fails. After a pod died its requests are asked for again, with the same
+    /// id.
     fn place(&mut self, request: &FleetRequest, pods: &[PodView], now: f64) -> Placement;
 
     /// A batch of KV events, at the instant its step ended: sequence number and msgpack payload.

@@ -5,15 +5,16 @@
 pub struct PodUse {
     /// The pod's place in the list.
     pub pod: usize,
-    /// Prompt tokens that the pod's cache held by what it had announced at the instant of the decision: what a
-    /// router without any delay or loss would have known.
+    /// Prompt tokens that the pod's cache held by what it had announced at the instant of the decision:
+    /// what a router without any delay or loss would have known.
     pub announced_tokens: usize,
     /// Prompt tokens that the pod took from its own cache when it admitted the request; `None` before.
     pub cached_tokens: Option<usize>,
 }
 
-/// One request's history. Times are seconds since the run began. After a pod's death the request was placed
-/// again: then the pods are those of its last try, and the first token the first that the client ever got.
+/// One request's history. Times are seconds since the run began. After a pod's death the request was
+/// placed again: then the pods are those of its last try, and the first token the first that the client
+/// ever got.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RequestRecord {
     /// Its id.

@@ -12,8 +12,8 @@ use super::{FleetOptions, PodChange, PodSpec};
 use crate::engine::{EngineError, EngineRequest};
 use crate::workload::{FleetRequest, answer};
 
-/// Something that is to happen. A *leg* is a request's stay at one engine and its id there; an event of a leg that
-/// is over is void, as is one of an earlier life of a pod.
+/// Something that is to happen. A *leg* is a request's stay at one engine and its id there; an event of
+/// a leg that is over is void, as is one of an earlier life of a pod.
 #[derive(Debug)]
 enum Event {
     /// The next request of the load arrives.

@@ -1,29 +1,33 @@
 //! An experiment on real pods, simulated: what routing is worth to three pods under load.
 //!
-//! Three pods of an 8B model, vLLM 0.24.0, one H200 each, with 9000 blocks of 16 tokens. 60 groups of requests
-//! share 6000 tokens each and have 200 to 500 of their own; answers have 64 tokens; arrivals are Poisson. All
-//! prefixes together fit in three pods only if each lies on one. The first fifth of the requests is left out.
+//! Three pods of an 8B model, vLLM 0.24.0, one H200 each, with 9000 blocks of 16 tokens. 60 groups of
+//! requests share 6000 tokens each and have 200 to 500 of their own; answers have 64 tokens; arrivals
+//! are Poisson. All prefixes together fit in three pods only if each lies on one. The first fifth of
+//! the requests is left out.
 //!
 //! # What was not recorded
 //!
-//! How many requests a run had, and that decides what is overloaded: caches are cold at first, and a backlog
-//! grows as long as arrivals last. The cached shares of [`Strategy::Sticky`] (each group's first request misses)
-//! fit 340 to 480 requests from cold caches; 360 are assumed here, six a group. A measured row is one run. Runs
-//! of other seeds differ: at 18 arrivals a second, the median time to first token of round robin is between
-//! 0.18 and 0.9 seconds. A simulated row is the mean over [`ThreePods::runs`] of such runs.
+//! How many requests a run had, and that decides what is overloaded: caches are cold at first, and a
+//! backlog grows as long as arrivals last. The cached shares of [`Strategy::Sticky`] (each group's
+//! first request misses) fit 340 to 480 requests from cold caches; 360 are assumed here, six a group. A
+//! measured row is one run. Runs of other seeds differ: at 18 arrivals a second, the median time to
+//! first token of round robin is between 0.18 and 0.9 seconds. A simulated row is the mean over
+//! [`ThreePods::runs`] of such runs.
 //!
 //! # How well it fits
 //!
-//! `tests/three_pods.rs` holds it to: every median time to first token within 25 % (they are within 20), every
-//! cached share within 0.05, the same order of policies wherever they differ by a fifth. What does not fit:
+//! `tests/three_pods.rs` holds it to: every median time to first token within 25 % (they are within
+//! 20), every cached share within 0.05, the same order of policies wherever they differ by a fifth.
+//! What does not fit:
 //!
 //! - *End-to-end times at 18 arrivals a second*: a fifth to a third too long, without `Sticky`.
-//! - *90th and 99th percentile of `Sticky`*: half of what was measured. Real pods stall in a way that steps of these
-//!   durations do not explain.
-//! - *90th percentile of round robin at 18 a second*: half; it is the row that varies most from run to run.
-//! - *Time between tokens under overload*: a third of what was measured. That column contradicts the one of
-//!   end-to-end times: 64 tokens 158 ms apart take 10 s, not 4.5 s. It fits if tokens arrive several at a time
-//!   and gaps between arrivals are counted; the simulation divides by the tokens.
+//! - *90th and 99th percentile of `Sticky`*: half of what was measured. Real pods stall in a way that
+//!   steps of these durations do not explain.
+//! - *90th percentile of round robin at 18 a second*: half; it is the row that varies most from run to
+//!   run.
+//! - *Time between tokens under overload*: a third of what was measured. That column contradicts the
+//!   one of end-to-end times: 64 tokens 158 ms apart take 10 s, not 4.5 s. It fits if tokens arrive
+//!   several at a time and gaps between arrivals are counted; the simulation divides by the tokens.
 
 use super::baseline::{LeastInFlight, RandomChoice, RoundRobin, Sticky};
 use super::policy::Policy;
@@ -59,7 +63,8 @@ pub struct Measured {
     pub summary: Summary,
 }
 
-/// A row: rate, strategy, then milliseconds (TTFT p50, p90, p99, inter-token, end to end), and the cached share.
+/// A row: rate, strategy, then milliseconds (TTFT p50, p90, p99, inter-token, end to end), and the
+/// cached share.
 const fn row(rate: f64, strategy: Strategy, ms: [f64; 5], cached_share: f64) -> Measured {
     let [p50, p90, p99, inter_token, end_to_end] = ms;
     let summary = Summary {

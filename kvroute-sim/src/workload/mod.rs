@@ -1,8 +1,9 @@
 //! Loads: requests with their arrival times, made deterministically.
 //!
-//! [`SharedPrefixLoad`] draws groups of prompts that share a prefix; [`phases`](phases()) asks about topics first
-//! new, then known; [`MooncakeTrace`] reads a published trace of real conversations. All give an iterator of
-//! [`FleetRequest`]s in order of arrival, so that a long load need not lie in memory at once.
+//! [`SharedPrefixLoad`] draws groups of prompts that share a prefix; [`phases`](phases()) asks about
+//! topics first new, then known; [`MooncakeTrace`] reads a published trace of real conversations. All
+//! give an iterator of [`FleetRequest`]s in order of arrival, so that a long load need not lie in
+//! memory at once.
 
 mod mooncake;
 mod phases;
@@ -38,8 +39,8 @@ fn text(stream: u64, length: usize) -> Vec<u32> {
     (0..length as u64).map(|position| token(stream, position)).collect()
 }
 
-/// Token number `position` of the answer to a request, counted from 0: what every pod would say, so that a load
-/// can go on with it.
+/// Token number `position` of the answer to a request, counted from 0: what every pod would say, so
+/// that a load can go on with it.
 #[must_use]
 pub fn answer(request: u64, position: u32) -> u32 {
     // Far from the streams that loads use.

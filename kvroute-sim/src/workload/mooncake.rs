@@ -1,9 +1,10 @@
-//! The request traces that Mooncake published: <https://github.com/kvcache-ai/Mooncake>, `FAST25-release/traces`
-//! (Apache-2.0).
+//! The request traces that Mooncake published: <https://github.com/kvcache-ai/Mooncake>,
+//! `FAST25-release/traces` (Apache-2.0).
 //!
-//! A line is `{"timestamp": 27482, "input_length": 6955, "output_length": 52, "hash_ids": [46, 47, ...]}`: time in
-//! ms, lengths in tokens, and one id per 512 tokens of the prompt, the last of which may be short. Equal ids at the
-//! same place mean an equal prefix. The texts are not published, so every id becomes 512 token ids of its own.
+//! A line is `{"timestamp": 27482, "input_length": 6955, "output_length": 52, "hash_ids": [46, 47,
+//! ...]}`: time in ms, lengths in tokens, and one id per 512 tokens of the prompt, the last of which
+//! may be short. Equal ids at the same place mean an equal prefix. The texts are not published, so
+//! every id becomes 512 token ids of its own.
 
 use core::fmt;
 
@@ -62,8 +63,8 @@ impl MooncakeTrace {
     ///
     /// # Errors
     ///
-    /// For a line that is not such an object, has an empty prompt or answer, or has more tokens than its ids
-    /// stand for.
+    /// For a line that is not such an object, has an empty prompt or answer, or has more tokens than
+    /// its ids stand for.
     pub fn parse(text: &str) -> Result<Self, TraceError> {
         let mut requests = Vec::new();
         for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {

@@ -5,8 +5,8 @@ use core::ops::RangeInclusive;
 use super::{FleetRequest, token};
 use crate::random::{self, Random};
 
-/// A load of requests that each belong to one of several groups. All prompts of a group begin alike and end
-/// in tokens of their own. Groups are equally likely and arrivals are a Poisson process.
+/// A load of requests that each belong to one of several groups. All prompts of a group begin alike and
+/// end in tokens of their own. Groups are equally likely and arrivals are a Poisson process.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SharedPrefixLoad {
     /// How many groups there are; at least one.
