@@ -19,9 +19,11 @@ pub(crate) struct Facts {
     pub(crate) block_size: u32,
     pub(crate) load: Option<LoadReport>,
     pub(crate) booked: Bookings,
+    /// Requests it has, as well as can be told.
+    pub(crate) in_flight: u64,
     pub(crate) accepting: bool,
     pub(crate) trust: TrustLevel,
-    /// Whether events can tell what is cached of this prompt; of a text they cannot.
+    /// Whether its events tell what it has of this prompt: they come, and the prompt is not only a text.
     pub(crate) events_tell: bool,
 }
 
@@ -37,7 +39,7 @@ impl Facts {
     /// Tokens of a prompt of `prompt_tokens` that the pod has to compute, as well as can be told: by what its
     /// events say, or, where they do not say enough, by what was sent to it.
     pub(crate) fn uncached_tokens(&self, prompt_tokens: usize) -> usize {
-        let cached = if self.events_tell && self.trust >= TrustLevel::Degraded {
+        let cached = if self.events_tell {
             self.matched_tokens()
         } else {
             self.matched_tokens().max(self.predicted_tokens())
@@ -155,7 +157,7 @@ impl<'a> Candidate<'a> {
     /// since; never fewer than this router has in flight there.
     #[must_use]
     pub fn in_flight(&self) -> u64 {
-        self.pod.in_flight(self.facts.booked, self.facts.load)
+        self.facts.in_flight
     }
 
     /// How far its view was to be believed.

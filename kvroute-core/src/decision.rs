@@ -8,7 +8,7 @@ use core::fmt;
 use serde::Serialize;
 
 use crate::index::{PodId, TierBlocks};
-use crate::pod::Bookings;
+use crate::pod::{Bookings, LoadReport};
 
 /// Where a request should go.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -86,6 +86,10 @@ pub struct PodExplanation {
     pub predicted_blocks: u32,
     /// What this router had in flight on it.
     pub booked: Bookings,
+    /// What it last said of its load.
+    pub load: Option<LoadReport>,
+    /// Requests it has, as well as can be told.
+    pub in_flight: u64,
     /// The filter that dropped it.
     pub dropped_by: Option<String>,
     /// Each scorer's part; empty if it was dropped.

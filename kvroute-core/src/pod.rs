@@ -101,19 +101,23 @@ pub struct Bookings {
 
 impl Bookings {
     const TOKEN_BITS: u32 = 40;
-    const TOKEN_MASK: u64 = (1 << Self::TOKEN_BITS) - 1;
+    pub(crate) const MAX_PREFILL_TOKENS: u64 = (1 << Self::TOKEN_BITS) - 1;
 
     /// One number, so that both change at once: 24 bits of requests, 40 of tokens.
     fn pack(self) -> u64 {
-        u64::from(self.requests) << Self::TOKEN_BITS | self.prefill_tokens & Self::TOKEN_MASK
+        u64::from(self.requests) << Self::TOKEN_BITS | self.prefill_tokens & Self::MAX_PREFILL_TOKENS
     }
 
     fn unpack(packed: u64) -> Self {
-        Self { requests: (packed >> Self::TOKEN_BITS) as u32, prefill_tokens: packed & Self::TOKEN_MASK }
+        Self {
+            requests: (packed >> Self::TOKEN_BITS) as u32,
+            prefill_tokens: packed & Self::MAX_PREFILL_TOKENS,
+        }
     }
 }
 
-/// How a pod's view compared with what its engine counted when requests finished.
+/// How a pod's view compared with what its engine counted when requests finished. Requests of which nothing was
+/// expected and nothing found tell nothing, and are not counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Audit {
     /// Requests whose engine had exactly what was expected.
@@ -133,6 +137,8 @@ pub struct RoutedPod {
     pub(crate) domain: Arc<CacheDomain>,
     role: Role,
     labels: BTreeMap<String, String>,
+    /// What session tokens name it by: the same in every router and after every restart; 0 is no pod's.
+    pub(crate) identity: u64,
     trust: Arc<TrustCell>,
     accepting: AtomicBool,
     /// running << 32 | waiting; `NO_REPORT` before the first report.
@@ -155,8 +161,10 @@ impl RoutedPod {
     pub const OVERESTIMATES_PER_LEVEL: u32 = 3;
 
     pub(crate) fn new(id: PodId, spec: PodSpec, trust: Arc<TrustCell>) -> Self {
+        let identity = xxh3_64_with_seed(spec.name.as_bytes(), u64::from(spec.dp_rank)).max(1);
         Self {
             id,
+            identity,
             name: spec.name,
             dp_rank: spec.dp_rank,
             domain: spec.domain,
@@ -209,12 +217,6 @@ impl RoutedPod {
     #[must_use]
     pub fn labels(&self) -> &BTreeMap<String, String> {
         &self.labels
-    }
-
-    /// What session tokens name it by: the same in every router and after every restart.
-    pub(crate) fn identity(&self) -> u64 {
-        // Zero is left for "no pod".
-        xxh3_64_with_seed(self.name.as_bytes(), u64::from(self.dp_rank)).max(1)
     }
 
     /// Whether it takes new requests; a draining pod does not.
@@ -302,9 +304,15 @@ impl RoutedPod {
             self.overestimated_in_a_row.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        let sum = if counted == expected { &self.agreed } else { &self.underestimated };
-        sum.fetch_add(1, Ordering::Relaxed);
-        self.overestimated_in_a_row.store(0, Ordering::Relaxed);
+        if counted > expected {
+            self.underestimated.fetch_add(1, Ordering::Relaxed);
+        } else if expected > 0 {
+            self.agreed.fetch_add(1, Ordering::Relaxed);
+        }
+        // A view that promised nothing has not been proved right.
+        if expected > 0 {
+            self.overestimated_in_a_row.store(0, Ordering::Relaxed);
+        }
     }
 
     /// What its stream of events says of its view.
@@ -314,7 +322,7 @@ impl RoutedPod {
 
     /// How far its view is to be believed: what its stream of events says, lowered by one level for every
     /// [`OVERESTIMATES_PER_LEVEL`](Self::OVERESTIMATES_PER_LEVEL) requests in a row whose engine had less than
-    /// the view said, down to approximate. One request that had it all restores it.
+    /// the view said, down to approximate. One that had something and all of it restores it.
     #[must_use]
     pub fn trust(&self) -> TrustLevel {
         let levels = self.overestimated_in_a_row.load(Ordering::Relaxed) / Self::OVERESTIMATES_PER_LEVEL;

@@ -30,7 +30,8 @@ impl Prompt<'_> {
 /// How a request says which conversation it belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Session<'a> {
-    /// By an id of the client's choice; the router remembers where it sent it.
+    /// By an id of the client's choice; the router remembers where it sent it. Ids are those of all clients
+    /// together: make them unique. An empty one is none.
     Id(&'a str),
     /// By a token that [`Router::session_token`](crate::Router::session_token) made; the router remembers nothing.
     Token(&'a str),

@@ -228,13 +228,13 @@ impl Chains {
     }
 
     /// Covers what follows `place` in its run, grows the run, or hangs a run below it.
-    fn go_on(
+    fn go_on<R: LaneRuns>(
         &self,
         lane: u32,
         place: Place,
         key: u64,
         rest: &[u64],
-        runs: &mut impl LaneRuns,
+        runs: &mut R,
         already: impl FnMut(usize),
     ) -> Step {
         let (guarded, slot) = self.locate(place.run);
@@ -245,14 +245,14 @@ impl Chains {
             let follows = &run.keys[next..];
             let joined = follows.iter().zip(rest).take_while(|(a, b)| a == b).count();
             if joined > 0 {
-                if self.is_full() && !run.has_lane(lane) {
+                if self.is_full::<R>() && !run.has_lane(lane) {
                     return Step::Stopped(Stop::Memory);
                 }
                 return self.cover(&mut shard, lane, place.run, slot, next..next + joined, runs, already);
             }
             if follows.is_empty() && next < MAX_BLOCKS && !run.has_children_at(place.offset) {
                 let count = rest.len().min(MAX_BLOCKS - next);
-                if self.is_full() {
+                if self.is_full::<R>() {
                     return Step::Stopped(Stop::Memory);
                 }
                 let before = shard.bytes();
@@ -260,7 +260,7 @@ impl Chains {
                 self.account(before, shard.bytes());
                 return self.cover(&mut shard, lane, place.run, slot, next..next + count, runs, already);
             }
-            if self.is_full() {
+            if self.is_full::<R>() {
                 return Step::Stopped(Stop::Memory);
             }
             let before = shard.bytes();
@@ -271,19 +271,19 @@ impl Chains {
     }
 
     /// Joins or makes the run that begins with `rest[0]` after `parent`, which is reserved.
-    fn hang(
+    fn hang<R: LaneRuns>(
         &self,
         lane: u32,
         parent: Option<Place>,
         rest: &[u64],
-        runs: &mut impl LaneRuns,
+        runs: &mut R,
         already: impl FnMut(usize),
     ) -> Step {
         let index = self.shard_of_key(rest[0]);
         let mut shard = self.guarded(index).shard.write();
         if let Some(slot) = shard.head(rest[0], parent) {
             let is_new = !shard.run(slot).is_some_and(|run| run.has_lane(lane));
-            let step = if is_new && self.is_full() {
+            let step = if is_new && self.is_full::<R>() {
                 Step::Stopped(Stop::Memory)
             } else {
                 self.cover(&mut shard, lane, self.run_id(index, slot), slot, 0..1, runs, already)
@@ -295,8 +295,11 @@ impl Chains {
         let count = rest.len().min(MAX_BLOCKS);
         let max_slots = 1 << (RUN_BITS - self.shard_bits);
         let before = shard.bytes();
-        let slot =
-            if self.is_full() { None } else { shard.insert(Run::new(&rest[..count], parent), max_slots) };
+        let slot = if self.is_full::<R>() {
+            None
+        } else {
+            shard.insert(Run::new(&rest[..count], parent), max_slots)
+        };
         let Some(slot) = slot else {
             drop(shard);
             self.release(parent);
@@ -318,7 +321,10 @@ impl Chains {
         runs: &mut R,
         mut already: impl FnMut(usize),
     ) -> Step {
-        self.locate(id).0.additions.fetch_add(1, Ordering::Release);
+        // Lanes that are read together with others are all named.
+        if R::NAMED {
+            self.locate(id).0.additions.fetch_add(1, Ordering::Release);
+        }
         let before = shard.bytes();
         let (first, end) = (range.start, range.end);
         let (is_new, unnamed) = shard.change(slot, |run| {
@@ -423,8 +429,10 @@ impl Chains {
         self.account(before, directory.bytes());
     }
 
-    fn is_full(&self) -> bool {
-        self.bytes() >= self.max_bytes
+    /// Whether there is no room for more; for what is only predicted, already when an eighth is left.
+    fn is_full<R: LaneRuns>(&self) -> bool {
+        let kept_free = if R::NAMED { 0 } else { self.max_bytes / 8 };
+        self.bytes() >= self.max_bytes - kept_free
     }
 
     fn account(&self, before: usize, after: usize) {

@@ -48,7 +48,7 @@ pub use fleet::PodId;
 pub use matching::TierBlocks;
 pub(crate) use outcome::TrustCell;
 pub use outcome::{ApplyReport, Counters, IgnoreReason, Outcome, ResyncReason, TrustLevel};
-pub use predicted::Prediction;
+pub use predicted::{PredictedCounts, Prediction};
 
 use crate::domain::CacheDomain;
 use crate::event::{EventBatch, GroupKind};
@@ -280,11 +280,12 @@ impl BlockIndex {
     /// Notes that a prompt of these blocks is sent to a pod, so that its blocks will be there; `blocks`: `[n]`,
     /// all full blocks of the prompt, hashed for `domain`, of which the first `max_predicted` count.
     ///
-    /// Costs what the runs on the prompt's path cost, and nothing beyond the index's memory bound is kept.
+    /// Costs what the runs on the prompt's path cost. An eighth of [`IndexOptions::max_bytes`] is left to what
+    /// events announce.
     ///
     /// # Errors
     ///
-    /// `UnknownPod`.
+    /// `UnknownPod`; `InvalidInput` if the domain is not the pod's.
     pub fn predict(
         &self,
         id: PodId,
@@ -292,8 +293,15 @@ impl BlockIndex {
         blocks: &[BlockHash],
     ) -> Result<Prediction, Error> {
         let pod = self.pod(id)?;
+        if pod.salt != domain.pods_salt() {
+            let name = domain.name();
+            return Err(Error::invalid(alloc::format!("pod {id} is not of cache domain \"{name}\"")));
+        }
         let mut predictions = pod.predictions.lock();
-        if blocks.is_empty() || !predictions.is_open() {
+        if predictions.is_gone() {
+            return Err(unknown(id));
+        }
+        if blocks.is_empty() || self.max_predicted == 0 {
             return Ok(Prediction::default());
         }
         let lane = match predictions.lane {
@@ -315,13 +323,23 @@ impl BlockIndex {
         }
     }
 
-    /// Number of blocks that are predicted for the pod.
+    /// Forgets what is predicted for the pod: its engine restarted, and no event says so.
     ///
     /// # Errors
     ///
     /// `UnknownPod`.
-    pub fn predicted_blocks(&self, id: PodId) -> Result<usize, Error> {
-        Ok(self.pod(id)?.predictions.lock().blocks())
+    pub fn forget_predictions(&self, id: PodId) -> Result<(), Error> {
+        self.pod(id)?.predictions.lock().clear(&self.chains);
+        Ok(())
+    }
+
+    /// What is predicted for the pod.
+    ///
+    /// # Errors
+    ///
+    /// `UnknownPod`.
+    pub fn predicted(&self, id: PodId) -> Result<PredictedCounts, Error> {
+        Ok(self.pod(id)?.predictions.lock().counts())
     }
 
     /// How far the pod's view is to be believed.

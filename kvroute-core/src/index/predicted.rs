@@ -3,7 +3,7 @@
 //! A request's blocks will be in the cache of the pod that computes it. Until the pod's events say so, and for
 //! pods without events, that is predicted: each pod has one lane more for it, in the same forest of runs.
 //!
-//! The lane holds the least recently used blocks no longer than `capacity` allows. Recency is exact to the
+//! The lane holds at most `capacity` blocks; the least recently used go first. Recency is exact to the
 //! block, with the head of a prompt counted as used after its tail, so that what is left is always a set of
 //! whole prefixes. Yet it costs a few words a *run*: of each run the lane holds leading blocks only, and uses
 //! reach from its first block to some offset, so a run's recency is a staircase of (offset, time of use),
@@ -17,6 +17,15 @@ use hashbrown::HashMap;
 use super::chains::{Chains, LaneRuns};
 use super::run::RunId;
 use crate::BlockHash;
+
+/// What is predicted for a pod.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PredictedCounts {
+    /// Blocks predicted now.
+    pub blocks: usize,
+    /// Blocks that were not, because the index was at its memory bound.
+    pub refused: u64,
+}
 
 /// Names what one request's prediction added, so that it can be taken back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,13 +59,17 @@ pub(super) struct Predictions {
     runs: HashMap<u32, Vec<Step>>,
     /// Time of use -> the run with a step of that time.
     uses: BTreeMap<u64, u32>,
-    /// Scratch: the keys being recorded.
-    keys: Vec<u64>,
+    /// Blocks there was no room for.
+    refused: u64,
 }
 
 /// The runs a prompt leads through, and up to which offset.
 #[derive(Default)]
-struct Path(Vec<(u32, usize)>);
+struct Path {
+    runs: Vec<(u32, usize)>,
+    /// Number of blocks the lane holds now.
+    held: usize,
+}
 
 impl LaneRuns for Path {
     const NAMED: bool = false;
@@ -66,9 +79,9 @@ impl LaneRuns for Path {
     fn left(&mut self, _run: RunId) {}
 
     fn covered(&mut self, run: RunId, end: usize) {
-        match self.0.last_mut() {
+        match self.runs.last_mut() {
             Some(last) if last.0 == run.0 => last.1 = end,
-            _ => self.0.push((run.0, end)),
+            _ => self.runs.push((run.0, end)),
         }
     }
 }
@@ -83,27 +96,24 @@ impl Predictions {
             now: 0,
             runs: HashMap::new(),
             uses: BTreeMap::new(),
-            keys: Vec::new(),
+            refused: 0,
         }
     }
 
-    /// Whether anything can be predicted.
-    pub(super) fn is_open(&self) -> bool {
-        !self.gone && self.capacity > 0
+    /// Whether the pod was removed.
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone
     }
 
-    /// Blocks predicted now.
-    pub(super) fn blocks(&self) -> usize {
-        self.blocks
+    /// Blocks predicted now, and those there was no room for.
+    pub(super) fn counts(&self) -> PredictedCounts {
+        PredictedCounts { blocks: self.blocks, refused: self.refused }
     }
 
     /// Bytes allocated; those of the tree are estimated.
     pub(super) fn bytes(&self) -> usize {
         let steps: usize = self.runs.values().map(|steps| steps.capacity() * size_of::<Step>()).sum();
-        self.runs.allocation_size()
-            + self.keys.capacity() * size_of::<u64>()
-            + steps
-            + self.uses.len() * 2 * size_of::<(u64, u32)>()
+        self.runs.allocation_size() + steps + self.uses.len() * 2 * size_of::<(u64, u32)>()
     }
 
     /// Notes that a prompt of these blocks was sent to the pod; `[n]`, of which the first `capacity` count. Their
@@ -116,20 +126,38 @@ impl Predictions {
         salt: u64,
     ) -> Prediction {
         let counted = &blocks[..blocks.len().min(self.capacity)];
-        self.keys.clear();
-        self.keys.extend(counted.iter().map(|block| block.0 ^ salt));
-        let (mut path, mut held_before) = (Path::default(), 0);
-        let stored = chains.store(lane, None, &self.keys, &mut path, |_| held_before += 1);
-        self.blocks += stored.held - held_before;
+        let keys: Vec<u64> = counted.iter().map(|block| block.0 ^ salt).collect();
+        let mut held_before = 0;
+        let mut path = self.store(chains, lane, &keys, &mut held_before);
+        let mut prediction = self.use_path(&path, held_before);
+        if path.held < keys.len() {
+            // At the index's bound, what was used longest ago makes room.
+            self.shrink_to(chains, lane, self.blocks.saturating_sub(keys.len() - path.held));
+            path = self.store(chains, lane, &keys, &mut 0);
+            prediction = self.use_path(&path, held_before);
+            self.refused += (keys.len() - path.held) as u64;
+        }
+        self.shrink_to(chains, lane, self.capacity);
+        prediction
+    }
 
-        if path.0.is_empty() {
+    fn store(&mut self, chains: &Chains, lane: u32, keys: &[u64], held_before: &mut usize) -> Path {
+        let mut path = Path::default();
+        path.held = chains.store(lane, None, keys, &mut path, |_| *held_before += 1).held;
+        self.blocks += path.held - *held_before;
+        path
+    }
+
+    /// Marks a path as used now, its head last; what comes after `held_before` blocks is new.
+    fn use_path(&mut self, path: &Path, held_before: usize) -> Prediction {
+        if path.runs.is_empty() {
             return Prediction::default();
         }
         let oldest = self.now + 1;
-        self.now += path.0.len() as u64;
+        self.now += path.runs.len() as u64;
         let mut prediction = Prediction { oldest, fresh: self.now, fresh_offset: 0 };
         let (mut time, mut before) = (self.now, 0);
-        for (run, end) in path.0 {
+        for &(run, end) in &path.runs {
             if (before..=before + end).contains(&held_before) {
                 (prediction.fresh, prediction.fresh_offset) = (time, held_before - before);
             }
@@ -137,10 +165,17 @@ impl Predictions {
             before += end;
             time -= 1;
         }
-        while self.blocks > self.capacity {
-            self.evict(chains, lane);
-        }
         prediction
+    }
+
+    /// Drops the blocks used longest ago until no more than `most` are left.
+    fn shrink_to(&mut self, chains: &Chains, lane: u32, most: usize) {
+        while self.blocks > most {
+            let Some((&time, &run)) = self.uses.first_key_value() else { return };
+            let surplus = self.blocks - most;
+            let end = self.runs.get(&run).and_then(|steps| steps.first()).map_or(0, |step| step.end);
+            self.cut(chains, lane, run, time, |nearer| nearer.max(end.saturating_sub(surplus)));
+        }
     }
 
     /// Takes back what a prediction added, but for what was predicted again since.
@@ -179,14 +214,6 @@ impl Predictions {
         }
         steps.push(Step { end, time });
         self.uses.insert(time, run);
-    }
-
-    /// Drops the blocks used longest ago: a step, or as much of it as is too many.
-    fn evict(&mut self, chains: &Chains, lane: u32) {
-        let Some((&time, &run)) = self.uses.first_key_value() else { return };
-        let surplus = self.blocks - self.capacity;
-        let end = self.runs.get(&run).and_then(|steps| steps.first()).map_or(0, |step| step.end);
-        self.cut(chains, lane, run, time, |nearer| nearer.max(end.saturating_sub(surplus)));
     }
 
     /// Cuts the step of this time, the farthest of its run, back to `keep(end of the step before)`.

@@ -2,11 +2,12 @@
 
 use alloc::format;
 use alloc::vec::Vec;
+use core::ptr;
 
 use crate::candidate::Candidates;
 use crate::pick::Scored;
 use crate::profile::Profile;
-use crate::{Error, ErrorKind};
+use crate::{CacheDomain, Error, ErrorKind};
 
 /// Filled anew for every decision; allocates nothing once warm.
 #[derive(Debug, Default)]
@@ -22,6 +23,15 @@ pub(super) struct Board {
     pub(super) used: bool,
 }
 
+/// Stands for the position of a filter that no profile needs to name: a prefill pod can only compute for pods
+/// of its own cache domain.
+const OTHER_DOMAIN: usize = usize::MAX;
+
+/// Name of the filter at a position.
+pub(super) fn filter_name(profile: &Profile, position: usize) -> &str {
+    profile.filters.get(position).map_or("cache-domain", |filter| filter.name())
+}
+
 fn fill<T: Clone>(values: &mut Vec<T>, count: usize, value: T) {
     values.clear();
     values.resize(count, value);
@@ -33,11 +43,12 @@ impl Board {
         self.used = false;
     }
 
-    /// Filters, scores, picks; answers the row.
+    /// Filters, scores, picks; answers the row. Pods of other domains than `within` are dropped first.
     pub(super) fn choose(
         &mut self,
         profile: &Profile,
         candidates: &Candidates<'_>,
+        within: Option<&CacheDomain>,
         draw: u64,
     ) -> Result<usize, Error> {
         let rows = candidates.len();
@@ -47,6 +58,12 @@ impl Board {
         fill(&mut self.totals, rows, 0.0);
         self.columns.resize_with(profile.scorers.len(), Vec::new);
         self.columns.iter_mut().for_each(|column| fill(column, rows, 0.0));
+        if let Some(domain) = within {
+            let others = candidates.pods.iter().map(|pod| !ptr::eq(&*pod.domain, domain));
+            for (row, _) in others.enumerate().filter(|(_, is_other)| *is_other) {
+                (self.kept[row], self.dropped_by[row]) = (false, Some(OTHER_DOMAIN));
+            }
+        }
         self.filter(profile, candidates);
         self.score(profile, candidates)?;
 
@@ -102,10 +119,10 @@ impl Board {
             return Error::new(ErrorKind::NoCandidate, "this router has no pod");
         }
         let mut message = format!("every one of {pods} pods was dropped:");
-        for (position, filter) in profile.filters.iter().enumerate() {
+        for position in (0..profile.filters.len()).chain([OTHER_DOMAIN]) {
             let dropped = self.dropped_by.iter().filter(|by| **by == Some(position)).count();
             if dropped > 0 {
-                message += &format!(" {dropped} by filter \"{}\"", filter.name());
+                message += &format!(" {dropped} by filter \"{}\"", filter_name(profile, position));
             }
         }
         Error::new(ErrorKind::NoCandidate, message)

@@ -12,8 +12,9 @@ use super::board::Board;
 use super::roster::{Roster, RoutedDomain};
 use crate::candidate::{Candidates, Facts};
 use crate::decision::{Decision, Prefill};
-use crate::index::{MatchTable, TierBlocks};
+use crate::index::{MatchTable, TierBlocks, TrustLevel};
 use crate::request::{Prompt, Request, Session};
+use crate::session::SessionTable;
 use crate::snapshot::Seen;
 use crate::{BlockHash, CacheDomain, Error, ErrorKind};
 
@@ -68,16 +69,21 @@ impl Workspace {
         self.decode.clear();
         self.prefill.clear();
         self.facts.clear();
-        self.facts.extend(roster.pods.iter().map(|pod| Facts {
-            matched: TierBlocks::default(),
-            predicted: 0,
-            searchable: 0,
-            block_size: pod.domain.block_size(),
-            load: pod.load(),
-            booked: pod.bookings(),
-            accepting: pod.is_accepting(),
-            trust: pod.trust(),
-            events_tell: matches!(request.prompt, Prompt::TokenIds(_)),
+        let is_text = matches!(request.prompt, Prompt::Text(_));
+        self.facts.extend(roster.pods.iter().map(|pod| {
+            let (load, booked) = (pod.load(), pod.bookings());
+            Facts {
+                matched: TierBlocks::default(),
+                predicted: 0,
+                searchable: 0,
+                block_size: pod.domain.block_size(),
+                load,
+                booked,
+                in_flight: pod.in_flight(booked, load),
+                accepting: pod.is_accepting(),
+                trust: pod.trust(),
+                events_tell: !is_text && pod.stream_trust() >= TrustLevel::Degraded,
+            }
         }));
     }
 
@@ -85,6 +91,7 @@ impl Workspace {
     pub(super) fn refresh_bookings(&mut self, roster: &Roster) {
         for (pod, facts) in roster.pods.iter().zip(&mut self.facts) {
             facts.booked = pod.bookings();
+            facts.in_flight = pod.in_flight(facts.booked, facts.load);
         }
     }
 }
@@ -167,7 +174,7 @@ impl Router {
         };
         let draw = |seed: u64| xxh3_64_with_seed(&nonce.to_le_bytes(), seed);
         let profile = &self.policy.decode;
-        let row = decode.choose(profile, &candidates, draw(profile.seed))?;
+        let row = decode.choose(profile, &candidates, None, draw(profile.seed))?;
         let chosen = &facts[row];
         let uncached_tokens = chosen.uncached_tokens(*prompt_tokens);
         let mut decision = Decision {
@@ -185,7 +192,9 @@ impl Router {
             return Ok(decision);
         };
         let candidates = Candidates { session_row: session.prefill, ..candidates };
-        match prefill.choose(&policy.profile, &candidates, draw(policy.profile.seed)) {
+        // KV can only be handed over among pods that may share it.
+        let domain = Some(&*roster.pods[row].domain);
+        match prefill.choose(&policy.profile, &candidates, domain, draw(policy.profile.seed)) {
             // A pod that does both has nothing to hand over to itself.
             Ok(first) if first != row => {
                 let chosen = &facts[first];
@@ -221,9 +230,7 @@ impl Router {
                 words
             }
         };
-        // Prompts of one block or less differ in their tail only.
-        let tail = token_ids.last().map_or(0, |&token| u64::from(token));
-        let mut fingerprint = token_ids.len() as u64 ^ tail.rotate_left(32);
+        let mut fingerprint = token_ids.len() as u64;
         let mut used = 0;
         for RoutedDomain { domain, text } in &roster.domains {
             let is_text = matches!(request.prompt, Prompt::Text(_));
@@ -243,6 +250,13 @@ impl Router {
                 used += 1;
                 let last = next.blocks.last().map_or(0, |hash| hash.0);
                 fingerprint = xxh3_64_with_seed(&last.to_le_bytes(), fingerprint);
+                // What is no block is hashed nowhere else.
+                let rest = next.blocks.len() * hasher.block_size() as usize;
+                let rest = match request.prompt {
+                    Prompt::TokenIds(token_ids) => bytemuck::cast_slice(&token_ids[rest..]),
+                    Prompt::Text(text) => &text[rest * Prompt::BYTES_PER_TOKEN..],
+                };
+                fingerprint = xxh3_64_with_seed(rest, fingerprint);
             }
             let blocks = &hashed[used - 1].blocks;
             // Where a text's last token begins nobody knows.
@@ -271,9 +285,9 @@ impl Router {
     fn session_rows(&self, roster: &Roster, request: &Request<'_>, now: Duration) -> SessionRows {
         let missing = |why| SessionRows { missing: Some(why), ..SessionRows::default() };
         let rows = match request.session {
-            None => return SessionRows::default(),
+            None | Some(Session::Id("")) => return SessionRows::default(),
             Some(Session::Id(id)) => {
-                let Some(home) = self.sessions.home(id, now) else {
+                let Some(home) = self.sessions.home(SessionTable::key(id), now) else {
                     return missing("nothing was sent for this id lately");
                 };
                 (roster.row(home.decode), home.prefill.and_then(|pod| roster.row(pod)))
@@ -283,7 +297,7 @@ impl Router {
                 let Some(sealed) = sealer.open(token, now) else {
                     return missing("the token is expired, or not of this router's key");
                 };
-                let row = |identity| roster.pods.iter().position(|pod| pod.identity() == identity);
+                let row = |identity| roster.pods.iter().position(|pod| pod.identity == identity);
                 (row(sealed.decode), row(sealed.prefill))
             }
         };

@@ -10,9 +10,9 @@ use super::decide::Workspace;
 use super::roster::Roster;
 use crate::decision::Decision;
 use crate::index::{PodId, TrustLevel};
-use crate::pod::RoutedPod;
+use crate::pod::{Bookings, RoutedPod};
 use crate::request::{Prompt, Request, Session};
-use crate::session::{Home, Sealed};
+use crate::session::{Home, Sealed, SessionTable};
 use crate::ticket::{Finish, InFlight, Leg, Ticket};
 use crate::{Error, ErrorKind};
 
@@ -31,7 +31,8 @@ pub struct Dispatch {
 }
 
 /// Most tokens booked for one request, so that the sum of all that can be in flight fits in a booking.
-const MAX_BOOKED_TOKENS: usize = 1 << 22;
+const MAX_BOOKED_TOKENS: usize = 1 << 21;
+const _: () = assert!((MAX_BOOKED_TOKENS * Router::MAX_REQUESTS) as u64 <= Bookings::MAX_PREFILL_TOKENS);
 
 impl Router {
     /// Most times a dispatch decides again.
@@ -61,21 +62,25 @@ impl Router {
             let (mut retries, mut contended) = (0, false);
             let decision = loop {
                 let decision = self.choose(roster, request, workspace)?;
-                if book(roster, workspace, &decision, contended) {
+                if book(roster, workspace, &decision, false) {
                     break decision;
                 }
                 if retries == Self::MAX_RETRIES {
-                    contended = true;
-                } else {
-                    retries += 1;
+                    contended = book(roster, workspace, &decision, true);
+                    break decision;
                 }
+                retries += 1;
                 workspace.refresh_bookings(roster);
             };
-            let ticket = self.track(roster, request, now, workspace, &decision);
-            if let Some(Session::Id(id)) = request.session {
+            let session = match request.session {
+                Some(Session::Id(id)) if !id.is_empty() => Some(SessionTable::key(id)),
+                _ => None,
+            };
+            if let Some(key) = session {
                 let home = Home { decode: decision.pod, prefill: decision.prefill.map(|p| p.pod) };
-                self.sessions.bind(id, home, now);
+                self.sessions.bind(key, home, now);
             }
+            let ticket = self.track(roster, request, now, workspace, &decision, session);
             Ok(Dispatch { decision, ticket, retries, contended })
         })
     }
@@ -97,7 +102,8 @@ impl Router {
         decode.map(|(pod, tokens)| pod.release(0, tokens)).is_some()
     }
 
-    /// The request ended: what was booked for it is given back. Answers whether it was in flight still; a
+    /// The request ended: what was booked for it is given back. After a failure its session is at home nowhere,
+    /// and what it alone was predicted to bring into caches is taken back, on both pods. Answers whether it was in flight still; a
     /// ticket that was finished before, or whose time is over, changes nothing.
     ///
     /// `engine_cached_tokens`: what the engine says it took from its cache
@@ -137,9 +143,9 @@ impl Router {
         let Some(sealer) = &self.sealer else {
             return Err(Error::invalid("session tokens need a session key in the router's options"));
         };
-        let decode = self.pod_by_id(decision.pod)?.identity();
-        let prefill = decision.prefill.and_then(|p| self.pod_by_id(p.pod).ok()).map_or(0, |p| p.identity());
-        let expires = now.saturating_add(self.session_ttl).as_secs();
+        let decode = self.pod_by_id(decision.pod)?.identity;
+        let prefill = decision.prefill.and_then(|p| self.pod_by_id(p.pod).ok()).map_or(0, |p| p.identity);
+        let expires = u64::try_from(now.saturating_add(self.session_ttl).as_millis()).unwrap_or(u64::MAX);
         sealer
             .seal(Sealed { decode, prefill, expires }, now)
             .ok_or_else(|| Error::new(ErrorKind::Limit, "the session token could not be sealed"))
@@ -153,6 +159,7 @@ impl Router {
         now: Duration,
         workspace: &Workspace,
         decision: &Decision,
+        session: Option<u128>,
     ) -> Ticket {
         let leg = |id: PodId, prefill_tokens: u64| {
             let row = roster.row(id)?;
@@ -170,7 +177,7 @@ impl Router {
             && decode.pod.stream_trust() >= TrustLevel::Degraded
             && matches!(request.prompt, Prompt::TokenIds(_));
         let expected = comparable.then(|| workspace.facts[row].matched_tokens());
-        let in_flight = InFlight { decode, prefill, since: now, started: false, expected };
+        let in_flight = InFlight { decode, prefill, since: now, started: false, expected, session };
         let mut expired = 0;
         let ticket = self.tickets.insert(in_flight, now, |request| {
             self.let_go(request, Finish::Cancelled);
@@ -191,6 +198,9 @@ impl Router {
         decode.pod.release(1, decode.prefill_tokens);
         for leg in request.prefill.iter() {
             leg.pod.release(1, leg.prefill_tokens);
+        }
+        if let (Finish::Failed, Some(key)) = (how, request.session) {
+            self.sessions.unbind(key, decode.pod.id());
         }
         if !keep {
             for leg in core::iter::once(decode).chain(&request.prefill) {

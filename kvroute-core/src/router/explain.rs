@@ -5,7 +5,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use super::board::Board;
+use super::board::{Board, filter_name};
 use super::{Router, Workspace};
 use crate::Tier;
 use crate::candidate::Facts;
@@ -52,7 +52,7 @@ impl Router {
     ) -> PodExplanation {
         let facts = &workspace.facts[row];
         let tiers = Tier::ALL.into_iter().map(|tier| (tier.name(), facts.matched.in_tier(tier)));
-        let dropped_by = board.dropped_by[row].and_then(|position| profile.filters.get(position));
+        let dropped_by = board.dropped_by[row].map(|position| filter_name(profile, position));
         let scores = profile.scorers.iter().zip(&board.columns).map(|((scorer, weight), column)| {
             ScoreExplanation { scorer: scorer.name().to_string(), value: column[row], weight: *weight }
         });
@@ -66,9 +66,11 @@ impl Router {
             matched_blocks: tiers.filter(|&(_, blocks)| blocks > 0).collect(),
             predicted_blocks: facts.predicted,
             booked: facts.booked,
+            load: facts.load,
+            in_flight: facts.in_flight,
             scores: if dropped_by.is_some() { Vec::new() } else { scores.collect() },
             total: if dropped_by.is_some() { 0.0 } else { board.totals[row] },
-            dropped_by: dropped_by.map(|filter| filter.name().to_string()),
+            dropped_by: dropped_by.map(ToString::to_string),
             note: self.why_nothing(pod, facts, workspace),
         }
     }

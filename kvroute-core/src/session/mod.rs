@@ -22,8 +22,9 @@ pub(crate) struct Home {
     pub(crate) prefill: Option<PodId>,
 }
 
-/// Locks the table is spread over.
+/// Locks a table is spread over, from so many entries on.
 const SHARDS: usize = 64;
+const SHARDED_FROM: usize = 4096;
 
 /// Conversations by id, each forgotten when it was not used for a time, or when there are too many.
 ///
@@ -42,30 +43,46 @@ struct Entry {
 }
 
 impl SessionTable {
-    /// At most `capacity` conversations (64 at least), each for `ttl` after its last use.
+    /// At most `capacity` conversations, each for `ttl` after its last use. Large tables are made of small ones,
+    /// each of which forgets the conversation used longest ago when it is full.
     pub(crate) fn new(capacity: usize, ttl: Duration) -> Self {
-        let each = NonZeroUsize::new(capacity / SHARDS).unwrap_or(NonZeroUsize::MIN);
+        let shards = if capacity < SHARDED_FROM { capacity.min(1) } else { SHARDS };
+        let each = capacity.checked_div(shards).and_then(NonZeroUsize::new).unwrap_or(NonZeroUsize::MIN);
         // Grows as it fills: `new` would allocate all of it at once.
         let shard = || {
             let mut shard = LruCache::unbounded();
             shard.resize(each);
             Mutex::new(shard)
         };
-        Self { shards: (0..SHARDS).map(|_| shard()).collect(), ttl }
+        Self { shards: (0..shards).map(|_| shard()).collect(), ttl }
+    }
+
+    /// What a conversation is kept under.
+    pub(crate) fn key(id: &str) -> u128 {
+        xxh3_128(id.as_bytes())
     }
 
     /// Where the conversation is at home.
-    pub(crate) fn home(&self, id: &str, now: Duration) -> Option<Home> {
-        let key = xxh3_128(id.as_bytes());
-        let shard = self.shard(key).lock();
+    pub(crate) fn home(&self, key: u128, now: Duration) -> Option<Home> {
+        let shard = self.shard(key)?.lock();
         shard.peek(&key).filter(|entry| now < entry.expires).map(|entry| entry.home)
     }
 
     /// Notes where it is from now on.
-    pub(crate) fn bind(&self, id: &str, home: Home, now: Duration) {
-        let key = xxh3_128(id.as_bytes());
+    pub(crate) fn bind(&self, key: u128, home: Home, now: Duration) {
         let expires = now.saturating_add(self.ttl);
-        self.shard(key).lock().put(key, Entry { home, expires });
+        if let Some(shard) = self.shard(key) {
+            shard.lock().put(key, Entry { home, expires });
+        }
+    }
+
+    /// Forgets the conversation if it is at home on this pod.
+    pub(crate) fn unbind(&self, key: u128, decode: PodId) {
+        if let Some(mut shard) = self.shard(key).map(Mutex::lock)
+            && shard.peek(&key).is_some_and(|entry| entry.home.decode == decode)
+        {
+            shard.pop(&key);
+        }
     }
 
     /// Forgets what was not used for its time; answers how many those were.
@@ -87,8 +104,9 @@ impl SessionTable {
         self.shards.iter().map(|shard| shard.lock().len()).sum()
     }
 
-    fn shard(&self, key: u128) -> &Mutex<LruCache<u128, Entry>> {
-        &self.shards[(key >> 64) as usize % SHARDS]
+    fn shard(&self, key: u128) -> Option<&Mutex<LruCache<u128, Entry>>> {
+        let at = ((key >> 64) as usize).checked_rem(self.shards.len())?;
+        self.shards.get(at)
     }
 }
 
@@ -108,24 +126,29 @@ mod tests {
     #[test]
     fn a_conversation_is_forgotten_when_its_time_is_over_and_each_use_renews_it() {
         let table = SessionTable::new(1000, seconds(300));
-        table.bind("a", home(1), seconds(0));
-        assert_eq!(table.home("a", seconds(299)), Some(home(1)));
-        assert_eq!(table.home("a", seconds(300)), None);
-        table.bind("a", home(2), seconds(299));
-        assert_eq!(table.home("a", seconds(300)), Some(home(2)));
-        assert_eq!(table.home("b", seconds(300)), None);
+        table.bind(SessionTable::key("a"), home(1), seconds(0));
+        assert_eq!(table.home(SessionTable::key("a"), seconds(299)), Some(home(1)));
+        assert_eq!(table.home(SessionTable::key("a"), seconds(300)), None);
+        table.bind(SessionTable::key("a"), home(2), seconds(299));
+        assert_eq!(table.home(SessionTable::key("a"), seconds(300)), Some(home(2)));
+        assert_eq!(table.home(SessionTable::key("b"), seconds(300)), None);
         assert_eq!((table.expire(seconds(598)), table.len()), (0, 1));
         assert_eq!((table.expire(seconds(599)), table.len()), (1, 0));
     }
 
     #[test]
     fn too_many_conversations_push_out_the_one_used_longest_ago() {
+        for (capacity, kept) in [(0, 0), (1, 1), (100, 100), (6400, 6400)] {
+            let table = SessionTable::new(capacity, seconds(300));
+            (0..20_000).for_each(|n| table.bind(SessionTable::key(&format!("s{n}")), home(1), seconds(0)));
+            assert_eq!(table.len(), kept);
+        }
         let table = SessionTable::new(64 * 3, seconds(300));
         for n in 0..10_000 {
-            table.bind("kept", home(7), seconds(0));
-            table.bind(&format!("s{n}"), home(1), seconds(0));
+            table.bind(SessionTable::key("kept"), home(7), seconds(0));
+            table.bind(SessionTable::key(&format!("s{n}")), home(1), seconds(0));
         }
         assert_eq!(table.len(), 64 * 3);
-        assert_eq!(table.home("kept", seconds(1)), Some(home(7)));
+        assert_eq!(table.home(SessionTable::key("kept"), seconds(1)), Some(home(7)));
     }
 }

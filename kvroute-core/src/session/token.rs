@@ -13,7 +13,7 @@ use aes_gcm_siv::aead::{AeadInOut, KeyInit};
 use aes_gcm_siv::{Aes256GcmSiv, Nonce, Tag};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use xxhash_rust::xxh3::xxh3_128_with_seed;
+use sha2::{Digest, Sha256};
 
 /// Secret that session tokens are sealed with; every router that shall understand them has the same one.
 #[derive(Clone, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub(crate) struct Sealed {
     pub(crate) decode: u64,
     /// That of the pod that prefilled; 0 for none.
     pub(crate) prefill: u64,
-    /// Until when it counts; seconds.
+    /// Until when it counts; milliseconds.
     pub(crate) expires: u64,
 }
 
@@ -54,7 +54,10 @@ const TEXT: usize = 24;
 const TAG: usize = 16;
 
 /// Makes and reads tokens.
-pub(crate) struct Sealer(Aes256GcmSiv);
+pub(crate) struct Sealer {
+    cipher: Aes256GcmSiv,
+    key: SessionKey,
+}
 
 impl fmt::Debug for Sealer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -64,7 +67,7 @@ impl fmt::Debug for Sealer {
 
 impl Sealer {
     pub(crate) fn new(key: &SessionKey) -> Self {
-        Self(Aes256GcmSiv::new(&key.0.into()))
+        Self { cipher: Aes256GcmSiv::new(&key.0.into()), key: key.clone() }
     }
 
     /// A token; `now` makes those of one pod differ.
@@ -72,14 +75,16 @@ impl Sealer {
         let mut token = [0; NONCE + TEXT + TAG];
         let (nonce, rest) = token.split_at_mut(NONCE);
         let (text, tag) = rest.split_at_mut(TEXT);
-        nonce.copy_from_slice(
-            &xxh3_128_with_seed(&now.as_nanos().to_le_bytes(), sealed.decode).to_le_bytes()[..NONCE],
-        );
         for (bytes, number) in text.chunks_exact_mut(8).zip([sealed.decode, sealed.prefill, sealed.expires]) {
             bytes.copy_from_slice(&number.to_le_bytes());
         }
+        // Keyed, so that nobody can try names and times until one gives this nonce.
+        let mut secret = Sha256::new_with_prefix(self.key.0);
+        secret.update(now.as_nanos().to_le_bytes());
+        secret.update(&*text);
+        nonce.copy_from_slice(&secret.finalize()[..NONCE]);
         let nonce = Nonce::try_from(&*nonce).ok()?;
-        tag.copy_from_slice(&self.0.encrypt_inout_detached(&nonce, &[], text.into()).ok()?);
+        tag.copy_from_slice(&self.cipher.encrypt_inout_detached(&nonce, &[], text.into()).ok()?);
         Some(URL_SAFE_NO_PAD.encode(token))
     }
 
@@ -93,11 +98,11 @@ impl Sealer {
         let (nonce, rest) = bytes.split_at_mut(NONCE);
         let (text, tag) = rest.split_at_mut(TEXT);
         let (nonce, tag) = (Nonce::try_from(&*nonce).ok()?, Tag::try_from(&*tag).ok()?);
-        self.0.decrypt_inout_detached(&nonce, &[], (&mut *text).into(), &tag).ok()?;
+        self.cipher.decrypt_inout_detached(&nonce, &[], (&mut *text).into(), &tag).ok()?;
         let mut numbers =
             text.chunks_exact(8).map(|b| b.iter().rev().fold(0, |n: u64, &b| n << 8 | u64::from(b)));
         let sealed = Sealed { decode: numbers.next()?, prefill: numbers.next()?, expires: numbers.next()? };
-        (now.as_secs() < sealed.expires).then_some(sealed)
+        (now.as_millis() < u128::from(sealed.expires)).then_some(sealed)
     }
 }
 
@@ -105,7 +110,7 @@ impl Sealer {
 mod tests {
     use super::*;
 
-    const SEALED: Sealed = Sealed { decode: 0x0123_4567_89ab_cdef, prefill: 7, expires: 300 };
+    const SEALED: Sealed = Sealed { decode: 0x0123_4567_89ab_cdef, prefill: 7, expires: 300_000 };
     const NOW: Duration = Duration::from_secs(1);
 
     fn sealer(byte: u8) -> Sealer {
@@ -117,7 +122,7 @@ mod tests {
         let token = sealer(1).seal(SEALED, NOW).expect("sealed");
         assert_eq!(token.len(), 70);
         assert_eq!(sealer(1).open(&token, NOW), Some(SEALED));
-        assert_eq!(sealer(1).open(&token, Duration::from_secs(299)), Some(SEALED));
+        assert_eq!(sealer(1).open(&token, Duration::from_millis(299_999)), Some(SEALED));
         assert_eq!(sealer(1).open(&token, Duration::from_secs(300)), None);
         assert_eq!(sealer(2).open(&token, NOW), None);
     }

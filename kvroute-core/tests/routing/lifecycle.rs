@@ -75,12 +75,12 @@ fn a_failure_takes_back_what_was_predicted_and_a_cancellation_only_before_the_fi
         let (context, token_ids) = (HashContext::default(), prompt(1));
         let request = Request::new(&token_ids, &context);
         let dispatch = router.dispatch(&request, Duration::ZERO, &mut Workspace::default()).unwrap();
-        assert_eq!(router.index().predicted_blocks(pods[0]).unwrap(), 10);
+        assert_eq!(router.index().predicted(pods[0]).unwrap().blocks, 10);
         if started {
             router.first_token(dispatch.ticket);
         }
         router.finish(dispatch.ticket, how, None);
-        assert_eq!(router.index().predicted_blocks(pods[0]).unwrap(), kept, "{how:?}, started: {started}");
+        assert_eq!(router.index().predicted(pods[0]).unwrap().blocks, kept, "{how:?}, started: {started}");
     }
 }
 
@@ -95,9 +95,9 @@ fn a_failure_keeps_what_an_earlier_or_later_request_predicted_too() {
     };
     let (earlier, failing, later) = (send(12), send(32), send(20));
     router.finish(failing, Finish::Failed, None);
-    assert_eq!(router.index().predicted_blocks(pods[0]).unwrap(), 5, "of 8, the later one needs 5");
+    assert_eq!(router.index().predicted(pods[0]).unwrap().blocks, 5, "of 8, the later one needs 5");
     router.finish(later, Finish::Failed, None);
-    assert_eq!(router.index().predicted_blocks(pods[0]).unwrap(), 5, "it brought none itself");
+    assert_eq!(router.index().predicted(pods[0]).unwrap().blocks, 5, "it brought none itself");
     router.finish(earlier, Finish::Completed, None);
 }
 

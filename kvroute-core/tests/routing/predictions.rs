@@ -77,7 +77,7 @@ fn what_was_sent_is_forgotten_beyond_the_bound_the_least_recently_used_first() {
     for seed in [1, 2, 1, 3] {
         dispatch(&router, &Request::new(&prompt(seed), &context));
     }
-    assert_eq!(router.index().predicted_blocks(pod).unwrap(), 25);
+    assert_eq!(router.index().predicted(pod).unwrap().blocks, 25);
     let sent = |seed| {
         let mut workspace = Workspace::default();
         let request_of = prompt(seed);
@@ -92,9 +92,9 @@ fn what_was_sent_is_void_when_the_engine_drops_its_cache() {
     let (router, pods) = router_of(&["a"]);
     let context = HashContext::default();
     dispatch(&router, &Request::new(&prompt(1), &context));
-    assert_eq!(router.index().predicted_blocks(pods[0]).unwrap(), 10);
+    assert_eq!(router.index().predicted(pods[0]).unwrap().blocks, 10);
     clear(&router, pods[0]);
-    assert_eq!(router.index().predicted_blocks(pods[0]).unwrap(), 0);
+    assert_eq!(router.index().predicted(pods[0]).unwrap().blocks, 0);
 }
 
 #[test]

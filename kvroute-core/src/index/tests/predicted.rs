@@ -98,7 +98,7 @@ proptest! {
                 }
             }
             for (&pod, model) in pods.iter().zip(&models) {
-                prop_assert_eq!(index.predicted_blocks(pod).unwrap(), model.used.len());
+                prop_assert_eq!(index.predicted(pod).unwrap().blocks, model.used.len());
                 for blocks in &prompts {
                     prop_assert_eq!(predicted(&index, &domain, pod, blocks), model.depth(blocks));
                 }
@@ -133,5 +133,5 @@ fn nothing_is_predicted_for_a_pod_that_is_gone_or_where_the_bound_is_zero() {
     let index = BlockIndex::new(IndexOptions { max_predicted: 0, ..IndexOptions::default() });
     let pod = index.add_pod(domain.clone(), PodOptions::default());
     index.predict(pod, &domain, &prompt(&[0; 4])).unwrap();
-    assert_eq!((index.predicted_blocks(pod).unwrap(), index.blocks()), (0, 0));
+    assert_eq!((index.predicted(pod).unwrap().blocks, index.blocks()), (0, 0));
 }
