@@ -2,6 +2,7 @@
 
 mod outcome;
 mod scale;
+mod three_pods;
 
 use std::sync::Arc;
 
@@ -21,6 +22,7 @@ use crate::capture::Result;
 
 pub use outcome::{Outcome, PodOutcome, PolicyOutcome, Row, overhead_us, share};
 pub use scale::{Scaled, Window, scale};
+pub use three_pods::{WithKvroute, three_pods};
 
 /// Tokens a block, in engines and router.
 pub const BLOCK_SIZE: usize = 16;

@@ -15,10 +15,12 @@ const USAGE: &str = "\
 usage: cargo demo [--decode N] [--prefill M] [--json]
        cargo demo --scale FROM:TO [--json]
        cargo demo --trace FILE [--requests N] [--decode N] [--prefill M] [--json]
+       cargo demo --three-pods
        cargo demo --recorded [--mode translated|native] [--json]
 
-Without options: 3 decode and 2 prefill pods, simulated with vLLM's block manager and scheduler and with
-timings of an 8B model on H200s. Topics with prefixes of 2k to 16k tokens: populate, hit, miss, follow-up.
+Without options: 3 decode and 2 prefill pods, simulated with vLLM's block manager and scheduler and
+with timings of an 8B model on H200s. Topics with prefixes of 2k to 16k tokens: populate, hit, miss,
+follow-up.
 
   --decode N      pods that answer (3)
   --prefill M     pods that compute long prompts for them (2; 0 for none)
@@ -26,6 +28,7 @@ timings of an 8B model on H200s. Topics with prefixes of 2k to 16k tokens: popul
   --trace FILE    requests of a Mooncake trace (JSON lines)
   --requests N    how many of them (1000)
   --seed N        another load (1)
+  --three-pods    a measured experiment beside its simulation, and kvroute in the same place
   --recorded      requests recorded from three real vLLM pods, checked against the engines' own counts
   --mode MODE     of --recorded. translated: blocks are hashed anew from the events' token ids (default);
                   native: by the engines' own hashes
@@ -39,6 +42,7 @@ struct Options {
     trace: Option<OsString>,
     requests: usize,
     seed: u64,
+    three_pods: bool,
     recorded: bool,
     mode: Mode,
     json: bool,
@@ -53,6 +57,7 @@ impl Options {
             trace: None,
             requests: 1000,
             seed: 1,
+            three_pods: false,
             recorded: false,
             mode: Mode::Translated,
             json: false,
@@ -71,6 +76,7 @@ impl Options {
                     let both = both.and_then(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)));
                     options.scale = Some(both.ok_or("--scale FROM:TO, as in 3:8")?);
                 }
+                Arg::Long("three-pods") => options.three_pods = true,
                 Arg::Long("recorded") => options.recorded = true,
                 Arg::Long("mode") => {
                     options.mode = match parser.value()?.to_str() {
@@ -116,6 +122,9 @@ fn run(options: Options) -> Result<()> {
     let Options { size, seed, json, .. } = options;
     if options.recorded {
         return recorded::run(options.mode, json);
+    }
+    if options.three_pods {
+        return simulated::three_pods();
     }
     if let Some((from, to)) = options.scale {
         return simulated::scale(from, to, seed, json);

@@ -4,8 +4,9 @@ use std::io::{IsTerminal, Write};
 
 use kvroute_examples::capture::Result;
 use kvroute_examples::simulated::{
-    self, BLOCK_SIZE, BLOCKS, MAX_UNCACHED_TOKENS, Outcome, Row, Scaled, Size,
+    self, BLOCK_SIZE, BLOCKS, MAX_UNCACHED_TOKENS, Outcome, Row, Scaled, Size, WithKvroute,
 };
+use kvroute_sim::fleet::{Row as Measurement, Strategy};
 use kvroute_sim::workload::{MooncakeTrace, Phase};
 
 /// The founding demo's phases.
@@ -28,6 +29,13 @@ pub(super) fn trace(size: Size, text: &str, requests: usize, seed: u64, json: bo
         return print_json(&outcome);
     }
     let _ = Screen::new().trace(size, &outcome);
+    Ok(())
+}
+
+/// A measured experiment beside its simulation.
+pub(super) fn three_pods() -> Result<()> {
+    let (rows, with_kvroute) = simulated::three_pods()?;
+    let _ = Screen::new().three_pods(&rows, &with_kvroute);
     Ok(())
 }
 
@@ -65,7 +73,7 @@ impl Screen {
         for phase in Phase::ALL {
             writeln!(out, "\n{}  {}", self.paint(1, phase.name()), about(phase))?;
             let head = format!(
-                "{:>4} {:>6}  {:<21} {:>8} {:>7}   {:>5}  {:>5}{:>7}{:>8}{:>6}{:>7}  {:>7}",
+                "{:>4} {:>6}  {:<20} {:>8} {:>7}   {:>5} {:>5}{:>7}{:>8}{:>6}{:>7} {:>7}",
                 "req",
                 "tokens",
                 "pods",
@@ -111,7 +119,7 @@ impl Screen {
             out,
             "{decode} decode and {prefill} prefill pods in virtual time: vLLM's block manager, scheduler and event \
              stream, with\ntimings of an 8B model on H200s and room for {}k tokens of KV each. kvroute sees what a \
-             gateway sees and\nroutes by the preset llm-d-demo (kv-cache 5, prefix 3, session 2, load 1).",
+             gateway sees\nand routes by the preset llm-d-demo (kv-cache 5, prefix 3, session 2, load 1).",
             BLOCKS as usize * BLOCK_SIZE / 1000
         )?;
         if prefill > 0 {
@@ -141,7 +149,7 @@ impl Screen {
         let expected = format!("{:>8}", row.expected());
         writeln!(
             out,
-            "{:>4} {:>6}  {route:<21} {} {:>7} {mark} {drift:>5}  {:>5.2}{:>7.2}{:>8.2}{:>6.2}{:>7.2}  {:>7.1}",
+            "{:>4} {:>6}  {route:<20} {} {:>7} {mark} {drift:>5} {:>5.2}{:>7.2}{:>8.2}{:>6.2}{:>7.2} {:>7.1}",
             row.asked.request.id,
             row.record.prompt_tokens,
             if row.expected() > 0 { self.paint(32, &expected) } else { expected },
@@ -209,27 +217,84 @@ impl Screen {
         )
     }
 
+    fn three_pods(&self, rows: &[Measurement], with_kvroute: &[WithKvroute]) -> std::io::Result<()> {
+        let mut out = std::io::stdout().lock();
+        writeln!(
+            out,
+            "Three 8B pods on H200s under load, as measured and as simulated (mean of 16 runs). Times in ms.\n"
+        )?;
+        let head = format!(
+            "{:<6}{:<14}{:>8}{:>10}{:>6}  {:>8}{:>10}  {:>8}{:>10}  {:>6}{:>6}",
+            "req/s",
+            "policy",
+            "ttft p50",
+            "simulated",
+            "ratio",
+            "ttft p90",
+            "simulated",
+            "e2e p50",
+            "simulated",
+            "cached",
+            "sim."
+        );
+        writeln!(out, "{}", self.paint(1, &head))?;
+        for Measurement { measured, simulated, .. } in rows {
+            let (is, was) = (simulated, &measured.summary);
+            writeln!(
+                out,
+                "{:<6}{:<14}{:>8.0}{:>10.0}{:>6.2}  {:>8.0}{:>10.0}  {:>8.0}{:>10.0}  {:>6.2}{:>6.2}",
+                measured.rate,
+                format!("{:?}", measured.strategy),
+                was.ttft_p50 * 1e3,
+                is.ttft_p50 * 1e3,
+                is.ttft_p50 / was.ttft_p50,
+                was.ttft_p90 * 1e3,
+                is.ttft_p90 * 1e3,
+                was.end_to_end_p50 * 1e3,
+                is.end_to_end_p50 * 1e3,
+                was.cached_share,
+                is.cached_share
+            )?;
+            let last = measured.strategy == Strategy::Sticky;
+            for WithKvroute { summary, .. } in
+                with_kvroute.iter().filter(|row| last && row.rate == measured.rate)
+            {
+                let line = format!(
+                    "{:<6}{:<14}{:>18.0}{:>26.0}{:>20.0}{:>14.2}",
+                    measured.rate,
+                    "kvroute",
+                    summary.ttft_p50 * 1e3,
+                    summary.ttft_p90 * 1e3,
+                    summary.end_to_end_p50 * 1e3,
+                    summary.cached_share
+                );
+                writeln!(out, "{}", self.paint(32, &line))?;
+            }
+        }
+        writeln!(out, "\nWhat fits and what does not: the documentation of kvroute_sim::fleet::ThreePods.")
+    }
+
     fn scaled(&self, scaled: &Scaled) -> std::io::Result<()> {
         let mut out = std::io::stdout().lock();
         writeln!(
             out,
-            "Pods that come and go under one load, in virtual time: 6000-token prefixes, timings of an 8B model on \
-             H200s.\n{} requests, {} expectations that were not what the engine had at that instant; dispatch p50 \
-             {:.1} us,\np99 {:.1} us.\n",
+            "Pods that come and go under one load, in virtual time: 6000-token prefixes, timings of an 8B\nmodel \
+             on H200s. Of {} requests, kvroute expected other tokens to be cached than the engine had\nfor {}. \
+             A dispatch took p50 {:.1} us, p99 {:.1} us. Times below in ms.\n",
             scaled.requests,
             scaled.expected_cached_mismatches,
             scaled.overhead_us_p50,
             scaled.overhead_us_p99
         )?;
         let head = format!(
-            "{:<26}{:>9}{:>9}{:>10}{:>8}{:>8}{:>11}{:>7}{:>7}",
+            "{:<25}{:>9}{:>9}{:>10}{:>10}{:>7}{:>10}{:>7}{:>7}",
             "", "seconds", "requests", "hit rate", "ttft p50", "p99", "imbalance", "again", "failed"
         );
         writeln!(out, "{}", self.paint(1, &head))?;
         for window in &scaled.windows {
             writeln!(
                 out,
-                "{:<26}{:>9}{:>9}{:>8.1} %{:>8.0}{:>8.0}{:>11.2}{:>7}{:>7}",
+                "{:<25}{:>9}{:>9}{:>8.1} %{:>10.0}{:>7.0}{:>10.2}{:>7}{:>7}",
                 window.what,
                 format!("{:.0}-{:.0}", window.seconds.0, window.seconds.1),
                 window.requests,
