@@ -12,6 +12,7 @@ use crate::pod::{Bookings, LoadReport};
 
 /// Where a request should go.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Decision {
     /// The pod.
     pub pod: PodId,
@@ -33,6 +34,7 @@ pub struct Decision {
 
 /// Where a prompt should be computed before it is answered elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Prefill {
     /// The pod.
     pub pod: PodId,
@@ -48,6 +50,7 @@ pub struct Prefill {
 
 /// Why a request went where it went: every pod with what was known of it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Explanation {
     /// The profile that decided.
     pub profile: String,
@@ -67,6 +70,7 @@ pub struct Explanation {
 
 /// One pod's part in a decision.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct PodExplanation {
     /// Its name.
     pub pod: String,

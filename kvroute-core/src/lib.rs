@@ -5,10 +5,16 @@
 //! ```text
 //! read:   token ids -> block hashes -> index lookup -> filters -> scorers -> picker -> Decision
 //! write:  engine bytes -> decode -> KvEvent -> apply -> index
+//! life:   dispatch -> first_token -> finish
 //! ```
 //!
-//! - [`router::Router`] is the paved way: add pods, [`apply`](router::Router::apply) their event streams,
-//!   [`decide`](router::Router::decide) requests, ask why.
+//! - [`router::Router`] is the paved way: add pods, [`apply`](router::Router::apply) their event streams and
+//!   [`report_load`](router::Router::report_load) now and then; for each request
+//!   [`dispatch`](router::Router::dispatch), [`first_token`](router::Router::first_token) and
+//!   [`finish`](router::Router::finish); every second [`expire`](router::Router::expire); and
+//!   [`explain`](router::Router::explain) why. [`decide`](router::Router::decide) is `dispatch` without any
+//!   effect.
+//! - [`config`] makes a router of a YAML or JSON document.
 //! - [`index::BlockIndex`] is the knowledge alone, for gateways with a policy of their own.
 //! - [`hash::BlockHasher`] turns token ids into block hashes: an engine's own or kvroute's.
 //! - [`event::decode_batch`] reads what engines publish.

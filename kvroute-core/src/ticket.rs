@@ -135,6 +135,7 @@ impl TicketTable {
 
     /// Takes a request in; gives it back if there is no room even after forgetting the old ones, which are
     /// handed to `forget`.
+    #[expect(clippy::result_large_err, reason = "it is given back whole")]
     pub(crate) fn insert(
         &self,
         mut request: InFlight,
@@ -156,6 +157,7 @@ impl TicketTable {
         Err(request)
     }
 
+    #[expect(clippy::result_large_err, reason = "it is given back whole")]
     fn insert_into(&self, number: usize, request: InFlight) -> Result<Ticket, InFlight> {
         let mut shard = self.shards[number].lock();
         if shard.requests.len() >= self.most_per_shard {

@@ -18,6 +18,7 @@ use crate::{Error, ErrorKind};
 
 /// A request that was sent on its way.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Dispatch {
     /// Where it goes.
     pub decision: Decision,

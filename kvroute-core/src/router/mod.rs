@@ -67,6 +67,7 @@ impl Default for RouterOptions {
 
 /// What a router has, and what befell it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RouterCounters {
     /// Requests in flight.
     pub in_flight: usize,

@@ -9,7 +9,8 @@ use crate::candidate::Candidates;
 /// The approximate scorer, for engines without events and for the time before their events arrive. What is
 /// predicted is bounded per pod, least recently used first out
 /// ([`IndexOptions::max_predicted`](crate::index::IndexOptions::max_predicted)). A prompt without token ids is
-/// matched by its text. llm-d's founding prefix scorer (llm-d-inference-scheduler 0.1) keeps one such store of
+/// matched by its text. Evictions that a pod's events tell of do not count here, for the KV-cache scorer sees them:
+/// beside it, this one adds to what is held and stands in for what is not announced yet. llm-d's founding prefix scorer (llm-d-inference-scheduler 0.1) keeps one such store of
 /// text blocks, but scales its result between the best and the worst pod, so that the smallest of several
 /// hits counts like none; this is the share itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -29,8 +29,8 @@ follow-up.
   --requests N    how many of them (1000)
   --seed N        another load (1)
   --three-pods    a measured experiment beside its simulation, and kvroute in the same place
-  --recorded      requests recorded from three real vLLM pods, checked against the engines' own counts
-  --mode MODE     of --recorded. translated: blocks are hashed anew from the events' token ids (default);
+  --recorded      requests recorded from three real vLLM pods, checked against the engines' counts
+  --mode MODE     of --recorded. translated: blocks are hashed anew from events' token ids (default);
                   native: by the engines' own hashes
   --json          one JSON object as the last line, nothing else";
 

@@ -190,18 +190,18 @@ impl Screen {
             .map(Phase::name)
             .filter(|name| phases.len() > 1 && phases.contains(name))
             .collect();
-        let columns: String = phases.iter().map(|name| format!("{name:>11}")).collect();
+        let columns: String = phases.iter().map(|name| format!("{name:>10}")).collect();
         let head = format!(
-            "{:<13}{:>9}  {:>8}{:>8}{:>9}{columns}{:>11}",
+            "{:<13}{:>9}  {:>8}{:>8}{:>9}{columns}{:>10}",
             "same requests", "hit rate", "ttft p50", "p90", "p99", "imbalance"
         );
         writeln!(out, "\n{}", self.paint(1, &head))?;
         for policy in &outcome.policies {
             let by_phase: String =
-                phases.iter().map(|name| format!("{:>11.0}", policy.ttft_ms_p50_by_phase[name])).collect();
+                phases.iter().map(|name| format!("{:>10.0}", policy.ttft_ms_p50_by_phase[name])).collect();
             writeln!(
                 out,
-                "{:<13}{:>7.1} %  {:>8.0}{:>8.0}{:>9.0}{by_phase}{:>11.2}",
+                "{:<13}{:>7.1} %  {:>8.0}{:>8.0}{:>9.0}{by_phase}{:>10.2}",
                 policy.policy,
                 policy.hit_rate * 100.0,
                 policy.ttft_ms_p50,
