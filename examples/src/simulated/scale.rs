@@ -57,7 +57,7 @@ pub struct Scaled {
 const PART: f64 = 20.0;
 
 /// Begins with `from` pods under a load that they can bear; pods join until there are `to`; then one drains,
-/// one dies, and that one returns. Every part lasts [`PART`] seconds.
+/// one dies, and that one returns. Every part lasts 20 seconds.
 ///
 /// # Errors
 ///

@@ -33,7 +33,7 @@ pub struct Dispatch {
 
 /// Most tokens booked for one request, so that the sum of all that can be in flight fits in a booking.
 const MAX_BOOKED_TOKENS: usize = 1 << 21;
-const _: () = assert!((MAX_BOOKED_TOKENS * Router::MAX_REQUESTS) as u64 <= Bookings::MAX_PREFILL_TOKENS);
+const _: () = assert!(MAX_BOOKED_TOKENS as u64 * Router::MAX_REQUESTS as u64 <= Bookings::MAX_PREFILL_TOKENS);
 
 impl Router {
     /// Most times a dispatch decides again.
