@@ -18,6 +18,9 @@ use super::chains::{Chains, LaneRuns};
 use super::run::RunId;
 use crate::BlockHash;
 
+/// How often blocks are dropped to make room for a prompt's.
+const ROUNDS_FOR_ROOM: u32 = 3;
+
 /// What is predicted for a pod.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PredictedCounts {
@@ -130,13 +133,19 @@ impl Predictions {
         let mut held_before = 0;
         let mut path = self.store(chains, lane, &keys, &mut held_before);
         let mut prediction = self.use_path(&path, held_before);
-        if path.held < keys.len() {
-            // At the index's bound, what was used longest ago makes room.
-            self.shrink_to(chains, lane, self.blocks.saturating_sub(keys.len() - path.held));
+        // At the index's bound, what was used longest ago makes room. The bound counts bytes, and tables grow in
+        // steps, so as many blocks as are missing may be too few.
+        let mut more = keys.len() - path.held;
+        for _ in 0..ROUNDS_FOR_ROOM {
+            if path.held == keys.len() || self.blocks == path.held {
+                break;
+            }
+            self.shrink_to(chains, lane, self.blocks.saturating_sub(more).max(path.held));
             path = self.store(chains, lane, &keys, &mut 0);
             prediction = self.use_path(&path, held_before);
-            self.refused += (keys.len() - path.held) as u64;
+            more *= 2;
         }
+        self.refused += (keys.len() - path.held) as u64;
         self.shrink_to(chains, lane, self.capacity);
         prediction
     }

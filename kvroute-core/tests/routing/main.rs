@@ -1,21 +1,26 @@
 //! The router: who is picked and why, what it remembers of what it sent, and a request's whole life.
 
+mod contention;
 mod decisions;
+mod explanations;
 mod lifecycle;
 mod predictions;
 mod prefill;
+mod profiles;
 mod sessions;
+mod several_domains;
+mod trust;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use kvroute_core::event::{BlockStored, EventBatch, KvEvent};
 use kvroute_core::index::{IndexOptions, TrustLevel};
-use kvroute_core::pod::{Audit, Bookings};
+use kvroute_core::pod::{Audit, Bookings, RoutedPod};
 use kvroute_core::{
-    BlockHasher, CacheDomain, Decision, EngineHash, Finish, HashContext, LoadReport, OwnScheme, PodId,
-    PodSpec, Policy, PrefillPolicy, Profile, Request, Role, Router, RouterOptions, Session, SessionKey,
-    Ticket, Tier, Workspace,
+    BlockHasher, CacheDomain, Decision, Dispatch, EngineHash, Finish, HashContext, LoadReport, OwnScheme,
+    PodId, PodSpec, Policy, PrefillPolicy, Profile, Request, Role, Router, RouterOptions, Session,
+    SessionKey, Ticket, Tier, Workspace,
 };
 
 pub(crate) const BLOCK_SIZE: u32 = 4;
@@ -26,15 +31,19 @@ pub(crate) fn domain(name: &str, block_size: u32) -> Arc<CacheDomain> {
 }
 
 pub(crate) fn router_of(pods: &[&str]) -> (Router, Vec<PodId>) {
-    let router = Router::default();
+    router_with(RouterOptions::default(), pods)
+}
+
+pub(crate) fn router_with(options: RouterOptions, pods: &[&str]) -> (Router, Vec<PodId>) {
+    let router = Router::new(options, Policy::default()).unwrap();
     let domain = domain("model", BLOCK_SIZE);
     let ids = pods.iter().map(|&pod| router.add_pod(PodSpec::new(pod, Arc::clone(&domain))).unwrap());
     let ids = ids.collect();
     (router, ids)
 }
 
-/// Lets a pod store the first `blocks` of a prompt.
-pub(crate) fn store(router: &Router, pod: PodId, token_ids: &[u32], blocks: usize, tier: Tier) {
+/// What a pod announces that stored the first `blocks` of a prompt.
+pub(crate) fn stored(token_ids: &[u32], blocks: usize, tier: Tier) -> BlockStored {
     let block_hashes = token_ids
         .chunks_exact(BLOCK_SIZE as usize)
         .take(blocks)
@@ -43,15 +52,23 @@ pub(crate) fn store(router: &Router, pod: PodId, token_ids: &[u32], blocks: usiz
             Some(EngineHash(*hash))
         })
         .collect();
-    let event = BlockStored {
+    BlockStored {
         block_hashes,
         token_ids: token_ids[..blocks * BLOCK_SIZE as usize].to_vec(),
         block_size: BLOCK_SIZE,
         tier: Some(tier),
         ..BlockStored::default()
-    };
-    let batch = EventBatch { events: vec![KvEvent::Stored(event)], ..EventBatch::default() };
+    }
+}
+
+pub(crate) fn apply(router: &Router, pod: PodId, event: KvEvent) {
+    let batch = EventBatch { events: vec![event], ..EventBatch::default() };
     router.index().apply_events(pod, &batch).unwrap();
+}
+
+/// Lets a pod store the first `blocks` of a prompt.
+pub(crate) fn store(router: &Router, pod: PodId, token_ids: &[u32], blocks: usize, tier: Tier) {
+    apply(router, pod, KvEvent::Stored(stored(token_ids, blocks, tier)));
 }
 
 pub(crate) fn load(running: u32, waiting: u32) -> LoadReport {
@@ -64,8 +81,20 @@ pub(crate) fn prompt(seed: u32) -> Vec<u32> {
 
 /// Removes all of what [`store`] stores.
 pub(crate) fn clear(router: &Router, pod: PodId) {
-    let batch = EventBatch { events: vec![KvEvent::Cleared], ..EventBatch::default() };
-    router.index().apply_events(pod, &batch).unwrap();
+    apply(router, pod, KvEvent::Cleared);
+}
+
+pub(crate) fn bookings(router: &Router, pod: PodId) -> Bookings {
+    router.pod_by_id(pod).unwrap().bookings()
+}
+
+pub(crate) fn of(requests: u32, prefill_tokens: u64) -> Bookings {
+    Bookings { requests, prefill_tokens }
+}
+
+/// Blocks predicted for a pod.
+pub(crate) fn predicted(router: &Router, pod: PodId) -> usize {
+    router.index().predicted(pod).unwrap().blocks
 }
 
 pub(crate) const fn seconds(seconds: u64) -> Duration {

@@ -77,7 +77,7 @@ fn what_was_sent_is_forgotten_beyond_the_bound_the_least_recently_used_first() {
     for seed in [1, 2, 1, 3] {
         dispatch(&router, &Request::new(&prompt(seed), &context));
     }
-    assert_eq!(router.index().predicted(pod).unwrap().blocks, 25);
+    assert_eq!(predicted(&router, pod), 25);
     let sent = |seed| {
         let mut workspace = Workspace::default();
         let request_of = prompt(seed);
@@ -92,9 +92,24 @@ fn what_was_sent_is_void_when_the_engine_drops_its_cache() {
     let (router, pods) = router_of(&["a"]);
     let context = HashContext::default();
     dispatch(&router, &Request::new(&prompt(1), &context));
-    assert_eq!(router.index().predicted(pods[0]).unwrap().blocks, 10);
+    assert_eq!(predicted(&router, pods[0]), 10);
     clear(&router, pods[0]);
-    assert_eq!(router.index().predicted(pods[0]).unwrap().blocks, 0);
+    assert_eq!(predicted(&router, pods[0]), 0);
+}
+
+#[test]
+fn what_was_sent_is_void_when_the_engine_restarts() {
+    let (router, pods) = router_of(&["a"]);
+    // [time, [], nil]
+    let batch = |time: u8| [0x93, 0xcb, 0x40, time, 0, 0, 0, 0, 0, 0, 0x90, 0xc0];
+    for number in 0..3 {
+        router.apply(pods[0], number, &batch(number as u8)).unwrap();
+    }
+    dispatch(&router, &Request::new(&prompt(1), &HashContext::default()));
+    assert_eq!(predicted(&router, pods[0]), 10);
+    router.apply(pods[0], 0, &batch(77)).unwrap();
+    assert_eq!(router.index().counters(pods[0]).unwrap().restarts, 1);
+    assert_eq!(predicted(&router, pods[0]), 0);
 }
 
 #[test]
@@ -134,19 +149,57 @@ fn a_text_of_whole_blocks_is_matched_to_its_end() {
 }
 
 #[test]
-fn text_and_token_ids_never_match_each_other_and_short_texts_are_routed_too() {
-    let (router, pods) = router_of(&["a", "b"]);
+fn text_and_token_ids_never_match_each_other() {
+    let router = Router::default();
+    // As many tokens a block as words a block of text, and one more for the last block to be searched.
+    router.add_pod(PodSpec::new("a", domain("model", 64))).unwrap();
     let context = HashContext::default();
-    let words: Vec<u32> = (0..256).collect();
+    let words: Vec<u32> = (0..257).collect();
     let text: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-    router.set_accepting(pods[0], false).unwrap();
     dispatch(&router, &Request::from_text(&text, &context));
-    let mut workspace = Workspace::default();
-    router.decide(&Request::new(&words, &context), Duration::ZERO, &mut workspace).unwrap();
-    assert_eq!(router.explain(&workspace).pods[1].predicted_blocks, 0);
+    let predicted_blocks = |request: &Request<'_>| {
+        let mut workspace = Workspace::default();
+        router.decide(request, Duration::ZERO, &mut workspace).unwrap();
+        router.explain(&workspace).pods[0].predicted_blocks
+    };
+    assert_eq!(predicted_blocks(&Request::from_text(&text, &context)), 4);
+    assert_eq!(predicted_blocks(&Request::new(&words, &context)), 0);
+}
+
+#[test]
+fn texts_without_a_whole_block_are_routed_too() {
+    let (router, _) = router_of(&["a", "b"]);
+    let context = HashContext::default();
     for text in ["", "x", "short"] {
         dispatch(&router, &Request::from_text(text.as_bytes(), &context));
     }
+    assert!(router.pods().iter().all(|pod| predicted(&router, pod.id()) == 0));
+}
+
+#[test]
+fn texts_are_hashed_alike_whatever_a_workspace_was_used_for_before() {
+    let (router, pods) = router_of(&["a"]);
+    let context = HashContext::default();
+    let (one, two) = ("one ".repeat(200), "two ".repeat(200));
+    let mut workspace = Workspace::default();
+    for text in [&one, &two, &two] {
+        let request = Request::from_text(text.as_bytes(), &context);
+        router.dispatch(&request, Duration::ZERO, &mut workspace).unwrap();
+    }
+    assert_eq!(router.explain(&workspace).pods[0].predicted_blocks, 3);
+    assert_eq!(predicted(&router, pods[0]), 6);
+}
+
+#[test]
+fn what_was_sent_as_text_counts_as_cached_on_a_pod_with_events_too() {
+    let (router, pods) = router_of(&["a"]);
+    store(&router, pods[0], &prompt(1), 1, Tier::Gpu);
+    let (text, context) = ([b'x'; 1000], HashContext::default());
+    let request = Request::from_text(&text, &context);
+    let uncached = [(); 2].map(|()| {
+        router.dispatch(&request, Duration::ZERO, &mut Workspace::default()).unwrap().decision.uncached_tokens
+    });
+    assert_eq!(uncached, [250, 250 - 3 * 64], "events say nothing of texts");
 }
 
 #[test]

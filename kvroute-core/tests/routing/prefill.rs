@@ -9,7 +9,8 @@ fn fleet(decode: usize, prefill: usize) -> (Router, Vec<PodId>, Vec<PodId>) {
     let profile = Profile::llm_d_demo(Role::Prefill);
     let prefill_policy = Some(PrefillPolicy { profile, max_uncached_tokens: MOST });
     let policy = Policy { prefill: prefill_policy, ..Policy::default() };
-    let router = Router::new(RouterOptions::default(), policy).unwrap();
+    let options = RouterOptions { session_key: Some(SessionKey::new([1; 32])), ..RouterOptions::default() };
+    let router = Router::new(options, policy).unwrap();
     let add = |role: Role, n: usize| {
         let spec = PodSpec::new(format!("{}-{n}", role.name()), domain("model", BLOCK_SIZE));
         router.add_pod(PodSpec { role, ..spec }).unwrap()
@@ -45,7 +46,6 @@ fn a_prompt_with_much_to_compute_is_computed_by_a_prefill_pod_first() {
     assert_eq!((booked(dispatch.decision.pod), booked(first.pod)), (of(1, 0), of(0, 0)));
     assert!(router.finish(dispatch.ticket, Finish::Completed, Some(40)));
     assert_eq!(booked(dispatch.decision.pod), of(0, 0));
-    assert_eq!(router.pod_by_id(dispatch.decision.pod).unwrap().audit(), Audit::default(), "not comparable");
 
     let again = router.dispatch(&request, Duration::ZERO, &mut workspace).unwrap();
     assert_eq!(
@@ -54,6 +54,19 @@ fn a_prompt_with_much_to_compute_is_computed_by_a_prefill_pod_first() {
         "cached there now"
     );
     assert_eq!(again.decision.uncached_tokens, 1);
+}
+
+#[test]
+fn what_comes_by_transfer_is_not_compared_with_what_the_decode_pod_had() {
+    let (router, decode, _) = fleet(1, 1);
+    // Of something else, so that its events tell what it has.
+    store(&router, decode[0], &prompt(9), 1, Tier::Gpu);
+    let (context, token_ids) = (HashContext::default(), prompt(1));
+    let request = Request::new(&token_ids, &context);
+    let dispatch = router.dispatch(&request, Duration::ZERO, &mut Workspace::default()).unwrap();
+    assert!(dispatch.decision.prefill.is_some());
+    router.finish(dispatch.ticket, Finish::Completed, Some(40));
+    assert_eq!(router.pod_by_id(decode[0]).unwrap().audit(), Audit::default());
 }
 
 #[test]
@@ -106,4 +119,51 @@ fn a_pod_that_does_both_is_not_its_own_prefill_pod() {
     let router = Router::new(RouterOptions::default(), Policy { prefill, ..Policy::default() }).unwrap();
     router.add_pod(PodSpec::new("both", domain("model", BLOCK_SIZE))).unwrap();
     assert_eq!(decide(&router, &prompt(1)).prefill, None);
+}
+
+#[test]
+fn a_pod_of_another_cache_domain_prefills_nothing() {
+    let (router, _, _) = fleet(1, 0);
+    let other = PodSpec { role: Role::Prefill, ..PodSpec::new("other", domain("other-model", BLOCK_SIZE)) };
+    router.add_pod(other).unwrap();
+    assert_eq!(decide(&router, &prompt(1)).prefill, None, "its KV is none for the decode pod");
+}
+
+#[test]
+fn a_failure_takes_back_what_was_predicted_on_both_pods_and_so_does_being_forgotten_for_age() {
+    let (router, decode, prefill) = fleet(1, 1);
+    let (context, token_ids) = (HashContext::default(), prompt(1));
+    let send = || {
+        let request = Request::new(&token_ids, &context);
+        router.dispatch(&request, Duration::ZERO, &mut Workspace::default()).unwrap().ticket
+    };
+    let blocks = || (predicted(&router, decode[0]), predicted(&router, prefill[0]));
+    let failing = send();
+    assert_eq!(blocks(), (10, 10));
+    router.finish(failing, Finish::Failed, None);
+    assert_eq!(blocks(), (0, 0));
+    send();
+    assert_eq!((router.expire(seconds(600)), blocks()), (1, (0, 0)));
+}
+
+#[test]
+fn a_follow_up_stays_with_its_prefill_pod_by_id_and_by_token_though_the_decode_pod_is_gone() {
+    let (router, decode, _) = fleet(1, 8);
+    let (context, token_ids) = (HashContext::default(), prompt(1));
+    let mut workspace = Workspace::default();
+    let request = Request { session: Some(Session::Id("s")), ..Request::new(&token_ids, &context) };
+    let first = router.dispatch(&request, Duration::ZERO, &mut workspace).unwrap().decision;
+    let token = router.session_token(&first, Duration::ZERO).unwrap();
+    router.remove_pod(decode[0]).unwrap();
+    let next = PodSpec { role: Role::Decode, ..PodSpec::new("next", domain("model", BLOCK_SIZE)) };
+    router.add_pod(next).unwrap();
+    let home = first.prefill.unwrap().pod;
+    // Many, for each would find it by chance once in eight times.
+    for token_ids in (2..10).map(prompt) {
+        for session in [Session::Id("s"), Session::Token(&token)] {
+            let request = Request { session: Some(session), ..Request::new(&token_ids, &context) };
+            let decision = router.decide(&request, Duration::ZERO, &mut workspace).unwrap();
+            assert_eq!(decision.prefill.map(|prefill| prefill.pod), Some(home), "{session:?}");
+        }
+    }
 }

@@ -77,3 +77,67 @@ fn a_token_brings_a_conversation_back_to_its_pod_in_any_router_with_the_key() {
     assert!(keyless.session_token(&decision, seconds(0)).unwrap_err().to_string().contains("key"));
     assert_eq!(format!("{key:?}"), "SessionKey(..)");
 }
+
+/// A router that makes tokens, with one pod.
+fn with_key(byte: u8, session_ttl: Duration) -> Router {
+    let session_key = Some(SessionKey::new([byte; 32]));
+    router_with(RouterOptions { session_key, session_ttl, ..RouterOptions::default() }, &["a"]).0
+}
+
+fn token(router: &Router, now: Duration) -> String {
+    router.session_token(&decide(router, &[1]), now).unwrap()
+}
+
+#[test]
+fn a_token_names_the_rank_too() {
+    let router = with_key(1, seconds(300));
+    for dp_rank in 1..4 {
+        let spec = PodSpec::new("a", domain("model", BLOCK_SIZE));
+        router.add_pod(PodSpec { dp_rank, ..spec }).unwrap();
+    }
+    let context = HashContext::default();
+    for n in 0..40 {
+        let decision = decide(&router, &[n]);
+        let token = router.session_token(&decision, Duration::ZERO).unwrap();
+        let next = [n + 1];
+        let request = request(&next, &context, Session::Token(&token));
+        let there = router.decide(&request, Duration::ZERO, &mut Workspace::default()).unwrap();
+        assert_eq!(there.pod, decision.pod);
+    }
+}
+
+#[test]
+fn the_nonce_of_a_token_cannot_be_made_without_the_key() {
+    // Else whoever guesses names of pods could try them all.
+    let nonce = |router: &Router| token(router, seconds(7))[..16].to_string();
+    assert_eq!(nonce(&with_key(1, seconds(300))), nonce(&with_key(1, seconds(300))));
+    assert_ne!(nonce(&with_key(1, seconds(300))), nonce(&with_key(2, seconds(300))));
+}
+
+#[test]
+fn a_session_may_last_less_than_a_second() {
+    let router = with_key(1, Duration::from_millis(900));
+    let token = token(&router, Duration::ZERO);
+    let context = HashContext::default();
+    let request = request(&[1], &context, Session::Token(&token));
+    assert_eq!(missing(&router, &request, Duration::from_millis(899)), None);
+    assert!(missing(&router, &request, Duration::from_millis(900)).is_some());
+}
+
+#[test]
+fn a_conversation_is_at_home_nowhere_after_a_failure_where_it_was_last_sent() {
+    let (router, pods) = router_of(&["a", "b"]);
+    let context = HashContext::default();
+    let request = request(&[1], &context, Session::Id("s"));
+    let send_to = |pod: usize| {
+        router.set_accepting(pods[1 - pod], false).unwrap();
+        let dispatch = router.dispatch(&request, Duration::ZERO, &mut Workspace::default()).unwrap();
+        router.set_accepting(pods[1 - pod], true).unwrap();
+        dispatch.ticket
+    };
+    let (earlier, later) = (send_to(0), send_to(1));
+    router.finish(earlier, Finish::Failed, None);
+    assert_eq!(missing(&router, &request, Duration::ZERO), None, "it went on elsewhere meanwhile");
+    router.finish(later, Finish::Failed, None);
+    assert!(missing(&router, &request, Duration::ZERO).is_some(), "a retry may go anywhere");
+}
