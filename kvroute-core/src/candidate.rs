@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 
 use crate::Tier;
-use crate::index::{TierBlocks, TrustLevel};
+use crate::index::{PodId, TierBlocks, TrustLevel};
 use crate::pod::{Bookings, LoadReport, RoutedPod};
 use crate::request::Request;
 
@@ -87,6 +87,13 @@ impl<'a> Candidates<'a> {
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Candidate<'a>> + use<'a> {
         let prompt_tokens = self.prompt_tokens;
         self.pods.iter().zip(self.facts).map(move |(pod, facts)| Candidate { pod, facts, prompt_tokens })
+    }
+
+    /// Row of a pod.
+    #[must_use]
+    pub fn row(&self, pod: PodId) -> Option<usize> {
+        let row = self.pods.binary_search_by_key(&pod.slot(), |pod| pod.id().slot()).ok()?;
+        (self.pods[row].id() == pod).then_some(row)
     }
 
     /// Row of the pod that served the request's session last.

@@ -75,7 +75,7 @@ pub use id::{BlockHash, EngineHash, Tier};
 pub use index::{PodId, PodOptions};
 pub use pod::{LoadReport, PodSpec, Role};
 pub use profile::{Policy, PrefillPolicy, Profile};
-pub use request::{Prompt, Request, Session};
+pub use request::{Prompt, Request, ScoreColumn, Session};
 pub use router::{Dispatch, Router, RouterOptions, Workspace};
 pub use session::SessionKey;
 pub use ticket::{Finish, Ticket};

@@ -39,7 +39,7 @@ impl Picker for MaxScorePicker {
 
     fn pick(&self, pods: &mut dyn Iterator<Item = Scored>, draw: u64) -> Option<usize> {
         let ticket = |pod: PodId| {
-            let identity = u64::from(pod.slot) << 32 | u64::from(pod.generation);
+            let identity = (pod.slot() as u64) << 32 | u64::from(pod.generation());
             xxh3_64_with_seed(&identity.to_le_bytes(), draw)
         };
         let better = |pod: &Scored, best: &Scored| {

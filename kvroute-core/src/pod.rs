@@ -137,6 +137,7 @@ pub struct RoutedPod {
     pub(crate) domain: Arc<CacheDomain>,
     role: Role,
     labels: BTreeMap<String, String>,
+    options: PodOptions,
     /// What session tokens name it by: the same in every router and after every restart; 0 is no pod's.
     pub(crate) identity: u64,
     trust: Arc<TrustCell>,
@@ -170,6 +171,7 @@ impl RoutedPod {
             domain: spec.domain,
             role: spec.role,
             labels: spec.labels,
+            options: spec.options,
             trust,
             accepting: AtomicBool::new(true),
             reported: AtomicU64::new(NO_REPORT),
@@ -180,6 +182,18 @@ impl RoutedPod {
             overestimated: AtomicU64::new(0),
             underestimated: AtomicU64::new(0),
             overestimated_in_a_row: AtomicU32::new(0),
+        }
+    }
+
+    /// What it was added as.
+    pub(crate) fn spec(&self) -> PodSpec {
+        PodSpec {
+            name: self.name.clone(),
+            dp_rank: self.dp_rank,
+            domain: Arc::clone(&self.domain),
+            role: self.role,
+            labels: self.labels.clone(),
+            options: self.options.clone(),
         }
     }
 

@@ -105,6 +105,15 @@ impl Default for Policy {
     }
 }
 
+impl Policy {
+    /// Whether a scorer reads a request's score column of this name.
+    pub(crate) fn reads_column(&self, name: &str) -> bool {
+        let profiles = [Some(&self.decode), self.prefill.as_ref().map(|prefill| &prefill.profile)];
+        let mut scorers = profiles.into_iter().flatten().flat_map(|profile| &profile.scorers);
+        scorers.any(|(scorer, _)| scorer.column() == Some(name))
+    }
+}
+
 impl From<Profile> for Policy {
     /// One pod a request.
     fn from(decode: Profile) -> Self {

@@ -1,6 +1,7 @@
 //! What is to be routed.
 
 use crate::HashContext;
+use crate::index::PodId;
 
 /// A prompt, as far as the gateway knows it.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +38,17 @@ pub enum Session<'a> {
     Token(&'a str),
 }
 
+/// What a scorer outside of this library says of the pods for one request.
+#[derive(Clone, Copy, Debug)]
+pub struct ScoreColumn<'a> {
+    /// Name of the profile's [`ExternalScorer`](crate::score::ExternalScorer).
+    pub scorer: &'a str,
+    /// The pods it is about; `[n]`. Those that are gone are passed over, those left out score 0.
+    pub pods: &'a [PodId],
+    /// Their scores, 0..=1; `[n]`.
+    pub values: &'a [f64],
+}
+
 /// A request to be routed.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
@@ -48,6 +60,8 @@ pub struct Request<'a> {
     pub model: Option<&'a str>,
     /// The conversation it belongs to.
     pub session: Option<Session<'a>>,
+    /// What external scorers say of the pods ([`ExternalScorer`](crate::score::ExternalScorer)).
+    pub scores: &'a [ScoreColumn<'a>],
     /// Distinguishes requests where a choice is otherwise even. `None`: taken from the prompt, so that
     /// equal prompts are decided equally.
     pub nonce: Option<u64>,
@@ -57,7 +71,14 @@ impl<'a> Request<'a> {
     /// A request for a tokenized prompt.
     #[must_use]
     pub fn new(token_ids: &'a [u32], context: &'a HashContext) -> Self {
-        Self { prompt: Prompt::TokenIds(token_ids), context, model: None, session: None, nonce: None }
+        Self {
+            prompt: Prompt::TokenIds(token_ids),
+            context,
+            model: None,
+            session: None,
+            scores: &[],
+            nonce: None,
+        }
     }
 
     /// A request for a prompt that is only known as text.

@@ -33,6 +33,12 @@ impl<T> Seen<T> {
     }
 }
 
+impl<T> Snapshots<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self { replaced: AtomicU64::new(0), current: RwLock::new(Arc::new(value)), owner: Arc::default() }
+    }
+}
+
 impl<T: Clone> Snapshots<T> {
     /// The current value, for those who need it now and then.
     pub(crate) fn load(&self) -> Arc<T> {

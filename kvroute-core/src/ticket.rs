@@ -193,6 +193,15 @@ impl TicketTable {
         }
     }
 
+    /// Forgets all requests; their tickets name nothing any more.
+    pub(crate) fn clear(&self) {
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            shard.requests.clear();
+            shard.order.clear();
+        }
+    }
+
     /// Number of requests in flight.
     pub(crate) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().requests.len()).sum()

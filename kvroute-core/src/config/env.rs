@@ -176,6 +176,7 @@ impl Variables {
             session: session.map(|weight| WeightConfig { weight }),
             load: load
                 .map(|weight| LoadConfig { weight, limit: limit.unwrap_or(LoadConfig::default_limit()) }),
+            ..ScorersConfig::default()
         })
     }
 

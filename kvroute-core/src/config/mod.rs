@@ -216,13 +216,16 @@ impl Config {
         self.checked().map_err(Error::from)
     }
 
-    /// The router with its pods.
+    /// The router with its cache domains and pods.
     ///
     /// # Errors
     ///
     /// Those of [`check`](Self::check).
     pub fn build(&self) -> Result<Router, Error> {
         let router = Router::new(self.router_options()?, self.policy()?)?;
+        for domain in self.domains()?.into_values() {
+            router.add_domain(domain)?;
+        }
         for spec in self.pod_specs()? {
             router.add_pod(spec)?;
         }

@@ -1,19 +1,21 @@
 //! The policy: profiles of filters, weighted scorers and a picker.
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::problem::Problem;
-use super::value::present;
+use super::value::{mapping, present};
 use crate::filter::{AcceptingFilter, Filter, ModelFilter, RoleFilter};
 use crate::pick::MaxScorePicker;
 use crate::pod::Role;
 use crate::profile::{Policy, PrefillPolicy, Profile};
-use crate::score::{KvCacheScorer, LoadScorer, PrefixScorer, Scorer, SessionScorer};
+use crate::score::{ExternalScorer, KvCacheScorer, LoadScorer, PrefixScorer, Scorer, SessionScorer};
 use crate::{Error, Tier};
 
 /// How pods are chosen: a preset, and what is to differ from it.
@@ -116,6 +118,9 @@ pub struct ScorersConfig {
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     #[schemars(with = "LoadConfig")]
     pub load: Option<LoadConfig>,
+    /// Scorers whose values come with each request, in a score column of this name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "mapping")]
+    pub external: BTreeMap<String, WeightConfig>,
 }
 
 /// The `kv-cache` scorer.
@@ -248,10 +253,10 @@ fn build_filters(filters: &[FilterConfig]) -> Result<Vec<Box<dyn Filter>>, Probl
 
 impl ScorersConfig {
     /// Names of the scorers.
-    const NAMES: [&'static str; 4] = ["kv-cache", "prefix", "session", "load"];
+    const NAMES: [&'static str; 5] = ["kv-cache", "prefix", "session", "load", "external"];
 
     fn add_to(&self, profile: &mut Profile) -> Result<(), Problem> {
-        let Self { kv_cache, prefix, session, load } = self;
+        let Self { kv_cache, prefix, session, load, external } = self;
         let mut add = |scorer: Box<dyn Scorer>, weight: f64| {
             if !weight.is_finite() || weight < 0.0 {
                 let problem = Problem::found(weight, "a finite number, 0 or more");
@@ -275,6 +280,14 @@ impl ScorersConfig {
             let scorer =
                 scorer.map_err(|_| Problem::found(config.limit, "1 or more").at("limit").at("load"))?;
             add(Box::new(scorer), config.weight)?;
+        }
+        for (name, config) in external {
+            if name.is_empty() || Self::NAMES.contains(&&**name) {
+                return Err(Problem::new("found a name that is empty or a scorer's own")
+                    .at(&**name)
+                    .at("external"));
+            }
+            add(Box::new(ExternalScorer::new(name)), config.weight).map_err(|p| p.at("external"))?;
         }
         if profile.scorers.is_empty() {
             let names = Self::NAMES.join(", ");

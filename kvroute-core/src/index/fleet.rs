@@ -19,29 +19,53 @@ use crate::Tier;
 use crate::event::GroupKind;
 
 /// A pod in an index: a dense slot, and which of the pods that had this slot it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct PodId {
-    pub(crate) slot: u32,
-    pub(crate) generation: u32,
-}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(transparent)]
+pub struct PodId(u64);
 
 impl PodId {
+    pub(crate) const fn new(slot: u32, generation: u32) -> Self {
+        Self((slot as u64 + 1) << 32 | generation as u64)
+    }
+
     /// Dense number, below the largest number of pods there were at one time; for arrays over pods.
     #[must_use]
-    pub fn slot(self) -> usize {
-        self.slot as usize
+    pub const fn slot(self) -> usize {
+        (self.0 >> 32) as usize - (self.0 >> 32 != 0) as usize
+    }
+
+    pub(crate) const fn generation(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// As one number, for foreign interfaces; in memory a `PodId` is that number. Never 0.
+    #[must_use]
+    pub const fn as_u64(self) -> u64 {
+        self.0
+    }
+
+    /// From [`as_u64`](Self::as_u64). Any other number names no pod.
+    #[must_use]
+    pub const fn from_u64(number: u64) -> Self {
+        Self(number)
     }
 
     /// Number of a lane for what the pod's view must keep in place without holding it; beyond all numbers of
     /// real lanes, so that no lookup reads it.
     pub(super) fn step_lane(self) -> u32 {
-        u32::MAX - self.slot
+        u32::MAX - self.slot() as u32
     }
 }
 
 impl fmt::Display for PodId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.slot, self.generation)
+        write!(f, "{}.{}", self.slot(), self.generation())
+    }
+}
+
+impl fmt::Debug for PodId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PodId({self})")
     }
 }
 
@@ -122,6 +146,12 @@ pub(super) struct Fleet {
 const FREE: u32 = u32::MAX;
 
 impl Fleet {
+    /// A fleet without pods, in which no id of this one will be given again.
+    pub(super) fn emptied(&self) -> Self {
+        let pods = self.pods.iter().map(|_| None).collect();
+        Self { pods, generations: self.generations.clone(), ..Self::default() }
+    }
+
     pub(super) fn uses(&self) -> &[LaneUse] {
         &self.uses
     }
@@ -142,7 +172,7 @@ impl Fleet {
 
     pub(super) fn next_id(&self) -> PodId {
         let slot = self.pods.iter().position(Option::is_none).unwrap_or(self.pods.len());
-        PodId { slot: slot as u32, generation: self.generations.get(slot).copied().unwrap_or(0) }
+        PodId::new(slot as u32, self.generations.get(slot).copied().unwrap_or(0))
     }
 
     pub(super) fn insert(&mut self, pod: Pod) {
@@ -151,7 +181,7 @@ impl Fleet {
             self.pods.push(None);
             self.generations.push(0);
         }
-        self.generations[slot] = pod.id.generation.wrapping_add(1);
+        self.generations[slot] = pod.id.generation().wrapping_add(1);
         self.pods[slot] = Some(Arc::new(pod));
         self.changed();
     }
@@ -190,7 +220,7 @@ impl Fleet {
             self.uses.push(LaneUse::Depth);
             self.owners.len() - 1
         });
-        self.owners[number] = id.slot;
+        self.owners[number] = id.slot() as u32;
         number as u32
     }
 

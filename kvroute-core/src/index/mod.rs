@@ -214,6 +214,12 @@ impl BlockIndex {
         }
     }
 
+    /// An index without pods, in which no id of this one names a pod.
+    pub(crate) fn emptied(&self, options: IndexOptions) -> Self {
+        let fleet = self.fleet.read(Fleet::emptied);
+        Self { fleet: Snapshots::new(fleet), ..Self::new(options) }
+    }
+
     /// Adds a pod that holds nothing yet. A pod that comes back is a new one.
     pub fn add_pod(&self, domain: Arc<CacheDomain>, options: PodOptions) -> PodId {
         self.fleet.update(|fleet| {

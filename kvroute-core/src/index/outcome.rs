@@ -3,6 +3,8 @@
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU8, Ordering};
 
+use serde::{Serialize, Serializer};
+
 use crate::Error;
 use crate::event::{SkipReason, Skipped};
 
@@ -77,6 +79,28 @@ impl IgnoreReason {
         Self::Contradiction,
         Self::TooManyGroups,
     ];
+
+    /// Name in reports and metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Duplicate => "duplicate",
+            Self::OtherRank => "other-rank",
+            Self::UnknownTag => "unknown-tag",
+            Self::Malformed => "malformed",
+            Self::NotABlock => "not-a-block",
+            Self::UnknownTier => "unknown-tier",
+            Self::UnknownBlock => "unknown-block",
+            Self::Sparse => "sparse",
+            Self::BlockSize => "block-size",
+            Self::Bigrams => "bigrams",
+            Self::UnknownAdapter => "unknown-adapter",
+            Self::Memory => "memory",
+            Self::ParkedFull => "parked-full",
+            Self::Contradiction => "contradiction",
+            Self::TooManyGroups => "too-many-groups",
+        }
+    }
 }
 
 impl From<SkipReason> for IgnoreReason {
@@ -204,7 +228,7 @@ impl ApplyReport {
 }
 
 /// What happened to a pod's stream so far.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Counters {
     /// Batches judged.
@@ -229,8 +253,14 @@ pub struct Counters {
     pub restarts: u64,
     /// Batches answered with [`Outcome::NeedsResync`].
     pub resyncs: u64,
-    /// Events and batches left out, in the order of [`IgnoreReason::ALL`].
+    /// Events and batches left out, in the order of [`IgnoreReason::ALL`]; serialized by name, where there are any.
+    #[serde(serialize_with = "by_name")]
     pub ignored: [u64; IgnoreReason::ALL.len()],
+}
+
+fn by_name<S: Serializer>(ignored: &[u64; IgnoreReason::ALL.len()], to: S) -> Result<S::Ok, S::Error> {
+    let counts = IgnoreReason::ALL.into_iter().zip(ignored).filter(|(_, count)| **count > 0);
+    to.collect_map(counts.map(|(reason, count)| (reason.name(), count)))
 }
 
 impl Counters {

@@ -16,13 +16,15 @@ use hashbrown::HashMap;
 
 use super::chains::{Chains, LaneRuns};
 use super::run::RunId;
+use serde::Serialize;
+
 use crate::BlockHash;
 
 /// How often blocks are dropped to make room for a prompt's.
 const ROUNDS_FOR_ROOM: u32 = 3;
 
 /// What is predicted for a pod.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct PredictedCounts {
     /// Blocks predicted now.
     pub blocks: usize,

@@ -13,7 +13,7 @@ use super::roster::{Roster, RoutedDomain};
 use crate::candidate::{Candidates, Facts};
 use crate::decision::{Decision, Prefill};
 use crate::index::{MatchTable, TierBlocks, TrustLevel};
-use crate::request::{Prompt, Request, Session};
+use crate::request::{Prompt, Request, ScoreColumn, Session};
 use crate::session::SessionTable;
 use crate::snapshot::Seen;
 use crate::{BlockHash, CacheDomain, Error, ErrorKind};
@@ -110,8 +110,8 @@ impl Router {
     /// # Errors
     ///
     /// `NoCandidate` if there is no pod or the filters drop every one (of the pods that prefill: then there
-    /// is none that does); `InvalidInput` if the request can be hashed for no domain at all, or a scorer
-    /// or picker breaks its contract; `Limit` if the prompt has more than
+    /// is none that does); `InvalidInput` if the request can be hashed for no domain at all, a score
+    /// column is not as it should be, or a scorer or picker breaks its contract; `Limit` if the prompt has more than
     /// [`MAX_PROMPT_TOKENS`](Self::MAX_PROMPT_TOKENS).
     pub fn decide(
         &self,
@@ -151,9 +151,29 @@ impl Router {
             let message = alloc::format!("a prompt of {tokens} tokens; at most {most}");
             return Err(Error::new(ErrorKind::Limit, message));
         }
+        self.check_scores(request.scores)?;
         workspace.session = self.session_rows(roster, request, now);
         let fingerprint = self.find_matches(roster, request, workspace)?;
         workspace.nonce = request.nonce.unwrap_or(fingerprint);
+        Ok(())
+    }
+
+    fn check_scores(&self, columns: &[ScoreColumn<'_>]) -> Result<(), Error> {
+        for (at, ScoreColumn { scorer, pods, values }) in columns.iter().enumerate() {
+            let fail = |what: &str| Err(Error::invalid(alloc::format!("score column \"{scorer}\": {what}")));
+            if !self.policy.reads_column(scorer) {
+                return fail("no profile has an external scorer of this name");
+            }
+            if columns[..at].iter().any(|other| other.scorer == *scorer) {
+                return fail("it is there twice");
+            }
+            if pods.len() != values.len() {
+                return fail(&alloc::format!("{} pods, but {} values", pods.len(), values.len()));
+            }
+            if let Some((pod, value)) = pods.iter().zip(*values).find(|(_, v)| !(0.0..=1.0).contains(*v)) {
+                return fail(&alloc::format!("{value} for pod {pod}; scores are 0 to 1"));
+            }
+        }
         Ok(())
     }
 

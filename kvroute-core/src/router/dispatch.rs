@@ -146,7 +146,8 @@ impl Router {
         };
         let decode = self.pod_by_id(decision.pod)?.identity;
         let prefill = decision.prefill.and_then(|p| self.pod_by_id(p.pod).ok()).map_or(0, |p| p.identity);
-        let expires = u64::try_from(now.saturating_add(self.session_ttl).as_millis()).unwrap_or(u64::MAX);
+        let expires =
+            u64::try_from(now.saturating_add(self.options.session_ttl).as_millis()).unwrap_or(u64::MAX);
         sealer
             .seal(Sealed { decode, prefill, expires }, now)
             .ok_or_else(|| Error::new(ErrorKind::Limit, "the session token could not be sealed"))

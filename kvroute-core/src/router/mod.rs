@@ -8,6 +8,7 @@ mod decide;
 mod dispatch;
 mod explain;
 mod roster;
+mod status;
 
 use alloc::format;
 use alloc::sync::Arc;
@@ -16,9 +17,13 @@ use core::num::NonZeroU16;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
+use serde::Serialize;
+
 pub use self::decide::Workspace;
 pub use self::dispatch::Dispatch;
 use self::roster::Roster;
+pub use self::status::{IndexStatus, PodStatus, RouterStatus};
+use crate::event::EventBatch;
 use crate::hash::{BlockHasher, OwnScheme};
 use crate::index::{ApplyReport, BlockIndex, IndexOptions, PodId};
 use crate::pod::{LoadReport, PodSpec, RoutedPod};
@@ -27,7 +32,7 @@ use crate::request::Prompt;
 use crate::session::{Sealer, SessionKey, SessionTable};
 use crate::snapshot::Snapshots;
 use crate::ticket::TicketTable;
-use crate::{Error, ErrorKind};
+use crate::{CacheDomain, Error, ErrorKind};
 
 /// Bounds and sizes of a router. Fill it with `..RouterOptions::default()`: fields may be added.
 #[derive(Clone, Debug)]
@@ -66,7 +71,7 @@ impl Default for RouterOptions {
 }
 
 /// What a router has, and what befell it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct RouterCounters {
     /// Requests in flight.
@@ -118,8 +123,8 @@ pub struct Router {
     roster: Snapshots<Roster>,
     /// Hashes prompts that are only known as text.
     text: BlockHasher,
+    options: RouterOptions,
     sessions: SessionTable,
-    session_ttl: Duration,
     sealer: Option<Sealer>,
     tickets: TicketTable,
     expired: AtomicU64,
@@ -161,11 +166,37 @@ impl Router {
             roster: Snapshots::default(),
             text,
             sessions: SessionTable::new(options.max_sessions, options.session_ttl),
-            session_ttl: options.session_ttl,
             sealer: options.session_key.as_ref().map(Sealer::new),
             tickets: TicketTable::new(options.max_requests.min(Self::MAX_REQUESTS), options.request_ttl),
             expired: AtomicU64::new(0),
             untracked: AtomicU64::new(0),
+            options,
+        }
+    }
+
+    /// Forgets what pods hold, what was sent to them, requests in flight, sessions and counters. The policy stays,
+    /// and so do the pods, but each as a new one: with another id, waiting for the next batch of its stream
+    /// whatever that is. Ids and tickets from before name nothing.
+    ///
+    /// For an embedder that no longer trusts what is in here.
+    pub fn reset(&mut self) {
+        let old = self.roster.load();
+        self.index = self.index.emptied(self.options.index);
+        self.sessions = SessionTable::new(self.options.max_sessions, self.options.session_ttl);
+        self.tickets.clear();
+        (self.expired, self.untracked) = (AtomicU64::new(0), AtomicU64::new(0));
+        self.roster = Snapshots::default();
+        for domain in &old.named {
+            // They agreed with each other before.
+            let _ = self.add_domain(Arc::clone(domain));
+        }
+        for pod in &old.pods {
+            if let Ok(new) = self.add_pod(pod.spec()).and_then(|id| self.pod_by_id(id)) {
+                new.set_accepting(pod.is_accepting());
+                if let Some(load) = pod.load() {
+                    new.set_load(load);
+                }
+            }
         }
     }
 
@@ -192,6 +223,28 @@ impl Router {
         }
     }
 
+    /// Makes a cache domain known by its name, for pods that come later; a pod's own becomes known with it.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if the name belongs to a domain that hashes differently or serves other models.
+    pub fn add_domain(&self, domain: Arc<CacheDomain>) -> Result<(), Error> {
+        self.roster.update(|roster| {
+            let domain = roster.same_domain(domain)?;
+            if roster.named.iter().all(|known| !Arc::ptr_eq(known, &domain)) {
+                roster.named.push(domain);
+            }
+            Ok(())
+        })
+    }
+
+    /// The cache domain of this name: that of a pod, of the configuration, or of
+    /// [`add_domain`](Self::add_domain).
+    #[must_use]
+    pub fn domain(&self, name: &str) -> Option<Arc<CacheDomain>> {
+        self.roster.read(|roster| roster.domain(name).cloned())
+    }
+
     /// Adds a pod, holding nothing. Each data-parallel rank is a pod of its own, with its own stream of
     /// events.
     ///
@@ -206,7 +259,9 @@ impl Router {
             if roster.pods.iter().any(|pod| pod.name == *name && pod.dp_rank == *dp_rank) {
                 return Err(Error::invalid(format!("pod \"{name}\", rank {dp_rank}, is there already")));
             }
-            spec.domain = roster.domain(name, Arc::clone(&spec.domain))?;
+            spec.domain = roster
+                .same_domain(Arc::clone(&spec.domain))
+                .map_err(|error| Error::new(error.kind(), format!("pod \"{name}\": {error}")))?;
             let id = self.index.add_pod(Arc::clone(&spec.domain), spec.options.clone());
             let trust = self.index.trust_cell(id)?;
             roster.insert(RoutedPod::new(id, spec, trust), &self.text);
@@ -246,7 +301,8 @@ impl Router {
     /// The pod of this name and rank.
     #[must_use]
     pub fn pod(&self, name: &str, dp_rank: u32) -> Option<Arc<RoutedPod>> {
-        self.roster.load().pods.iter().find(|pod| pod.name == name && pod.dp_rank == dp_rank).cloned()
+        let is_it = |pod: &&Arc<RoutedPod>| pod.name == name && pod.dp_rank == dp_rank;
+        self.roster.read(|roster| roster.pods.iter().find(is_it).cloned())
     }
 
     /// Applies one published batch of a pod; see [`BlockIndex::apply_batch`].
@@ -256,6 +312,44 @@ impl Router {
     /// `UnknownPod`.
     pub fn apply(&self, id: PodId, sequence: u64, payload: &[u8]) -> Result<ApplyReport, Error> {
         self.index.apply_batch(id, sequence, payload)
+    }
+
+    /// Applies one published message by its topic, for subscribers that many pods publish to: pods are told
+    /// apart by topics of the form `kv@<pod>@<model>` (the convention of llm-d and of vLLM's examples), ranks by the
+    /// port (`KVEventsConfig.endpoint` of vLLM: base port + rank). With one socket a pod,
+    /// [`apply`](Self::apply) is cheaper.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if the topic is not of that form; `UnknownPod` if it names no pod of that rank.
+    pub fn apply_topic(
+        &self,
+        topic: &str,
+        dp_rank: u32,
+        sequence: u64,
+        payload: &[u8],
+    ) -> Result<ApplyReport, Error> {
+        let name =
+            topic.strip_prefix("kv@").and_then(|rest| rest.split('@').next()).filter(|n| !n.is_empty());
+        let Some(name) = name else {
+            return Err(Error::invalid(format!("topic {topic:?} is not of the form `kv@<pod>@<model>`")));
+        };
+        let Some(pod) = self.pod(name, dp_rank) else {
+            let message =
+                format!("topic {topic:?} names pod \"{name}\", of which rank {dp_rank} is not here");
+            return Err(Error::new(ErrorKind::UnknownPod, message));
+        };
+        self.apply(pod.id, sequence, payload)
+    }
+
+    /// Applies events that came in another way than as published batches: polled, or made by the embedder.
+    /// They have no sequence number, so their completeness is the caller's word.
+    ///
+    /// # Errors
+    ///
+    /// `UnknownPod`.
+    pub fn apply_events(&self, id: PodId, batch: &EventBatch) -> Result<ApplyReport, Error> {
+        self.index.apply_events(id, batch)
     }
 
     /// Takes in what a pod says of its load.

@@ -17,6 +17,8 @@ pub(super) struct Roster {
     pub(super) pods: Vec<Arc<RoutedPod>>,
     /// Each distinct cache domain once; those that hash alike stand together.
     pub(super) domains: Vec<RoutedDomain>,
+    /// Domains that are known with or without pods.
+    pub(super) named: Vec<Arc<CacheDomain>>,
 }
 
 /// A cache domain with the one for those of its prompts that are only known as text.
@@ -29,7 +31,7 @@ pub(super) struct RoutedDomain {
 impl Roster {
     /// Row of a pod.
     pub(super) fn row(&self, id: PodId) -> Option<usize> {
-        let row = self.pods.binary_search_by_key(&id.slot, |pod| pod.id.slot).ok()?;
+        let row = self.pods.binary_search_by_key(&id.slot(), |pod| pod.id.slot()).ok()?;
         (self.pods[row].id == id).then_some(row)
     }
 
@@ -40,7 +42,7 @@ impl Roster {
             self.domains.push(RoutedDomain { domain, text });
             self.domains.sort_by_key(|known| known.domain.hasher().identity());
         }
-        let row = self.pods.partition_point(|other| other.id.slot < pod.id.slot);
+        let row = self.pods.partition_point(|other| other.id.slot() < pod.id.slot());
         self.pods.insert(row, Arc::new(pod));
     }
 
@@ -61,24 +63,27 @@ impl Roster {
         }
     }
 
-    /// The domain to use for a pod that names `domain`: the known one of that name, so that a pod's domain is
+    /// The domain of this name.
+    pub(super) fn domain(&self, name: &str) -> Option<&Arc<CacheDomain>> {
+        let routed = self.domains.iter().map(|known| &known.domain);
+        routed.chain(&self.named).find(|known| known.name() == name)
+    }
+
+    /// The domain to use where somebody means `domain`: the known one of that name, so that a pod's domain is
     /// found by its address.
     ///
     /// # Errors
     ///
     /// `InvalidInput` if that one hashes differently or serves other models.
-    pub(super) fn domain(&self, pod: &str, domain: Arc<CacheDomain>) -> Result<Arc<CacheDomain>, Error> {
-        let same_name = |known: &&RoutedDomain| known.domain.name() == domain.name();
-        let Some(RoutedDomain { domain: known, .. }) = self.domains.iter().find(same_name) else {
-            return Ok(domain);
-        };
+    pub(super) fn same_domain(&self, domain: Arc<CacheDomain>) -> Result<Arc<CacheDomain>, Error> {
+        let Some(known) = self.domain(domain.name()) else { return Ok(domain) };
         if known.hasher() == domain.hasher() && known.models() == domain.models() {
             return Ok(Arc::clone(known));
         }
         let (name, size) = (domain.name(), domain.block_size());
         Err(Error::invalid(format!(
-            "pod \"{pod}\": cache domain \"{name}\" with blocks of {size} is known with another scheme, block \
-             size or models; pods that hash differently need domains of different names"
+            "cache domain \"{name}\" with blocks of {size} is known with another scheme, block size or models; \
+             pods that hash differently need domains of different names"
         )))
     }
 }

@@ -1,5 +1,6 @@
 //! Scorers: how good a pod is for a request, from one point of view.
 
+mod external;
 mod kv_cache;
 mod load;
 mod prefix;
@@ -7,6 +8,7 @@ mod session;
 
 use core::fmt::Debug;
 
+pub use external::ExternalScorer;
 pub use kv_cache::KvCacheScorer;
 pub use load::LoadScorer;
 pub use prefix::PrefixScorer;
@@ -42,6 +44,12 @@ use crate::candidate::Candidates;
 pub trait Scorer: Debug + Send + Sync {
     /// Name in explanations; unique in a profile.
     fn name(&self) -> &str;
+
+    /// Name of the request's score column that it reads, if it reads one. A request with a column that nothing
+    /// reads is refused.
+    fn column(&self) -> Option<&str> {
+        None
+    }
 
     /// Fills `scores`, `[candidates]`, all 0 at first. A value that is not in 0..=1 fails the decision
     /// with an error that names this scorer.

@@ -116,7 +116,7 @@ mod tests {
     use alloc::format;
 
     fn home(slot: u32) -> Home {
-        Home { decode: PodId { slot, generation: 0 }, prefill: None }
+        Home { decode: PodId::new(slot, 0), prefill: None }
     }
 
     const fn seconds(seconds: u64) -> Duration {

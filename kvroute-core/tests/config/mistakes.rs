@@ -219,7 +219,7 @@ const MISTAKES: &[(&str, &str)] = &[
     // What contradicts itself.
     (
         "policy: {decode: {scorers: {}}}",
-        "policy.decode.scorers: found no scorer, expected one or more of kv-cache, prefix, session, load \
+        "policy.decode.scorers: found no scorer, expected one or more of kv-cache, prefix, session, load, external \
          (line 1, column 28)",
     ),
     (

@@ -2,6 +2,7 @@
 
 mod contention;
 mod decisions;
+mod embedding;
 mod explanations;
 mod lifecycle;
 mod predictions;
