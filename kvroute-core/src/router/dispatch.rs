@@ -134,18 +134,18 @@ impl Router {
         expired
     }
 
-    /// A token for the client to send with its next request ([`Session::Token`]), so that it comes back to the
-    /// pods of this decision: opaque, of constant length, of no use without the key.
+    /// A token for the client to send with its next request ([`Session::Token`]), so that it comes back to these
+    /// pods, a decision's: opaque, of constant length, of no use without the key.
     ///
     /// # Errors
     ///
     /// `UnknownPod`; `InvalidInput` if the router has no session key.
-    pub fn session_token(&self, decision: &Decision, now: Duration) -> Result<String, Error> {
+    pub fn session_token(&self, pod: PodId, prefill: Option<PodId>, now: Duration) -> Result<String, Error> {
         let Some(sealer) = &self.sealer else {
             return Err(Error::invalid("session tokens need a session key in the router's options"));
         };
-        let decode = self.pod_by_id(decision.pod)?.identity;
-        let prefill = decision.prefill.and_then(|p| self.pod_by_id(p.pod).ok()).map_or(0, |p| p.identity);
+        let decode = self.pod_by_id(pod)?.identity;
+        let prefill = prefill.and_then(|pod| self.pod_by_id(pod).ok()).map_or(0, |pod| pod.identity);
         let expires =
             u64::try_from(now.saturating_add(self.options.session_ttl).as_millis()).unwrap_or(u64::MAX);
         sealer

@@ -261,7 +261,7 @@ fn a_warm_decision_allocates_nothing_with_prefill_pods_texts_and_sessions_either
     let mut workspace = Workspace::default();
     let plain = Request::new(&token_ids, &context);
     let decision = router.decide(&plain, seconds(1), &mut workspace).unwrap();
-    let token = router.session_token(&decision, seconds(1)).unwrap();
+    let token = router.session_token(decision.pod, decision.prefill.map(|p| p.pod), seconds(1)).unwrap();
     let requests = [
         Request::from_text(text.as_bytes(), &context),
         Request { session: Some(Session::Token(&token)), ..plain },

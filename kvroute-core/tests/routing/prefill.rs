@@ -153,7 +153,7 @@ fn a_follow_up_stays_with_its_prefill_pod_by_id_and_by_token_though_the_decode_p
     let mut workspace = Workspace::default();
     let request = Request { session: Some(Session::Id("s")), ..Request::new(&token_ids, &context) };
     let first = router.dispatch(&request, Duration::ZERO, &mut workspace).unwrap().decision;
-    let token = router.session_token(&first, Duration::ZERO).unwrap();
+    let token = router.session_token(first.pod, first.prefill.map(|p| p.pod), Duration::ZERO).unwrap();
     router.remove_pod(decode[0]).unwrap();
     let next = PodSpec { role: Role::Decode, ..PodSpec::new("next", domain("model", BLOCK_SIZE)) };
     router.add_pod(next).unwrap();

@@ -60,7 +60,7 @@ fn a_token_brings_a_conversation_back_to_its_pod_in_any_router_with_the_key() {
     let mut workspace = Workspace::default();
     for n in 0..30 {
         let decision = router.decide(&Request::new(&[n], &context), seconds(5), &mut workspace).unwrap();
-        let token = router.session_token(&decision, seconds(5)).unwrap();
+        let token = router.session_token(decision.pod, decision.prefill.map(|p| p.pod), seconds(5)).unwrap();
         assert_eq!(token.len(), 70);
         let next = [n + 1];
         let request = request(&next, &context, Session::Token(&token));
@@ -74,7 +74,13 @@ fn a_token_brings_a_conversation_back_to_its_pod_in_any_router_with_the_key() {
         assert_eq!(missing(&keyless, &request, seconds(5)), Some("this router has no session key"));
     }
     let decision = keyless.decide(&Request::new(&[1], &context), seconds(0), &mut workspace).unwrap();
-    assert!(keyless.session_token(&decision, seconds(0)).unwrap_err().to_string().contains("key"));
+    assert!(
+        keyless
+            .session_token(decision.pod, decision.prefill.map(|p| p.pod), seconds(0))
+            .unwrap_err()
+            .to_string()
+            .contains("key")
+    );
     assert_eq!(format!("{key:?}"), "SessionKey(..)");
 }
 
@@ -85,7 +91,8 @@ fn with_key(byte: u8, session_ttl: Duration) -> Router {
 }
 
 fn token(router: &Router, now: Duration) -> String {
-    router.session_token(&decide(router, &[1]), now).unwrap()
+    let decision = decide(router, &[1]);
+    router.session_token(decision.pod, None, now).unwrap()
 }
 
 #[test]
@@ -98,7 +105,8 @@ fn a_token_names_the_rank_too() {
     let context = HashContext::default();
     for n in 0..40 {
         let decision = decide(&router, &[n]);
-        let token = router.session_token(&decision, Duration::ZERO).unwrap();
+        let token =
+            router.session_token(decision.pod, decision.prefill.map(|p| p.pod), Duration::ZERO).unwrap();
         let next = [n + 1];
         let request = request(&next, &context, Session::Token(&token));
         let there = router.decide(&request, Duration::ZERO, &mut Workspace::default()).unwrap();
