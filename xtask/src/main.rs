@@ -6,6 +6,7 @@
 
 mod dependencies;
 mod fuzz;
+mod library;
 mod modules;
 mod options;
 mod schema;
@@ -22,6 +23,8 @@ cargo xtask <command>
 
   test    every check of this repository; `cargo xtask test --help` names the options
   schema  writes kvroute-core/config.schema.json anew
+  header  writes include/kvroute.h anew
+  install builds libkvroute and installs it below a folder: `cargo xtask install --prefix <folder>`
   help    this text";
 
 fn main() -> ExitCode {
@@ -33,12 +36,14 @@ fn main() -> ExitCode {
     match command {
         "test" => test::main(rest),
         "schema" => schema::main(rest),
+        "header" => library::header_main(rest),
+        "install" => library::install_main(rest),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");
             ExitCode::SUCCESS
         }
         unknown => {
-            eprintln!("error: {}", options::unknown("command", unknown, &["test", "schema", "help"]));
+            eprintln!("error: {}", options::unknown("command", unknown, &["test", "schema", "header", "install", "help"]));
             eprintln!("\n{USAGE}");
             ExitCode::from(2)
         }

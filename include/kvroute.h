@@ -1,0 +1,1570 @@
+/*
+ * kvroute: routes LLM requests to the pod that already holds their prefix in its KV cache.
+ *
+ * This file is generated (`cargo xtask header`) and reads from top to bottom.
+ *
+ * # In short
+ *
+ *   kvroute_router_from_config(document, strlen(document), &router, error);
+ *   kvroute_router_find_pod(router, "pod-a", 5, 0, &pod, error);
+ *   kvroute_router_apply(router, pod, sequence, payload, payload_len, NULL, error);      for each message
+ *   kvroute_router_dispatch(router, &request, now_ns, workspace, &decision, error);      for each request
+ *   kvroute_router_first_token(router, decision.ticket, NULL, error);
+ *   kvroute_router_finish(router, decision.ticket, KVROUTE_FINISH_COMPLETED, cached, NULL, error);
+ *   kvroute_router_expire(router, now_ns, NULL, error);                                  every second
+ *
+ * examples/c/route.c is a whole program. C++ programs may prefer kvroute.hpp.
+ *
+ * # Building
+ *
+ *   cc program.c $(pkg-config --cflags --libs kvroute)             shared
+ *   cc program.c $(pkg-config --cflags --libs kvroute-static)      static
+ *
+ * # Objects
+ *
+ *   object              made by                                  freed by                   at one time
+ *   kvroute_error       kvroute_error_new                        kvroute_error_free         one thread
+ *   kvroute_hasher      kvroute_hasher_new                       kvroute_hasher_free        any number
+ *   kvroute_domain      kvroute_domain_new, _router_domain       kvroute_domain_free        any number
+ *   kvroute_workspace   kvroute_workspace_new                    kvroute_workspace_free     one thread
+ *   kvroute_router      kvroute_router_new, _from_config         kvroute_router_free        any number, if const
+ *
+ * A function that takes an object as `const T *` may run in any number of threads at a time on the same object; one
+ * that takes it as `T *` must be the only one. A workspace that two threads use at a time is found out
+ * (KVROUTE_BUSY). Freeing must be the last use. Objects do not keep each other alive by pointers: in which order
+ * they are freed does not matter.
+ *
+ * A pointer that is no object of its kind, or was freed, is answered with KVROUTE_INVALID_HANDLE in most cases that
+ * happen; not in all that can be thought of.
+ *
+ * # Arguments
+ *
+ * Arrays and texts come as pointer and length; a pointer may be NULL only with length 0. Texts are UTF-8 without a NUL
+ * at their end. What is passed in is read during the call and not kept.
+ *
+ * Structs that begin with `struct_size` are to be zeroed first; then `struct_size` is set to their sizeof:
+ *
+ *   kvroute_request request = KVROUTE_INIT(kvroute_request);
+ *
+ * Zero means the default. Later versions add fields at the end; a program and a library of different ages understand
+ * each other.
+ *
+ * Answers are written only on success, with one exception: a buffer that is too small. Then the call answers
+ * KVROUTE_BUFFER_TOO_SMALL, and `*written` is the capacity that would do. Otherwise `*written` is what was written; of
+ * a text without the NUL behind it. Places for answers must not be NULL unless it says so. All memory belongs to
+ * whom it belonged before.
+ *
+ * # Errors
+ *
+ * Functions that can fail answer a status: 0 (KVROUTE_OK), 1xx for mistakes of the caller, 2xx for data, 3xx for the
+ * state of things, 9xx for mistakes of this library. Their last argument is an error object, or NULL: after a failure
+ * it holds a message that names what was wrong and where. A call that failed changed nothing.
+ *
+ * Nothing here aborts, throws or jumps. If this library panics, which is a bug in it, the call answers KVROUTE_PANIC. A
+ * router that was being changed at that moment answers KVROUTE_POISONED from then on, until
+ * kvroute_router_recover.
+ *
+ * # Time
+ *
+ * This library reads no clock. `now_ns` is the time in nanoseconds since any moment that is the same for all calls to
+ * a router; with session tokens, since the Unix epoch.
+ *
+ * # Cost
+ *
+ * Deciding and dispatching are one call each. Once a workspace is warm, deciding allocates nothing.
+ */
+
+#ifndef KVROUTE_H
+#define KVROUTE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/// Version of this header.
+#define KVROUTE_VERSION "0.1.0"
+#define KVROUTE_VERSION_MAJOR 0
+#define KVROUTE_VERSION_MINOR 1
+#define KVROUTE_VERSION_PATCH 0
+
+/// Initial value of a struct that begins with `struct_size` (in C; kvroute.hpp does it for C++).
+#define KVROUTE_INIT(type) \
+  { .struct_size = sizeof(type) }
+
+/// Version of this interface. Within one version functions, constants and ends of structs are added, and nothing is
+/// changed or removed.
+#define KVROUTE_ABI_VERSION 1
+
+/// Done.
+#define KVROUTE_OK 0
+
+/// A pointer is NULL that must not be.
+#define KVROUTE_NULL_POINTER 100
+
+/// An argument or option is out of range, of the wrong shape, or contradicts another.
+#define KVROUTE_INVALID_INPUT 101
+
+/// A text is not UTF-8.
+#define KVROUTE_INVALID_UTF8 102
+
+/// A struct's `struct_size` is none that this library knows, or there is something behind what it knows.
+#define KVROUTE_STRUCT_SIZE 103
+
+/// A buffer is too small; what `written` points to is the capacity that would do.
+#define KVROUTE_BUFFER_TOO_SMALL 104
+
+/// A handle is not one of this kind, or was freed.
+#define KVROUTE_INVALID_HANDLE 105
+
+/// Bytes from an engine are not the format they should be.
+#define KVROUTE_DECODE 200
+
+/// A block hash cannot be reproduced outside the engine.
+#define KVROUTE_NOT_REPRODUCIBLE 201
+
+/// A pod, or a cache domain, that the router does not know.
+#define KVROUTE_UNKNOWN_POD 300
+
+/// Every pod was dropped by a filter, or there is none.
+#define KVROUTE_NO_CANDIDATE 301
+
+/// A configured bound was reached.
+#define KVROUTE_LIMIT 302
+
+/// Another thread uses the workspace right now.
+#define KVROUTE_BUSY 303
+
+/// A function that changes the router panicked before; `kvroute_router_recover` makes it usable again.
+#define KVROUTE_POISONED 304
+
+/// An error that this library has no code for.
+#define KVROUTE_INTERNAL 900
+
+/// This library has a bug: it panicked. Please report it.
+#define KVROUTE_PANIC 901
+
+/// kvroute's own scheme: events' token ids are hashed again, whatever the engine's own hashes are.
+#define KVROUTE_SCHEME_OWN 0
+
+/// vLLM's own hashes, byte for byte.
+#define KVROUTE_SCHEME_VLLM 1
+
+/// llm-d's default, `hashAlgorithm: cbor-fnv`.
+#define KVROUTE_SCHEME_LLMD_CBOR_FNV 2
+
+/// llm-d's other one, `hashAlgorithm: xxh64`.
+#define KVROUTE_SCHEME_LLMD_XXH64 3
+
+/// Engines publish multimodal items with their offsets: vLLM 0.19 and later.
+#define KVROUTE_MULTIMODAL_OFFSET 0
+
+/// Engines publish their bare identifiers: vLLM before 0.19.
+#define KVROUTE_MULTIMODAL_IDENTIFIER 1
+
+/// No pod. Every pod's id is another number.
+#define KVROUTE_NO_POD 0
+
+/// The pod does both.
+#define KVROUTE_ROLE_BOTH 0
+
+/// The pod answers requests.
+#define KVROUTE_ROLE_DECODE 1
+
+/// The pod computes prompts for decode pods, nothing else.
+#define KVROUTE_ROLE_PREFILL 2
+
+/// A store of a block that the pod holds is a further copy, unless it reads like a full report.
+#define KVROUTE_COPIES_INFER 0
+
+/// It always is.
+#define KVROUTE_COPIES_COUNT 1
+
+/// It never is: the first removal takes the block away.
+#define KVROUTE_COPIES_SET 2
+
+/// When batches are missing: drop the pod's view and go on.
+#define KVROUTE_ON_GAP_CLEAR 0
+
+/// When batches are missing: apply nothing and ask for them (`KVROUTE_RESYNC_GAP`).
+#define KVROUTE_ON_GAP_REPLAY 1
+
+/// A KV-cache group of full attention.
+#define KVROUTE_GROUP_FULL_ATTENTION 0
+
+/// A KV-cache group with a sliding window.
+#define KVROUTE_GROUP_SLIDING_WINDOW 1
+
+/// A KV-cache group of a kind that is not credited.
+#define KVROUTE_GROUP_UNKNOWN 2
+
+/// The index shows it.
+#define KVROUTE_OUTCOME_APPLIED 0
+
+/// Blocks wait for their parent.
+#define KVROUTE_OUTCOME_PARKED 1
+
+/// Some or all of it was left out; `reason` is a `KVROUTE_IGNORED_...`.
+#define KVROUTE_OUTCOME_IGNORED 2
+
+/// Batches are needed that were not there; `reason` is a `KVROUTE_RESYNC_...`.
+#define KVROUTE_OUTCOME_NEEDS_RESYNC 3
+
+/// The batch was applied before, byte for byte.
+#define KVROUTE_IGNORED_DUPLICATE 0
+
+/// The batch belongs to another data-parallel rank than the pod.
+#define KVROUTE_IGNORED_OTHER_RANK 1
+
+/// An event with a tag no known engine sends.
+#define KVROUTE_IGNORED_UNKNOWN_TAG 2
+
+/// An event with a missing or malformed field.
+#define KVROUTE_IGNORED_MALFORMED 3
+
+/// An announcement that is not about whole blocks of token ids.
+#define KVROUTE_IGNORED_NOT_A_BLOCK 4
+
+/// A store into a tier that is not known.
+#define KVROUTE_IGNORED_UNKNOWN_TIER 5
+
+/// A block whose place is not known, or a removal of one the pod does not hold.
+#define KVROUTE_IGNORED_UNKNOWN_BLOCK 6
+
+/// Masked blocks were left out and the rest cannot be placed.
+#define KVROUTE_IGNORED_SPARSE 7
+
+/// A block size other than the cache domain's.
+#define KVROUTE_IGNORED_BLOCK_SIZE 8
+
+/// EAGLE pairs in place of token ids.
+#define KVROUTE_IGNORED_BIGRAMS 9
+
+/// A LoRA adapter named by a number that the pod's options do not list.
+#define KVROUTE_IGNORED_UNKNOWN_ADAPTER 10
+
+/// The index is at its memory bound.
+#define KVROUTE_IGNORED_MEMORY 11
+
+/// The place for blocks that wait for their parent is full.
+#define KVROUTE_IGNORED_PARKED_FULL 12
+
+/// A name was announced for another block than the one the pod holds under it.
+#define KVROUTE_IGNORED_CONTRADICTION 13
+
+/// The pod named more KV-cache groups than any engine has.
+#define KVROUTE_IGNORED_TOO_MANY_GROUPS 14
+
+/// Replay batches from `replay_from` on, or call `kvroute_router_abandon_gap`.
+#define KVROUTE_RESYNC_GAP 0
+
+/// The engine restarted and its first batches were missed. Replay from 0 if that can be done.
+#define KVROUTE_RESYNC_RESTARTED 1
+
+/// The batch could not be read at all; nothing is to be done.
+#define KVROUTE_RESYNC_UNDECODABLE 2
+
+/// Blocks became available.
+#define KVROUTE_EVENT_STORED 0
+
+/// Blocks went away.
+#define KVROUTE_EVENT_REMOVED 1
+
+/// The whole cache went away.
+#define KVROUTE_EVENT_CLEARED 2
+
+/// A medium that is not known; of a removal, everywhere.
+#define KVROUTE_TIER_UNKNOWN -1
+
+/// Device memory.
+#define KVROUTE_TIER_GPU 0
+
+/// Host memory.
+#define KVROUTE_TIER_CPU 1
+
+/// Local storage.
+#define KVROUTE_TIER_DISK 2
+
+/// A store shared with others.
+#define KVROUTE_TIER_EXTERNAL 3
+
+/// A text: an adapter's name, a cache salt, or (vLLM before 0.19) a multimodal identifier.
+#define KVROUTE_EXTRA_KEY_TEXT 0
+
+/// A multimodal item and its start relative to the block's.
+#define KVROUTE_EXTRA_KEY_MULTIMODAL 1
+
+/// The key of prompt embeddings.
+#define KVROUTE_EXTRA_KEY_BYTES 2
+
+/// Number of tiers.
+#define KVROUTE_TIERS 4
+
+/// Most score columns of one request.
+#define KVROUTE_MAX_SCORE_COLUMNS 16
+
+/// The engine answered.
+#define KVROUTE_FINISH_COMPLETED 0
+
+/// The engine did not: what was predicted to be cached by it is taken back.
+#define KVROUTE_FINISH_FAILED 1
+
+/// The client went away. What was predicted stays if a first token had come.
+#define KVROUTE_FINISH_CANCELLED 2
+
+/// The engine's count of cached tokens is not known.
+#define KVROUTE_CACHED_UNKNOWN -1
+
+/// An explanation as JSON.
+#define KVROUTE_EXPLAIN_JSON 0
+
+/// An explanation as text, a line a pod.
+#define KVROUTE_EXPLAIN_TEXT 1
+
+/// Nothing is known of the pod's cache that could be credited.
+#define KVROUTE_TRUST_LOAD_ONLY 0
+
+/// No event came from the pod so far, or its engine keeps having less than its events said.
+#define KVROUTE_TRUST_APPROXIMATE 1
+
+/// Something was lost or left out: matches may be too short.
+#define KVROUTE_TRUST_DEGRADED 2
+
+/// Every event since the engine's start was applied.
+#define KVROUTE_TRUST_EXACT 3
+
+/// Room for reasons in `kvroute_pod_counters`.
+#define KVROUTE_MAX_IGNORE_REASONS 32
+
+/// A set of pods whose blocks mean the same: same model weights, same block hashes, same block size. Never changes;
+/// share it between threads and routers.
+typedef struct kvroute_domain kvroute_domain;
+
+/// What went wrong in the last call that was given this object. Make one a thread and pass it to every call, or
+/// pass NULL where only the status matters.
+typedef struct kvroute_error kvroute_error;
+
+/// Turns token ids into chained block hashes. Never changes; share it between threads.
+typedef struct kvroute_hasher kvroute_hasher;
+
+/// Everything a gateway needs to route. Functions that take it as `const` may be called from any number of threads
+/// at a time.
+typedef struct kvroute_router kvroute_router;
+
+/// Room for one decision at a time, reused so that deciding allocates nothing once warm; and what the last
+/// decision saw, for `kvroute_router_explain`. Make one a thread. Works with any router.
+typedef struct kvroute_workspace kvroute_workspace;
+
+/// A text: UTF-8, not ended by a NUL. All zero is the empty text.
+typedef struct kvroute_str {
+  /// Its first byte; may be NULL if `len` is 0.
+  const char *data;
+  /// Its length; bytes.
+  size_t len;
+} kvroute_str;
+
+/// Bytes. All zero is none.
+typedef struct kvroute_bytes {
+  /// The first; may be NULL if `len` is 0.
+  const uint8_t *data;
+  /// How many.
+  size_t len;
+} kvroute_bytes;
+
+/// How blocks are hashed. All zero but `block_size`: kvroute's own scheme.
+typedef struct kvroute_hasher_options {
+  /// `sizeof(kvroute_hasher_options)`.
+  size_t struct_size;
+  /// `KVROUTE_SCHEME_...`.
+  int32_t scheme;
+  /// Tokens a block; 1 to 65 536.
+  uint32_t block_size;
+  /// Own: a decimal number; empty for the one that Dynamo and SMG share. vLLM: `PYTHONHASHSEED`; `data` is NULL if
+  /// it is not set. llm-d: `hashSeed`.
+  struct kvroute_str seed;
+  /// vLLM: `--prefix-caching-hash-algo`.
+  struct kvroute_str algorithm;
+  /// vLLM: version of the engines, such as "0.32.0".
+  struct kvroute_str version;
+  /// vLLM: its `NONE_HASH` itself, in place of `seed`.
+  struct kvroute_bytes none_hash;
+  /// llm-d: name of the model.
+  struct kvroute_str model;
+  /// vLLM: tokens after a block that its hash covers (draft models, 0.33).
+  uint32_t lookahead;
+  /// Own: `KVROUTE_MULTIMODAL_...`.
+  int32_t multimodal;
+} kvroute_hasher_options;
+
+/// One image, video or audio clip in a prompt.
+typedef struct kvroute_multimodal_item {
+  /// The engine's identifier of the content (vLLM: hex digest of the processed item).
+  struct kvroute_str identifier;
+  /// First token of its placeholder; tokens from the start of the prompt.
+  uint32_t start;
+  /// Length of its placeholder; tokens.
+  uint32_t length;
+} kvroute_multimodal_item;
+
+/// What besides the token ids decides whether KV can be shared. All zero: no adapter, no salt, plain text.
+typedef struct kvroute_hash_context {
+  /// `sizeof(kvroute_hash_context)`.
+  size_t struct_size;
+  /// Name of the LoRA adapter; empty for none.
+  struct kvroute_str lora_name;
+  /// Where the engine loaded the adapter from (`root` in `/v1/models`). In vLLM's hashes since 0.31.
+  struct kvroute_str lora_path;
+  /// The engine's number of the adapter. In vLLM's hashes before 0.11.1.
+  int64_t lora_id;
+  /// Tenant isolation (`cache_salt` in vLLM's API); empty for none.
+  struct kvroute_str cache_salt;
+  /// Multimodal items, ordered by `start`.
+  const struct kvroute_multimodal_item *multimodal;
+  /// How many.
+  size_t multimodal_len;
+  /// Keys of prompt embeddings, one for each of the first blocks.
+  const struct kvroute_bytes *prompt_embeds;
+  /// How many.
+  size_t prompt_embeds_len;
+} kvroute_hash_context;
+
+/// Bounds and sizes of a router, and its policy by name. All zero: the defaults.
+typedef struct kvroute_router_options {
+  /// `sizeof(kvroute_router_options)`.
+  size_t struct_size;
+  /// Name of the policy: "llm-d-demo", which is the default. Other weights and filters: in a configuration document.
+  struct kvroute_str preset;
+  /// Not 0: prompts of which the decode pod would have to compute more than `prefill_max_uncached_tokens` are
+  /// computed by a prefill pod first.
+  int32_t has_prefill;
+  /// Bytes a block of a prompt that is only known as text; a multiple of 4. 0: 256.
+  uint32_t text_block_bytes;
+  /// See `has_prefill`; tokens.
+  uint64_t prefill_max_uncached_tokens;
+  /// Locks the index is spread over. 0: 256.
+  uint64_t shards;
+  /// Bytes for blocks and their holders. 0: 4 GiB.
+  uint64_t max_bytes;
+  /// Blocks a pod of which it is remembered that they were sent there. 0: 31 250; negative: none.
+  int64_t max_predicted;
+  /// How long a session is remembered and a session token counts; nanoseconds. 0: 300 s.
+  uint64_t session_ttl_ns;
+  /// Most sessions remembered by id. 0: 100 000; negative: none.
+  int64_t max_sessions;
+  /// Secret of session tokens, 32 random bytes; none: no session tokens.
+  struct kvroute_bytes session_key;
+  /// How long a request may be in flight before it is forgotten; nanoseconds. 0: 600 s.
+  uint64_t request_ttl_ns;
+  /// Most requests in flight. 0: 262 144, the most there can be; negative: none.
+  int64_t max_requests;
+} kvroute_router_options;
+
+/// A label of a pod.
+typedef struct kvroute_label {
+  /// Its key.
+  struct kvroute_str key;
+  /// Its value.
+  struct kvroute_str value;
+} kvroute_label;
+
+/// A KV-cache group that is known beforehand.
+typedef struct kvroute_group {
+  /// Its number in events.
+  uint32_t group;
+  /// `KVROUTE_GROUP_...`.
+  int32_t kind;
+  /// Its window, if it has one; tokens.
+  uint32_t window;
+} kvroute_group;
+
+/// A LoRA adapter by the engine's number, for engines whose events name no adapter.
+typedef struct kvroute_adapter {
+  /// The number.
+  int64_t id;
+  /// The adapter's name.
+  struct kvroute_str name;
+} kvroute_adapter;
+
+/// A pod: an engine, or one data-parallel rank of it. `name` and `domain` are needed, the rest may be zero.
+typedef struct kvroute_pod_options {
+  /// `sizeof(kvroute_pod_options)`.
+  size_t struct_size;
+  /// Its name, such as "10.0.0.7:8000".
+  struct kvroute_str name;
+  /// Its cache domain.
+  const struct kvroute_domain *domain;
+  /// Its data-parallel rank; each rank is a pod of its own, with its own stream of events.
+  uint32_t dp_rank;
+  /// `KVROUTE_ROLE_...`.
+  int32_t role;
+  /// Labels.
+  const struct kvroute_label *labels;
+  /// How many.
+  size_t labels_len;
+  /// `KVROUTE_COPIES_...`.
+  int32_t copies;
+  /// `KVROUTE_ON_GAP_...`.
+  int32_t on_gap;
+  /// KV-cache groups known beforehand; events teach them too.
+  const struct kvroute_group *groups;
+  /// How many.
+  size_t groups_len;
+  /// LoRA adapters by number, for vLLM before 0.14 and SGLang before 0.5.22.
+  const struct kvroute_adapter *adapters;
+  /// How many.
+  size_t adapters_len;
+  /// Blocks that may wait for an unknown parent. 0: 4096; negative: none.
+  int64_t max_parked;
+  /// Bytes those may take. 0: 16 MiB.
+  uint64_t max_parked_bytes;
+  /// Blocks without a copy whose names are kept for offload announcements. 0: 4096; negative: none.
+  int64_t max_retired;
+} kvroute_pod_options;
+
+/// What became of one batch.
+typedef struct kvroute_apply_report {
+  /// `sizeof(kvroute_apply_report)`.
+  size_t struct_size;
+  /// The gravest outcome of any event in it: `KVROUTE_OUTCOME_...`.
+  int32_t outcome;
+  /// Why: `KVROUTE_IGNORED_...` or `KVROUTE_RESYNC_...`, as the outcome says; else 0.
+  int32_t reason;
+  /// `KVROUTE_RESYNC_GAP`: the first sequence number to replay.
+  uint64_t replay_from;
+  /// Events that were applied, parked or ignored.
+  uint64_t events;
+  /// Blocks stored, further copies included.
+  uint64_t blocks_stored;
+  /// Blocks removed, copies included.
+  uint64_t blocks_removed;
+  /// Events that could not be read.
+  uint64_t skipped;
+  /// What was found where something could not be read; ends in a NUL, and is cut where it is too long.
+  char detail[256];
+} kvroute_apply_report;
+
+/// One extra key of one block of an event. Keys are in order of their blocks and, in a block, as the engine lists
+/// them.
+typedef struct kvroute_extra_key {
+  /// Which block of the event, from 0.
+  uint32_t block;
+  /// `KVROUTE_EXTRA_KEY_...`.
+  int32_t kind;
+  /// The text, the item's identifier, or the bytes.
+  struct kvroute_str key;
+  /// Start of the item minus start of the block; tokens.
+  int64_t offset;
+} kvroute_extra_key;
+
+/// A KV event. What does not belong to its `kind` is not read.
+typedef struct kvroute_kv_event {
+  /// `sizeof(kvroute_kv_event)`; the same in every event of an array.
+  size_t struct_size;
+  /// `KVROUTE_EVENT_...`.
+  int32_t kind;
+  /// Where the blocks lie, or went away from: `KVROUTE_TIER_...`.
+  int32_t tier;
+  /// The blocks, first to last, as the engine calls them.
+  const uint64_t *block_hashes;
+  /// How many.
+  size_t block_hashes_len;
+  /// KV-cache group of a hybrid-attention model.
+  uint32_t group;
+  /// Stored: not 0 if `group_kind` says what the group is.
+  int32_t has_group_kind;
+  /// `KVROUTE_GROUP_...`.
+  int32_t group_kind;
+  /// Its window, if it has one; tokens.
+  uint32_t group_window;
+  /// Stored: the block before the first, if `has_parent` is not 0; else they begin a prompt.
+  uint64_t parent;
+  /// See `parent`.
+  int32_t has_parent;
+  /// Tokens a block.
+  uint32_t block_size;
+  /// Token ids, `[block_hashes_len * block_size]`; none for an offload announcement.
+  const uint32_t *token_ids;
+  /// How many.
+  size_t token_ids_len;
+  /// Name of the LoRA adapter; empty for none.
+  struct kvroute_str lora_name;
+  /// The engine's number of the adapter, if `has_lora_id` is not 0.
+  int64_t lora_id;
+  /// See `lora_id`.
+  int32_t has_lora_id;
+  /// Room; 0.
+  uint32_t reserved;
+  /// SGLang's `cache_salt`; empty for none. vLLM's is an extra key of block 0.
+  struct kvroute_str cache_salt;
+  /// Extra keys.
+  const struct kvroute_extra_key *extra_keys;
+  /// How many.
+  size_t extra_keys_len;
+} kvroute_kv_event;
+
+/// What an external scorer of the profile says of the pods.
+typedef struct kvroute_score_column {
+  /// Name of the scorer, one of `external` in the configuration.
+  struct kvroute_str scorer;
+  /// The pods it is about. Those that are gone are passed over, those left out score 0.
+  const uint64_t *pods;
+  /// Their scores, 0 to 1; `[len]`.
+  const double *values;
+  /// How many.
+  size_t len;
+} kvroute_score_column;
+
+/// A request to be routed. All zero but `struct_size`: an empty prompt.
+typedef struct kvroute_request {
+  /// `sizeof(kvroute_request)`.
+  size_t struct_size;
+  /// The prompt's token ids.
+  const uint32_t *token_ids;
+  /// How many.
+  size_t token_ids_len;
+  /// The prompt's text, where nobody tokenized it; then no `token_ids`.
+  struct kvroute_bytes text;
+  /// What else decides whether KV can be shared; may be NULL.
+  const struct kvroute_hash_context *context;
+  /// The served model it asks for; empty is content with any.
+  struct kvroute_str model;
+  /// The conversation it belongs to, by an id of the client's choice; empty for none.
+  struct kvroute_str session_id;
+  /// The same by a token of `kvroute_router_session_token`; then no `session_id`.
+  struct kvroute_str session_token;
+  /// What external scorers say of the pods; at most `KVROUTE_MAX_SCORE_COLUMNS`.
+  const struct kvroute_score_column *scores;
+  /// How many.
+  size_t scores_len;
+  /// Distinguishes requests where a choice is otherwise even, if `has_nonce` is not 0.
+  uint64_t nonce;
+  /// See `nonce`.
+  int32_t has_nonce;
+  /// Room; 0.
+  uint32_t reserved;
+} kvroute_request;
+
+/// Where a request should go; of a dispatch, also how it went.
+typedef struct kvroute_decision {
+  /// `sizeof(kvroute_decision)`.
+  size_t struct_size;
+  /// The pod that answers.
+  uint64_t pod;
+  /// Its weighted sum of scores.
+  double total;
+  /// Leading blocks it is expected to take from its cache, by tier.
+  uint32_t matched_blocks[KVROUTE_TIERS];
+  /// Tokens in those blocks.
+  uint64_t matched_tokens;
+  /// Tokens it has to compute, as well as can be told.
+  uint64_t uncached_tokens;
+  /// How many pods were considered.
+  uint64_t candidates;
+  /// The pod that computes the prompt first, or `KVROUTE_NO_POD`.
+  uint64_t prefill_pod;
+  /// Its weighted sum of scores.
+  double prefill_total;
+  /// Leading blocks it is expected to take from its cache, by tier.
+  uint32_t prefill_matched_blocks[KVROUTE_TIERS];
+  /// Tokens in those blocks.
+  uint64_t prefill_matched_tokens;
+  /// Tokens it has to compute, as well as can be told.
+  uint64_t prefill_uncached_tokens;
+  /// Dispatch: names the request in `kvroute_router_first_token` and `kvroute_router_finish`. 0: it is not tracked.
+  uint64_t ticket;
+  /// Dispatch: how often it was decided again because somebody else booked the same pod meanwhile.
+  uint32_t retries;
+  /// Dispatch: 1 if somebody still did at the last try, and it was booked all the same.
+  uint32_t contended;
+} kvroute_decision;
+
+/// What one pod has of a query.
+typedef struct kvroute_pod_match {
+  /// The pod.
+  uint64_t pod;
+  /// Leading blocks it can use, by tier.
+  uint32_t blocks[KVROUTE_TIERS];
+  /// Leading blocks that this router sent to it.
+  uint32_t predicted;
+  /// Room; 0.
+  uint32_t reserved;
+} kvroute_pod_match;
+
+/// What a router has, and what befell it.
+typedef struct kvroute_router_counters {
+  /// `sizeof(kvroute_router_counters)`.
+  size_t struct_size;
+  /// Requests in flight.
+  uint64_t in_flight;
+  /// Sessions remembered by id.
+  uint64_t sessions;
+  /// Requests forgotten because their time was over.
+  uint64_t expired;
+  /// Requests that were not tracked because too many were in flight.
+  uint64_t untracked;
+  /// Distinct blocks in the index.
+  uint64_t blocks;
+  /// Bytes of blocks and their holders.
+  uint64_t bytes;
+  /// Bytes of the pods' views.
+  uint64_t view_bytes;
+} kvroute_router_counters;
+
+/// What befell a pod's stream of events, and what this router has on it.
+typedef struct kvroute_pod_counters {
+  /// `sizeof(kvroute_pod_counters)`.
+  size_t struct_size;
+  /// How far its view is to be believed: `KVROUTE_TRUST_...`.
+  int32_t trust;
+  /// 1 if it takes new requests.
+  int32_t accepting;
+  /// Batches judged.
+  uint64_t batches;
+  /// Events in them.
+  uint64_t events;
+  /// Blocks stored, further copies included.
+  uint64_t blocks_stored;
+  /// Blocks removed, copies and clears included.
+  uint64_t blocks_removed;
+  /// Blocks of stores that were left out.
+  uint64_t blocks_refused;
+  /// Removals of blocks it was not known to hold.
+  uint64_t unknown_removals;
+  /// Events whose blocks were parked.
+  uint64_t parked;
+  /// Blocks that wait for their parent now.
+  uint64_t parked_blocks;
+  /// Times the whole view was dropped.
+  uint64_t clears;
+  /// Times batches were found missing.
+  uint64_t gaps;
+  /// Engine restarts noticed.
+  uint64_t restarts;
+  /// Batches answered with `KVROUTE_OUTCOME_NEEDS_RESYNC`.
+  uint64_t resyncs;
+  /// Requests whose engine had exactly what was expected.
+  uint64_t agreed;
+  /// Requests whose engine had less.
+  uint64_t overestimated;
+  /// Requests whose engine had more.
+  uint64_t underestimated;
+  /// Requests that this router has in flight there.
+  uint64_t booked_requests;
+  /// Tokens of their prompts that are still to be computed.
+  uint64_t booked_prefill_tokens;
+  /// Blocks that this router sent there and remembers.
+  uint64_t predicted_blocks;
+  /// Events and batches left out, by `KVROUTE_IGNORED_...`.
+  uint64_t ignored[KVROUTE_MAX_IGNORE_REASONS];
+} kvroute_pod_counters;
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/// Version of the library that runs, such as "1.2.3"; `KVROUTE_VERSION` is that of the header. Never freed.
+const char *kvroute_version(void);
+
+/// `KVROUTE_ABI_VERSION` of the library that runs.
+uint32_t kvroute_abi_version(void);
+
+/// Does nothing. A program that refers to it links with a library of ABI version 1, or not at all.
+void kvroute_abi_1(void);
+
+/// Name of a status, such as "unknown-pod"; "unknown" for a number that is none. Never NULL, never freed.
+const char *kvroute_status_name(int32_t status);
+
+/// A new error object, saying nothing; NULL if there is no memory for it.
+struct kvroute_error *kvroute_error_new(void);
+
+/// Frees an error object; NULL is fine.
+void kvroute_error_free(struct kvroute_error *error);
+
+/// Status of the last call that was given this object.
+int32_t kvroute_error_status(const struct kvroute_error *error);
+
+/// Its message: UTF-8, ending in a NUL, empty after a success. Valid until the object is used in another call.
+/// `length`, which may be NULL, is set to its length without the NUL; bytes.
+const char *kvroute_error_message(const struct kvroute_error *error,
+                                  size_t *length);
+
+/// A new hasher, in `*hasher`.
+///
+/// Errors: `KVROUTE_INVALID_INPUT` names the option; `KVROUTE_NOT_REPRODUCIBLE` for hashes that nobody outside the
+/// engine can compute (a random seed).
+int32_t kvroute_hasher_new(const struct kvroute_hasher_options *options,
+                           struct kvroute_hasher **hasher,
+                           struct kvroute_error *error);
+
+/// Frees a hasher; NULL is fine. Domains made with it live on.
+void kvroute_hasher_free(struct kvroute_hasher *hasher);
+
+/// Hashes the full blocks of a prompt: `token_ids: [n]` in, `hashes: [*written]` out, at most `n / block_size` of
+/// them.
+///
+/// Errors: `KVROUTE_INVALID_INPUT` if the context lacks what the scheme needs or is out of order;
+/// `KVROUTE_BUFFER_TOO_SMALL`.
+int32_t kvroute_hasher_hash(const struct kvroute_hasher *hasher,
+                            const uint32_t *token_ids,
+                            size_t token_ids_len,
+                            const struct kvroute_hash_context *context,
+                            uint64_t *hashes,
+                            size_t capacity,
+                            size_t *written,
+                            struct kvroute_error *error);
+
+/// A new domain, in `*domain`. Requests are hashed by `hasher`, which may be freed afterwards. `models: [n]` are the
+/// models its pods serve, as requests name them; none: any.
+///
+/// Errors: `KVROUTE_INVALID_INPUT` for one of llm-d's schemes, which no engine publishes.
+int32_t kvroute_domain_new(const char *name,
+                           size_t name_len,
+                           const struct kvroute_hasher *hasher,
+                           const struct kvroute_str *models,
+                           size_t models_len,
+                           struct kvroute_domain **domain,
+                           struct kvroute_error *error);
+
+/// Frees a domain; NULL is fine. Pods that are of it live on.
+void kvroute_domain_free(struct kvroute_domain *domain);
+
+/// Writes the domain's name, with a NUL behind it, into `buffer`.
+int32_t kvroute_domain_name(const struct kvroute_domain *domain,
+                            char *buffer,
+                            size_t capacity,
+                            size_t *written,
+                            struct kvroute_error *error);
+
+/// Tokens a block; 0 if this is no domain.
+uint32_t kvroute_domain_block_size(const struct kvroute_domain *domain);
+
+/// Hashes the full blocks of a prompt as the domain does; see `kvroute_hasher_hash`.
+int32_t kvroute_domain_hash(const struct kvroute_domain *domain,
+                            const uint32_t *token_ids,
+                            size_t token_ids_len,
+                            const struct kvroute_hash_context *context,
+                            uint64_t *hashes,
+                            size_t capacity,
+                            size_t *written,
+                            struct kvroute_error *error);
+
+/// Checks a configuration document, YAML or JSON, without making anything of it.
+///
+/// Errors: `KVROUTE_INVALID_INPUT` with the place of the first thing that is wrong, what was found there and what was
+/// expected.
+int32_t kvroute_config_check(const char *document,
+                             size_t document_len,
+                             struct kvroute_error *error);
+
+/// Writes the JSON Schema of configuration documents, with a NUL behind it, into `buffer`.
+int32_t kvroute_config_schema(char *buffer, size_t capacity, size_t *written, struct kvroute_error *error);
+
+/// Reads the environment variables of llm-d's first scheduler, given as `names: [n]` and `values: [n]`; the whole
+/// environment may be passed. Writes a configuration document without pods (JSON) and, as a JSON array of texts,
+/// notes on variables that are known but mean nothing here; each with a NUL behind it. `notes` may be NULL.
+///
+/// Errors: `KVROUTE_INVALID_INPUT` for misspelt names and values that are none; `KVROUTE_BUFFER_TOO_SMALL`.
+int32_t kvroute_config_from_env(const struct kvroute_str *names,
+                                const struct kvroute_str *values,
+                                size_t len,
+                                char *document,
+                                size_t document_capacity,
+                                size_t *document_written,
+                                char *notes,
+                                size_t notes_capacity,
+                                size_t *notes_written,
+                                struct kvroute_error *error);
+
+/// A new router without pods, in `*router`. `options` may be NULL: the defaults.
+///
+/// Errors: `KVROUTE_INVALID_INPUT` names the option.
+int32_t kvroute_router_new(const struct kvroute_router_options *options,
+                           struct kvroute_router **router,
+                           struct kvroute_error *error);
+
+/// A new router with the policy, cache domains and pods of a configuration document, YAML or JSON, in `*router`.
+///
+/// Errors: `KVROUTE_INVALID_INPUT` with the place of the first thing that is wrong, what was found there and what was
+/// expected; `KVROUTE_NOT_REPRODUCIBLE` for a vLLM domain whose hashes cannot be computed outside the engine.
+int32_t kvroute_router_from_config(const char *document,
+                                   size_t document_len,
+                                   struct kvroute_router **router,
+                                   struct kvroute_error *error);
+
+/// Frees a router; NULL is fine. Must be the last call that is given it.
+void kvroute_router_free(struct kvroute_router *router);
+
+/// Makes a router usable again that answers `KVROUTE_POISONED`; works on any. What pods hold, what was sent to them,
+/// requests in flight, sessions and counters are forgotten. Policy, domains and pods stay, but every pod gets a new
+/// id (`kvroute_router_find_pod`) and waits for the next batch of its stream, whatever that is.
+///
+/// No other call may use the router meanwhile.
+int32_t kvroute_router_recover(struct kvroute_router *router,
+                               struct kvroute_error *error);
+
+/// Makes a cache domain known by its name, for pods that come later.
+///
+/// Errors: `KVROUTE_INVALID_INPUT` if the name belongs to a domain that hashes differently or serves other models.
+int32_t kvroute_router_add_domain(const struct kvroute_router *router,
+                                  const struct kvroute_domain *domain,
+                                  struct kvroute_error *error);
+
+/// The cache domain of this name (a pod's, the configuration's, or one that was added), in `*domain`; to be freed.
+///
+/// Errors: `KVROUTE_UNKNOWN_POD`.
+int32_t kvroute_router_domain(const struct kvroute_router *router,
+                              const char *name,
+                              size_t name_len,
+                              struct kvroute_domain **domain,
+                              struct kvroute_error *error);
+
+/// Forgets requests and sessions whose time is over; `expired`, which may be NULL, is set to how many requests. To be
+/// called now and then, every second, say. `now_ns`: see "Time".
+int32_t kvroute_router_expire(const struct kvroute_router *router,
+                              uint64_t now_ns,
+                              size_t *expired,
+                              struct kvroute_error *error);
+
+/// Writes what the router and its pods are at, a JSON object with a NUL behind it, into `buffer`. For a look now and
+/// then: it costs what the pods are.
+int32_t kvroute_router_status(const struct kvroute_router *router,
+                              char *buffer,
+                              size_t capacity,
+                              size_t *written,
+                              struct kvroute_error *error);
+
+/// Adds a pod, holding nothing; `*pod` is set to its id.
+///
+/// Errors: `KVROUTE_INVALID_INPUT` if a pod of this name and rank is there, if its domain's name belongs to a domain
+/// that hashes differently, or for an option that is none.
+int32_t kvroute_router_add_pod(const struct kvroute_router *router,
+                               const struct kvroute_pod_options *options,
+                               uint64_t *pod,
+                               struct kvroute_error *error);
+
+/// Removes a pod and all it holds. Its id names no pod ever again.
+///
+/// Errors: `KVROUTE_UNKNOWN_POD`.
+int32_t kvroute_router_remove_pod(const struct kvroute_router *router,
+                                  uint64_t pod,
+                                  struct kvroute_error *error);
+
+/// Finds a pod by name and rank; `*pod` is set to its id.
+///
+/// Errors: `KVROUTE_UNKNOWN_POD`.
+int32_t kvroute_router_find_pod(const struct kvroute_router *router,
+                                const char *name,
+                                size_t name_len,
+                                uint32_t dp_rank,
+                                uint64_t *pod,
+                                struct kvroute_error *error);
+
+/// Writes the ids of all pods into `pods: [*written]`.
+int32_t kvroute_router_pods(const struct kvroute_router *router,
+                            uint64_t *pods,
+                            size_t capacity,
+                            size_t *written,
+                            struct kvroute_error *error);
+
+/// Writes a pod's name, with a NUL behind it, into `buffer`. `dp_rank`, which may be NULL, is set to its rank.
+///
+/// Errors: `KVROUTE_UNKNOWN_POD`; `KVROUTE_BUFFER_TOO_SMALL`.
+int32_t kvroute_router_pod_name(const struct kvroute_router *router,
+                                uint64_t pod,
+                                char *buffer,
+                                size_t capacity,
+                                size_t *written,
+                                uint32_t *dp_rank,
+                                struct kvroute_error *error);
+
+/// Takes in what a pod says of its load: requests running and waiting, and the share of its KV cache in use, 0 to 1.
+///
+/// Errors: `KVROUTE_UNKNOWN_POD`; `KVROUTE_INVALID_INPUT` if `kv_usage` is not in 0..=1 (NaN is not).
+int32_t kvroute_router_report_load(const struct kvroute_router *router,
+                                   uint64_t pod,
+                                   uint32_t running,
+                                   uint32_t waiting,
+                                   float kv_usage,
+                                   struct kvroute_error *error);
+
+/// Lets a pod take new requests (not 0), or drains it (0).
+///
+/// Errors: `KVROUTE_UNKNOWN_POD`.
+int32_t kvroute_router_set_accepting(const struct kvroute_router *router,
+                                     uint64_t pod,
+                                     int32_t accepting,
+                                     struct kvroute_error *error);
+
+/// Applies one published batch of a pod: the sequence number (big-endian in the second frame of vLLM's messages) and
+/// the payload (the third). `report` may be NULL. What is wrong with the batch itself is in the report.
+///
+/// Errors: `KVROUTE_UNKNOWN_POD`.
+int32_t kvroute_router_apply(const struct kvroute_router *router,
+                             uint64_t pod,
+                             uint64_t sequence,
+                             const uint8_t *payload,
+                             size_t payload_len,
+                             struct kvroute_apply_report *report,
+                             struct kvroute_error *error);
+
+/// Applies one published message by its topic, for subscribers that many pods publish to: `kv@<pod>@<model>`. Ranks
+/// are told apart by the port. With one socket a pod, `kvroute_router_apply` is cheaper.
+///
+/// Errors: `KVROUTE_INVALID_INPUT` if the topic is not of that form; `KVROUTE_UNKNOWN_POD`.
+int32_t kvroute_router_apply_topic(const struct kvroute_router *router,
+                                   const char *topic,
+                                   size_t topic_len,
+                                   uint32_t dp_rank,
+                                   uint64_t sequence,
+                                   const uint8_t *payload,
+                                   size_t payload_len,
+                                   struct kvroute_apply_report *report,
+                                   struct kvroute_error *error);
+
+/// Applies events of a pod that came in another way than as published batches, in order, as one batch. They have no
+/// sequence number, so their completeness is the caller's word. `report` may be NULL.
+///
+/// Errors: `KVROUTE_UNKNOWN_POD`; `KVROUTE_INVALID_INPUT` for a field that is none, and then none was applied.
+int32_t kvroute_router_apply_events(const struct kvroute_router *router,
+                                    uint64_t pod,
+                                    const struct kvroute_kv_event *events,
+                                    size_t events_len,
+                                    struct kvroute_apply_report *report,
+                                    struct kvroute_error *error);
+
+/// Applies one poll of TensorRT-LLM's events: a JSON array of them, one, or either per line. Events of attention
+/// windows other than `window_size` are left out, as only those of the largest say what a prompt can reuse from its
+/// start; 0: all are applied. `report` may be NULL; it sums up all events, and its outcome is the gravest of them.
+///
+/// Errors: `KVROUTE_UNKNOWN_POD`; `KVROUTE_DECODE` if nothing in it is JSON.
+int32_t kvroute_router_apply_trtllm(const struct kvroute_router *router,
+                                    uint64_t pod,
+                                    const uint8_t *json,
+                                    size_t json_len,
+                                    uint64_t window_size,
+                                    struct kvroute_apply_report *report,
+                                    struct kvroute_error *error);
+
+/// Gives up on missing batches of a pod: drops its view and expects `sequence` next.
+///
+/// Errors: `KVROUTE_UNKNOWN_POD`.
+int32_t kvroute_router_abandon_gap(const struct kvroute_router *router,
+                                   uint64_t pod,
+                                   uint64_t sequence,
+                                   struct kvroute_error *error);
+
+/// Forgets what this router sent to a pod: its engine restarted, and no event says so.
+///
+/// Errors: `KVROUTE_UNKNOWN_POD`.
+int32_t kvroute_router_forget_predictions(const struct kvroute_router *router,
+                                          uint64_t pod,
+                                          struct kvroute_error *error);
+
+/// A new workspace; NULL if there is no memory for it.
+struct kvroute_workspace *kvroute_workspace_new(void);
+
+/// Frees a workspace; NULL is fine.
+void kvroute_workspace_free(struct kvroute_workspace *workspace);
+
+/// Chooses a pod, or two, for a request. Changes nothing but `workspace` and `*decision`. `now_ns`: see "Time".
+///
+/// Errors: `KVROUTE_NO_CANDIDATE` if there is no pod or the filters drop every one; `KVROUTE_INVALID_INPUT` if the
+/// request contradicts itself, can be hashed for no domain, or a score column is not as it should be;
+/// `KVROUTE_LIMIT` for a prompt of more than 268 435 456 tokens; `KVROUTE_BUSY`.
+int32_t kvroute_router_decide(const struct kvroute_router *router,
+                              const struct kvroute_request *request,
+                              uint64_t now_ns,
+                              struct kvroute_workspace *workspace,
+                              struct kvroute_decision *decision,
+                              struct kvroute_error *error);
+
+/// Decides and books: until its first token the request counts as prefill work of the pod that computes its prompt,
+/// until its end as a request of the pod that answers it; its blocks are predicted to be in those pods' caches; its
+/// session is at home there. If others booked the same pods meanwhile it is decided again, three times at most.
+///
+/// Errors: those of `kvroute_router_decide`; then nothing is booked.
+int32_t kvroute_router_dispatch(const struct kvroute_router *router,
+                                const struct kvroute_request *request,
+                                uint64_t now_ns,
+                                struct kvroute_workspace *workspace,
+                                struct kvroute_decision *decision,
+                                struct kvroute_error *error);
+
+/// Says that a dispatched request's first token came: its prompt is computed. `known`, which may be NULL, is set to
+/// whether such a request was in flight and this was its first such call.
+int32_t kvroute_router_first_token(const struct kvroute_router *router,
+                                   uint64_t ticket,
+                                   bool *known,
+                                   struct kvroute_error *error);
+
+/// Ends a dispatched request, as `KVROUTE_FINISH_...` says. `engine_cached_tokens` is the engine's own count for it,
+/// which checks what this router believes, or `KVROUTE_CACHED_UNKNOWN`. `known`, which may be NULL, is set to whether
+/// such a request was in flight; a second call does nothing.
+///
+/// Errors: `KVROUTE_INVALID_INPUT` for an outcome that is none or a count below -1.
+int32_t kvroute_router_finish(const struct kvroute_router *router,
+                              uint64_t ticket,
+                              int32_t outcome,
+                              int64_t engine_cached_tokens,
+                              bool *known,
+                              struct kvroute_error *error);
+
+/// Writes a token for the client to send with its next request, so that it comes back to a decision's pods, with a
+/// NUL behind it, into `buffer`; `prefill_pod` may be `KVROUTE_NO_POD`. `now_ns`: nanoseconds since the Unix epoch,
+/// if routers share the key.
+///
+/// Errors: `KVROUTE_UNKNOWN_POD`; `KVROUTE_INVALID_INPUT` if the router has no session key;
+/// `KVROUTE_BUFFER_TOO_SMALL`.
+int32_t kvroute_router_session_token(const struct kvroute_router *router,
+                                     uint64_t pod,
+                                     uint64_t prefill_pod,
+                                     uint64_t now_ns,
+                                     char *buffer,
+                                     size_t capacity,
+                                     size_t *written,
+                                     struct kvroute_error *error);
+
+/// Explains the last decision that `router` made with `workspace`: every pod with what was known of it, each scorer's
+/// part, what dropped it, and why nothing is matched where nothing is. As `KVROUTE_EXPLAIN_...` says, with a NUL
+/// behind it, into `buffer`.
+int32_t kvroute_router_explain(const struct kvroute_router *router,
+                               struct kvroute_workspace *workspace,
+                               int32_t format,
+                               char *buffer,
+                               size_t capacity,
+                               size_t *written,
+                               struct kvroute_error *error);
+
+/// Looks up what every pod of `domain` has of the blocks `hashes: [n]`, cut by the caller where an engine would cut
+/// them: it always computes the last token, so a prompt of `n` tokens has `(n - 1) / block_size` to look for. Writes
+/// the pods that have any into `matches: [*written]`, in order of their ids.
+///
+/// Errors: `KVROUTE_BUSY`; `KVROUTE_BUFFER_TOO_SMALL`.
+int32_t kvroute_router_lookup(const struct kvroute_router *router,
+                              const struct kvroute_domain *domain,
+                              const uint64_t *hashes,
+                              size_t hashes_len,
+                              struct kvroute_workspace *workspace,
+                              struct kvroute_pod_match *matches,
+                              size_t capacity,
+                              size_t *written,
+                              struct kvroute_error *error);
+
+/// Fills `*counters` in for the whole router.
+int32_t kvroute_router_get_counters(const struct kvroute_router *router,
+                                    struct kvroute_router_counters *counters,
+                                    struct kvroute_error *error);
+
+/// Fills `*counters` in for one pod.
+///
+/// Errors: `KVROUTE_UNKNOWN_POD`.
+int32_t kvroute_router_get_pod_counters(const struct kvroute_router *router,
+                                        uint64_t pod,
+                                        struct kvroute_pod_counters *counters,
+                                        struct kvroute_error *error);
+
+/// Version of the library that runs, such as "1.2.3"; `KVROUTE_VERSION` is that of the header. Never freed.
+const char *kvroute_version(void);
+
+/// `KVROUTE_ABI_VERSION` of the library that runs.
+uint32_t kvroute_abi_version(void);
+
+/// Does nothing. A program that refers to it links with a library of ABI version 1, or not at all.
+void kvroute_abi_1(void);
+
+/// Name of a status, such as "unknown-pod"; "unknown" for a number that is none. Never NULL, never freed.
+const char *kvroute_status_name(int32_t status);
+
+/// A new error object, saying nothing; NULL if there is no memory for it.
+struct kvroute_error *kvroute_error_new(void);
+
+/// Frees an error object; NULL is fine.
+void kvroute_error_free(struct kvroute_error *error);
+
+/// Status of the last call that was given this object.
+int32_t kvroute_error_status(const struct kvroute_error *error);
+
+/// Its message: UTF-8, ending in a NUL, empty after a success. Valid until the object is used in another call.
+/// `length`, which may be NULL, is set to its length without the NUL; bytes.
+const char *kvroute_error_message(const struct kvroute_error *error,
+                                  size_t *length);
+
+/// A new hasher, in `*hasher`.
+///
+/// Errors: `KVROUTE_INVALID_INPUT` names the option; `KVROUTE_NOT_REPRODUCIBLE` for hashes that nobody outside the
+/// engine can compute (a random seed).
+int32_t kvroute_hasher_new(const struct kvroute_hasher_options *options,
+                           struct kvroute_hasher **hasher,
+                           struct kvroute_error *error);
+
+/// Frees a hasher; NULL is fine. Domains made with it live on.
+void kvroute_hasher_free(struct kvroute_hasher *hasher);
+
+/// Hashes the full blocks of a prompt: `token_ids: [n]` in, `hashes: [*written]` out, at most `n / block_size` of
+/// them.
+///
+/// Errors: `KVROUTE_INVALID_INPUT` if the context lacks what the scheme needs or is out of order;
+/// `KVROUTE_BUFFER_TOO_SMALL`.
+int32_t kvroute_hasher_hash(const struct kvroute_hasher *hasher,
+                            const uint32_t *token_ids,
+                            size_t token_ids_len,
+                            const struct kvroute_hash_context *context,
+                            uint64_t *hashes,
+                            size_t capacity,
+                            size_t *written,
+                            struct kvroute_error *error);
+
+/// A new domain, in `*domain`. Requests are hashed by `hasher`, which may be freed afterwards. `models: [n]` are the
+/// models its pods serve, as requests name them; none: any.
+///
+/// Errors: `KVROUTE_INVALID_INPUT` for one of llm-d's schemes, which no engine publishes.
+int32_t kvroute_domain_new(const char *name,
+                           size_t name_len,
+                           const struct kvroute_hasher *hasher,
+                           const struct kvroute_str *models,
+                           size_t models_len,
+                           struct kvroute_domain **domain,
+                           struct kvroute_error *error);
+
+/// Frees a domain; NULL is fine. Pods that are of it live on.
+void kvroute_domain_free(struct kvroute_domain *domain);
+
+/// Writes the domain's name, with a NUL behind it, into `buffer`.
+int32_t kvroute_domain_name(const struct kvroute_domain *domain,
+                            char *buffer,
+                            size_t capacity,
+                            size_t *written,
+                            struct kvroute_error *error);
+
+/// Tokens a block; 0 if this is no domain.
+uint32_t kvroute_domain_block_size(const struct kvroute_domain *domain);
+
+/// Hashes the full blocks of a prompt as the domain does; see `kvroute_hasher_hash`.
+int32_t kvroute_domain_hash(const struct kvroute_domain *domain,
+                            const uint32_t *token_ids,
+                            size_t token_ids_len,
+                            const struct kvroute_hash_context *context,
+                            uint64_t *hashes,
+                            size_t capacity,
+                            size_t *written,
+                            struct kvroute_error *error);
+
+/// Checks a configuration document, YAML or JSON, without making anything of it.
+///
+/// Errors: `KVROUTE_INVALID_INPUT` with the place of the first thing that is wrong, what was found there and what was
+/// expected.
+int32_t kvroute_config_check(const char *document,
+                             size_t document_len,
+                             struct kvroute_error *error);
+
+/// Writes the JSON Schema of configuration documents, with a NUL behind it, into `buffer`.
+int32_t kvroute_config_schema(char *buffer, size_t capacity, size_t *written, struct kvroute_error *error);
+
+/// Reads the environment variables of llm-d's first scheduler, given as `names: [n]` and `values: [n]`; the whole
+/// environment may be passed. Writes a configuration document without pods (JSON) and, as a JSON array of texts,
+/// notes on variables that are known but mean nothing here; each with a NUL behind it. `notes` may be NULL.
+///
+/// Errors: `KVROUTE_INVALID_INPUT` for misspelt names and values that are none; `KVROUTE_BUFFER_TOO_SMALL`.
+int32_t kvroute_config_from_env(const struct kvroute_str *names,
+                                const struct kvroute_str *values,
+                                size_t len,
+                                char *document,
+                                size_t document_capacity,
+                                size_t *document_written,
+                                char *notes,
+                                size_t notes_capacity,
+                                size_t *notes_written,
+                                struct kvroute_error *error);
+
+/// A new router without pods, in `*router`. `options` may be NULL: the defaults.
+///
+/// Errors: `KVROUTE_INVALID_INPUT` names the option.
+int32_t kvroute_router_new(const struct kvroute_router_options *options,
+                           struct kvroute_router **router,
+                           struct kvroute_error *error);
+
+/// A new router with the policy, cache domains and pods of a configuration document, YAML or JSON, in `*router`.
+///
+/// Errors: `KVROUTE_INVALID_INPUT` with the place of the first thing that is wrong, what was found there and what was
+/// expected; `KVROUTE_NOT_REPRODUCIBLE` for a vLLM domain whose hashes cannot be computed outside the engine.
+int32_t kvroute_router_from_config(const char *document,
+                                   size_t document_len,
+                                   struct kvroute_router **router,
+                                   struct kvroute_error *error);
+
+/// Frees a router; NULL is fine. Must be the last call that is given it.
+void kvroute_router_free(struct kvroute_router *router);
+
+/// Makes a router usable again that answers `KVROUTE_POISONED`; works on any. What pods hold, what was sent to them,
+/// requests in flight, sessions and counters are forgotten. Policy, domains and pods stay, but every pod gets a new
+/// id (`kvroute_router_find_pod`) and waits for the next batch of its stream, whatever that is.
+///
+/// No other call may use the router meanwhile.
+int32_t kvroute_router_recover(struct kvroute_router *router,
+                               struct kvroute_error *error);
+
+/// Makes a cache domain known by its name, for pods that come later.
+///
+/// Errors: `KVROUTE_INVALID_INPUT` if the name belongs to a domain that hashes differently or serves other models.
+int32_t kvroute_router_add_domain(const struct kvroute_router *router,
+                                  const struct kvroute_domain *domain,
+                                  struct kvroute_error *error);
+
+/// The cache domain of this name (a pod's, the configuration's, or one that was added), in `*domain`; to be freed.
+///
+/// Errors: `KVROUTE_UNKNOWN_POD`.
+int32_t kvroute_router_domain(const struct kvroute_router *router,
+                              const char *name,
+                              size_t name_len,
+                              struct kvroute_domain **domain,
+                              struct kvroute_error *error);
+
+/// Forgets requests and sessions whose time is over; `expired`, which may be NULL, is set to how many requests. To be
+/// called now and then, every second, say. `now_ns`: see "Time".
+int32_t kvroute_router_expire(const struct kvroute_router *router,
+                              uint64_t now_ns,
+                              size_t *expired,
+                              struct kvroute_error *error);
+
+/// Writes what the router and its pods are at, a JSON object with a NUL behind it, into `buffer`. For a look now and
+/// then: it costs what the pods are.
+int32_t kvroute_router_status(const struct kvroute_router *router,
+                              char *buffer,
+                              size_t capacity,
+                              size_t *written,
+                              struct kvroute_error *error);
+
+/// Adds a pod, holding nothing; `*pod` is set to its id.
+///
+/// Errors: `KVROUTE_INVALID_INPUT` if a pod of this name and rank is there, if its domain's name belongs to a domain
+/// that hashes differently, or for an option that is none.
+int32_t kvroute_router_add_pod(const struct kvroute_router *router,
+                               const struct kvroute_pod_options *options,
+                               uint64_t *pod,
+                               struct kvroute_error *error);
+
+/// Removes a pod and all it holds. Its id names no pod ever again.
+///
+/// Errors: `KVROUTE_UNKNOWN_POD`.
+int32_t kvroute_router_remove_pod(const struct kvroute_router *router,
+                                  uint64_t pod,
+                                  struct kvroute_error *error);
+
+/// Finds a pod by name and rank; `*pod` is set to its id.
+///
+/// Errors: `KVROUTE_UNKNOWN_POD`.
+int32_t kvroute_router_find_pod(const struct kvroute_router *router,
+                                const char *name,
+                                size_t name_len,
+                                uint32_t dp_rank,
+                                uint64_t *pod,
+                                struct kvroute_error *error);
+
+/// Writes the ids of all pods into `pods: [*written]`.
+int32_t kvroute_router_pods(const struct kvroute_router *router,
+                            uint64_t *pods,
+                            size_t capacity,
+                            size_t *written,
+                            struct kvroute_error *error);
+
+/// Writes a pod's name, with a NUL behind it, into `buffer`. `dp_rank`, which may be NULL, is set to its rank.
+///
+/// Errors: `KVROUTE_UNKNOWN_POD`; `KVROUTE_BUFFER_TOO_SMALL`.
+int32_t kvroute_router_pod_name(const struct kvroute_router *router,
+                                uint64_t pod,
+                                char *buffer,
+                                size_t capacity,
+                                size_t *written,
+                                uint32_t *dp_rank,
+                                struct kvroute_error *error);
+
+/// Takes in what a pod says of its load: requests running and waiting, and the share of its KV cache in use, 0 to 1.
+///
+/// Errors: `KVROUTE_UNKNOWN_POD`; `KVROUTE_INVALID_INPUT` if `kv_usage` is not in 0..=1 (NaN is not).
+int32_t kvroute_router_report_load(const struct kvroute_router *router,
+                                   uint64_t pod,
+                                   uint32_t running,
+                                   uint32_t waiting,
+                                   float kv_usage,
+                                   struct kvroute_error *error);
+
+/// Lets a pod take new requests (not 0), or drains it (0).
+///
+/// Errors: `KVROUTE_UNKNOWN_POD`.
+int32_t kvroute_router_set_accepting(const struct kvroute_router *router,
+                                     uint64_t pod,
+                                     int32_t accepting,
+                                     struct kvroute_error *error);
+
+/// Applies one published batch of a pod: the sequence number (big-endian in the second frame of vLLM's messages) and
+/// the payload (the third). `report` may be NULL. What is wrong with the batch itself is in the report.
+///
+/// Errors: `KVROUTE_UNKNOWN_POD`.
+int32_t kvroute_router_apply(const struct kvroute_router *router,
+                             uint64_t pod,
+                             uint64_t sequence,
+                             const uint8_t *payload,
+                             size_t payload_len,
+                             struct kvroute_apply_report *report,
+                             struct kvroute_error *error);
+
+/// Applies one published message by its topic, for subscribers that many pods publish to: `kv@<pod>@<model>`. Ranks
+/// are told apart by the port. With one socket a pod, `kvroute_router_apply` is cheaper.
+///
+/// Errors: `KVROUTE_INVALID_INPUT` if the topic is not of that form; `KVROUTE_UNKNOWN_POD`.
+int32_t kvroute_router_apply_topic(const struct kvroute_router *router,
+                                   const char *topic,
+                                   size_t topic_len,
+                                   uint32_t dp_rank,
+                                   uint64_t sequence,
+                                   const uint8_t *payload,
+                                   size_t payload_len,
+                                   struct kvroute_apply_report *report,
+                                   struct kvroute_error *error);
+
+/// Applies events of a pod that came in another way than as published batches, in order, as one batch. They have no
+/// sequence number, so their completeness is the caller's word. `report` may be NULL.
+///
+/// Errors: `KVROUTE_UNKNOWN_POD`; `KVROUTE_INVALID_INPUT` for a field that is none, and then none was applied.
+int32_t kvroute_router_apply_events(const struct kvroute_router *router,
+                                    uint64_t pod,
+                                    const struct kvroute_kv_event *events,
+                                    size_t events_len,
+                                    struct kvroute_apply_report *report,
+                                    struct kvroute_error *error);
+
+/// Applies one poll of TensorRT-LLM's events: a JSON array of them, one, or either per line. Events of attention
+/// windows other than `window_size` are left out, as only those of the largest say what a prompt can reuse from its
+/// start; 0: all are applied. `report` may be NULL; it sums up all events, and its outcome is the gravest of them.
+///
+/// Errors: `KVROUTE_UNKNOWN_POD`; `KVROUTE_DECODE` if nothing in it is JSON.
+int32_t kvroute_router_apply_trtllm(const struct kvroute_router *router,
+                                    uint64_t pod,
+                                    const uint8_t *json,
+                                    size_t json_len,
+                                    uint64_t window_size,
+                                    struct kvroute_apply_report *report,
+                                    struct kvroute_error *error);
+
+/// Gives up on missing batches of a pod: drops its view and expects `sequence` next.
+///
+/// Errors: `KVROUTE_UNKNOWN_POD`.
+int32_t kvroute_router_abandon_gap(const struct kvroute_router *router,
+                                   uint64_t pod,
+                                   uint64_t sequence,
+                                   struct kvroute_error *error);
+
+/// Forgets what this router sent to a pod: its engine restarted, and no event says so.
+///
+/// Errors: `KVROUTE_UNKNOWN_POD`.
+int32_t kvroute_router_forget_predictions(const struct kvroute_router *router,
+                                          uint64_t pod,
+                                          struct kvroute_error *error);
+
+/// A new workspace; NULL if there is no memory for it.
+struct kvroute_workspace *kvroute_workspace_new(void);
+
+/// Frees a workspace; NULL is fine.
+void kvroute_workspace_free(struct kvroute_workspace *workspace);
+
+/// Chooses a pod, or two, for a request. Changes nothing but `workspace` and `*decision`. `now_ns`: see "Time".
+///
+/// Errors: `KVROUTE_NO_CANDIDATE` if there is no pod or the filters drop every one; `KVROUTE_INVALID_INPUT` if the
+/// request contradicts itself, can be hashed for no domain, or a score column is not as it should be;
+/// `KVROUTE_LIMIT` for a prompt of more than 268 435 456 tokens; `KVROUTE_BUSY`.
+int32_t kvroute_router_decide(const struct kvroute_router *router,
+                              const struct kvroute_request *request,
+                              uint64_t now_ns,
+                              struct kvroute_workspace *workspace,
+                              struct kvroute_decision *decision,
+                              struct kvroute_error *error);
+
+/// Decides and books: until its first token the request counts as prefill work of the pod that computes its prompt,
+/// until its end as a request of the pod that answers it; its blocks are predicted to be in those pods' caches; its
+/// session is at home there. If others booked the same pods meanwhile it is decided again, three times at most.
+///
+/// Errors: those of `kvroute_router_decide`; then nothing is booked.
+int32_t kvroute_router_dispatch(const struct kvroute_router *router,
+                                const struct kvroute_request *request,
+                                uint64_t now_ns,
+                                struct kvroute_workspace *workspace,
+                                struct kvroute_decision *decision,
+                                struct kvroute_error *error);
+
+/// Says that a dispatched request's first token came: its prompt is computed. `known`, which may be NULL, is set to
+/// whether such a request was in flight and this was its first such call.
+int32_t kvroute_router_first_token(const struct kvroute_router *router,
+                                   uint64_t ticket,
+                                   bool *known,
+                                   struct kvroute_error *error);
+
+/// Ends a dispatched request, as `KVROUTE_FINISH_...` says. `engine_cached_tokens` is the engine's own count for it,
+/// which checks what this router believes, or `KVROUTE_CACHED_UNKNOWN`. `known`, which may be NULL, is set to whether
+/// such a request was in flight; a second call does nothing.
+///
+/// Errors: `KVROUTE_INVALID_INPUT` for an outcome that is none or a count below -1.
+int32_t kvroute_router_finish(const struct kvroute_router *router,
+                              uint64_t ticket,
+                              int32_t outcome,
+                              int64_t engine_cached_tokens,
+                              bool *known,
+                              struct kvroute_error *error);
+
+/// Writes a token for the client to send with its next request, so that it comes back to a decision's pods, with a
+/// NUL behind it, into `buffer`; `prefill_pod` may be `KVROUTE_NO_POD`. `now_ns`: nanoseconds since the Unix epoch,
+/// if routers share the key.
+///
+/// Errors: `KVROUTE_UNKNOWN_POD`; `KVROUTE_INVALID_INPUT` if the router has no session key;
+/// `KVROUTE_BUFFER_TOO_SMALL`.
+int32_t kvroute_router_session_token(const struct kvroute_router *router,
+                                     uint64_t pod,
+                                     uint64_t prefill_pod,
+                                     uint64_t now_ns,
+                                     char *buffer,
+                                     size_t capacity,
+                                     size_t *written,
+                                     struct kvroute_error *error);
+
+/// Explains the last decision that `router` made with `workspace`: every pod with what was known of it, each scorer's
+/// part, what dropped it, and why nothing is matched where nothing is. As `KVROUTE_EXPLAIN_...` says, with a NUL
+/// behind it, into `buffer`.
+int32_t kvroute_router_explain(const struct kvroute_router *router,
+                               struct kvroute_workspace *workspace,
+                               int32_t format,
+                               char *buffer,
+                               size_t capacity,
+                               size_t *written,
+                               struct kvroute_error *error);
+
+/// Looks up what every pod of `domain` has of the blocks `hashes: [n]`, cut by the caller where an engine would cut
+/// them: it always computes the last token, so a prompt of `n` tokens has `(n - 1) / block_size` to look for. Writes
+/// the pods that have any into `matches: [*written]`, in order of their ids.
+///
+/// Errors: `KVROUTE_BUSY`; `KVROUTE_BUFFER_TOO_SMALL`.
+int32_t kvroute_router_lookup(const struct kvroute_router *router,
+                              const struct kvroute_domain *domain,
+                              const uint64_t *hashes,
+                              size_t hashes_len,
+                              struct kvroute_workspace *workspace,
+                              struct kvroute_pod_match *matches,
+                              size_t capacity,
+                              size_t *written,
+                              struct kvroute_error *error);
+
+/// Fills `*counters` in for the whole router.
+int32_t kvroute_router_get_counters(const struct kvroute_router *router,
+                                    struct kvroute_router_counters *counters,
+                                    struct kvroute_error *error);
+
+/// Fills `*counters` in for one pod.
+///
+/// Errors: `KVROUTE_UNKNOWN_POD`.
+int32_t kvroute_router_get_pod_counters(const struct kvroute_router *router,
+                                        uint64_t pod,
+                                        struct kvroute_pod_counters *counters,
+                                        struct kvroute_error *error);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* KVROUTE_H */

@@ -1,0 +1,469 @@
+//! KV events: raw batches and typed ones.
+
+use std::ffi::c_char;
+
+use kvroute_core::event::{BlockRemoved, BlockStored, EventBatch, EventLora, KvEvent, decode_trtllm};
+use kvroute_core::hash::ExtraKey;
+use kvroute_core::index::{ApplyReport, IgnoreReason, Outcome, ResyncReason};
+use kvroute_core::{EngineHash, PodId, Tier};
+
+use crate::error::kvroute_error;
+use crate::guard;
+use crate::memory::{array, kvroute_str, text};
+use crate::pod::group_kind;
+use crate::router::kvroute_router;
+use crate::status::Failure;
+use crate::structs::{self, versioned};
+
+/// The index shows it.
+pub const KVROUTE_OUTCOME_APPLIED: i32 = 0;
+/// Blocks wait for their parent.
+pub const KVROUTE_OUTCOME_PARKED: i32 = 1;
+/// Some or all of it was left out; `reason` is a `KVROUTE_IGNORED_...`.
+pub const KVROUTE_OUTCOME_IGNORED: i32 = 2;
+/// Batches are needed that were not there; `reason` is a `KVROUTE_RESYNC_...`.
+pub const KVROUTE_OUTCOME_NEEDS_RESYNC: i32 = 3;
+
+/// The batch was applied before, byte for byte.
+pub const KVROUTE_IGNORED_DUPLICATE: i32 = 0;
+/// The batch belongs to another data-parallel rank than the pod.
+pub const KVROUTE_IGNORED_OTHER_RANK: i32 = 1;
+/// An event with a tag no known engine sends.
+pub const KVROUTE_IGNORED_UNKNOWN_TAG: i32 = 2;
+/// An event with a missing or malformed field.
+pub const KVROUTE_IGNORED_MALFORMED: i32 = 3;
+/// An announcement that is not about whole blocks of token ids.
+pub const KVROUTE_IGNORED_NOT_A_BLOCK: i32 = 4;
+/// A store into a tier that is not known.
+pub const KVROUTE_IGNORED_UNKNOWN_TIER: i32 = 5;
+/// A block whose place is not known, or a removal of one the pod does not hold.
+pub const KVROUTE_IGNORED_UNKNOWN_BLOCK: i32 = 6;
+/// Masked blocks were left out and the rest cannot be placed.
+pub const KVROUTE_IGNORED_SPARSE: i32 = 7;
+/// A block size other than the cache domain's.
+pub const KVROUTE_IGNORED_BLOCK_SIZE: i32 = 8;
+/// EAGLE pairs in place of token ids.
+pub const KVROUTE_IGNORED_BIGRAMS: i32 = 9;
+/// A LoRA adapter named by a number that the pod's options do not list.
+pub const KVROUTE_IGNORED_UNKNOWN_ADAPTER: i32 = 10;
+/// The index is at its memory bound.
+pub const KVROUTE_IGNORED_MEMORY: i32 = 11;
+/// The place for blocks that wait for their parent is full.
+pub const KVROUTE_IGNORED_PARKED_FULL: i32 = 12;
+/// A name was announced for another block than the one the pod holds under it.
+pub const KVROUTE_IGNORED_CONTRADICTION: i32 = 13;
+/// The pod named more KV-cache groups than any engine has.
+pub const KVROUTE_IGNORED_TOO_MANY_GROUPS: i32 = 14;
+
+/// Replay batches from `replay_from` on, or call `kvroute_router_abandon_gap`.
+pub const KVROUTE_RESYNC_GAP: i32 = 0;
+/// The engine restarted and its first batches were missed. Replay from 0 if that can be done.
+pub const KVROUTE_RESYNC_RESTARTED: i32 = 1;
+/// The batch could not be read at all; nothing is to be done.
+pub const KVROUTE_RESYNC_UNDECODABLE: i32 = 2;
+
+/// Blocks became available.
+pub const KVROUTE_EVENT_STORED: i32 = 0;
+/// Blocks went away.
+pub const KVROUTE_EVENT_REMOVED: i32 = 1;
+/// The whole cache went away.
+pub const KVROUTE_EVENT_CLEARED: i32 = 2;
+
+/// A medium that is not known; of a removal, everywhere.
+pub const KVROUTE_TIER_UNKNOWN: i32 = -1;
+/// Device memory.
+pub const KVROUTE_TIER_GPU: i32 = 0;
+/// Host memory.
+pub const KVROUTE_TIER_CPU: i32 = 1;
+/// Local storage.
+pub const KVROUTE_TIER_DISK: i32 = 2;
+/// A store shared with others.
+pub const KVROUTE_TIER_EXTERNAL: i32 = 3;
+
+/// A text: an adapter's name, a cache salt, or (vLLM before 0.19) a multimodal identifier.
+pub const KVROUTE_EXTRA_KEY_TEXT: i32 = 0;
+/// A multimodal item and its start relative to the block's.
+pub const KVROUTE_EXTRA_KEY_MULTIMODAL: i32 = 1;
+/// The key of prompt embeddings.
+pub const KVROUTE_EXTRA_KEY_BYTES: i32 = 2;
+
+/// One extra key of one block of an event. Keys are in order of their blocks and, in a block, as the engine lists
+/// them.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct kvroute_extra_key {
+    /// Which block of the event, from 0.
+    pub block: u32,
+    /// `KVROUTE_EXTRA_KEY_...`.
+    pub kind: i32,
+    /// The text, the item's identifier, or the bytes.
+    pub key: kvroute_str,
+    /// Start of the item minus start of the block; tokens.
+    pub offset: i64,
+}
+
+/// A KV event. What does not belong to its `kind` is not read.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct kvroute_kv_event {
+    /// `sizeof(kvroute_kv_event)`; the same in every event of an array.
+    pub struct_size: usize,
+    /// `KVROUTE_EVENT_...`.
+    pub kind: i32,
+    /// Where the blocks lie, or went away from: `KVROUTE_TIER_...`.
+    pub tier: i32,
+    /// The blocks, first to last, as the engine calls them.
+    pub block_hashes: *const u64,
+    /// How many.
+    pub block_hashes_len: usize,
+    /// KV-cache group of a hybrid-attention model.
+    pub group: u32,
+    /// Stored: not 0 if `group_kind` says what the group is.
+    pub has_group_kind: i32,
+    /// `KVROUTE_GROUP_...`.
+    pub group_kind: i32,
+    /// Its window, if it has one; tokens.
+    pub group_window: u32,
+    /// Stored: the block before the first, if `has_parent` is not 0; else they begin a prompt.
+    pub parent: u64,
+    /// See `parent`.
+    pub has_parent: i32,
+    /// Tokens a block.
+    pub block_size: u32,
+    /// Token ids, `[block_hashes_len * block_size]`; none for an offload announcement.
+    pub token_ids: *const u32,
+    /// How many.
+    pub token_ids_len: usize,
+    /// Name of the LoRA adapter; empty for none.
+    pub lora_name: kvroute_str,
+    /// The engine's number of the adapter, if `has_lora_id` is not 0.
+    pub lora_id: i64,
+    /// See `lora_id`.
+    pub has_lora_id: i32,
+    /// Room; 0.
+    pub reserved: u32,
+    /// SGLang's `cache_salt`; empty for none. vLLM's is an extra key of block 0.
+    pub cache_salt: kvroute_str,
+    /// Extra keys.
+    pub extra_keys: *const kvroute_extra_key,
+    /// How many.
+    pub extra_keys_len: usize,
+}
+
+versioned!(kvroute_kv_event up to extra_keys_len);
+
+/// What became of one batch.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct kvroute_apply_report {
+    /// `sizeof(kvroute_apply_report)`.
+    pub struct_size: usize,
+    /// The gravest outcome of any event in it: `KVROUTE_OUTCOME_...`.
+    pub outcome: i32,
+    /// Why: `KVROUTE_IGNORED_...` or `KVROUTE_RESYNC_...`, as the outcome says; else 0.
+    pub reason: i32,
+    /// `KVROUTE_RESYNC_GAP`: the first sequence number to replay.
+    pub replay_from: u64,
+    /// Events that were applied, parked or ignored.
+    pub events: u64,
+    /// Blocks stored, further copies included.
+    pub blocks_stored: u64,
+    /// Blocks removed, copies included.
+    pub blocks_removed: u64,
+    /// Events that could not be read.
+    pub skipped: u64,
+    /// What was found where something could not be read; ends in a NUL, and is cut where it is too long.
+    pub detail: [c_char; 256],
+}
+
+versioned!(kvroute_apply_report up to detail);
+
+fn report_of(report: &ApplyReport) -> kvroute_apply_report {
+    let (outcome, reason, replay_from) = match report.outcome {
+        Outcome::Applied => (KVROUTE_OUTCOME_APPLIED, 0, 0),
+        Outcome::Parked => (KVROUTE_OUTCOME_PARKED, 0, 0),
+        Outcome::Ignored(reason) => (KVROUTE_OUTCOME_IGNORED, reason_number(reason), 0),
+        Outcome::NeedsResync(reason) => match reason {
+            ResyncReason::Gap { replay_from } => {
+                (KVROUTE_OUTCOME_NEEDS_RESYNC, KVROUTE_RESYNC_GAP, replay_from)
+            }
+            ResyncReason::Restarted => (KVROUTE_OUTCOME_NEEDS_RESYNC, KVROUTE_RESYNC_RESTARTED, 0),
+            ResyncReason::Undecodable => (KVROUTE_OUTCOME_NEEDS_RESYNC, KVROUTE_RESYNC_UNDECODABLE, 0),
+            _ => (KVROUTE_OUTCOME_NEEDS_RESYNC, -1, 0),
+        },
+        _ => (KVROUTE_OUTCOME_IGNORED, -1, 0),
+    };
+    let mut detail = [0; 256];
+    let message = report.error.as_ref().map(ToString::to_string);
+    let message = message.or_else(|| {
+        let first = report.skipped.first()?;
+        Some(format!("event {}: {}", first.position, first.detail))
+    });
+    if let Some(message) = message {
+        let mut end = message.len().min(detail.len() - 1);
+        while !message.is_char_boundary(end) {
+            end -= 1;
+        }
+        for (to, &byte) in detail.iter_mut().zip(&message.as_bytes()[..end]) {
+            *to = if byte == 0 { b' ' } else { byte } as c_char;
+        }
+    }
+    kvroute_apply_report {
+        struct_size: 0,
+        outcome,
+        reason,
+        replay_from,
+        events: report.events,
+        blocks_stored: report.blocks_stored,
+        blocks_removed: report.blocks_removed,
+        skipped: report.skipped.len() as u64,
+        detail,
+    }
+}
+
+/// The number of a reason is its place among all.
+fn reason_number(reason: IgnoreReason) -> i32 {
+    IgnoreReason::ALL.iter().position(|known| *known == reason).map_or(-1, |at| at as i32)
+}
+
+/// # Safety
+///
+/// `report` is NULL or a `kvroute_apply_report` of the caller's.
+unsafe fn check_report(report: *const kvroute_apply_report) -> Result<(), Failure> {
+    // SAFETY: the caller's word.
+    if report.is_null() { Ok(()) } else { unsafe { structs::check_place(report) } }
+}
+
+/// # Safety
+///
+/// `place` is NULL or a `kvroute_apply_report` of the caller's.
+unsafe fn tell(place: *mut kvroute_apply_report, report: &ApplyReport) -> Result<(), Failure> {
+    // SAFETY: the caller's word.
+    if place.is_null() { Ok(()) } else { unsafe { structs::write(place, &report_of(report)) } }
+}
+
+/// Applies one published batch of a pod: the sequence number (big-endian in the second frame of vLLM's messages) and
+/// the payload (the third). `report` may be NULL. What is wrong with the batch itself is in the report.
+///
+/// Errors: `KVROUTE_UNKNOWN_POD`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvroute_router_apply(
+    router: *const kvroute_router,
+    pod: u64,
+    sequence: u64,
+    payload: *const u8,
+    payload_len: usize,
+    report: *mut kvroute_apply_report,
+    error: *mut kvroute_error,
+) -> i32 {
+    // SAFETY: the header's contract.
+    unsafe {
+        guard::writing(router, error, |router| {
+            check_report(report)?;
+            let payload = array("payload", payload, payload_len)?;
+            tell(report, &router.apply(PodId::from_u64(pod), sequence, payload)?)
+        })
+    }
+}
+
+/// Applies one published message by its topic, for subscribers that many pods publish to: `kv@<pod>@<model>`. Ranks
+/// are told apart by the port. With one socket a pod, `kvroute_router_apply` is cheaper.
+///
+/// Errors: `KVROUTE_INVALID_INPUT` if the topic is not of that form; `KVROUTE_UNKNOWN_POD`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvroute_router_apply_topic(
+    router: *const kvroute_router,
+    topic: *const c_char,
+    topic_len: usize,
+    dp_rank: u32,
+    sequence: u64,
+    payload: *const u8,
+    payload_len: usize,
+    report: *mut kvroute_apply_report,
+    error: *mut kvroute_error,
+) -> i32 {
+    // SAFETY: the header's contract.
+    unsafe {
+        guard::writing(router, error, |router| {
+            check_report(report)?;
+            let topic = text("topic", topic, topic_len)?;
+            let payload = array("payload", payload, payload_len)?;
+            tell(report, &router.apply_topic(topic, dp_rank, sequence, payload)?)
+        })
+    }
+}
+
+/// # Safety
+///
+/// What `event` points to is the caller's.
+unsafe fn typed(event: &kvroute_kv_event) -> Result<KvEvent, Failure> {
+    // SAFETY: the caller's word, for this and all that it points to.
+    unsafe {
+        let tier = match event.tier {
+            KVROUTE_TIER_UNKNOWN => None,
+            tier => Some(
+                usize::try_from(tier)
+                    .ok()
+                    .and_then(|tier| Tier::ALL.get(tier).copied())
+                    .ok_or_else(|| Failure::invalid(format!("event.tier is {tier}, which is none")))?,
+            ),
+        };
+        let hashes = || {
+            let hashes = array("event.block_hashes", event.block_hashes, event.block_hashes_len)?;
+            Ok::<_, Failure>(hashes.iter().map(|&hash| EngineHash(hash)).collect())
+        };
+        match event.kind {
+            KVROUTE_EVENT_STORED => {
+                let lora_name = event.lora_name.non_empty("event.lora_name")?.map(str::to_owned);
+                let lora_id = (event.has_lora_id != 0).then_some(event.lora_id);
+                let kind = group_kind("event.group_kind", event.group_kind, event.group_window);
+                Ok(KvEvent::Stored(BlockStored {
+                    block_hashes: hashes()?,
+                    parent: (event.has_parent != 0).then_some(EngineHash(event.parent)),
+                    token_ids: array("event.token_ids", event.token_ids, event.token_ids_len)?.to_vec(),
+                    bigrams: false,
+                    block_size: event.block_size,
+                    lora: (lora_name.is_some() || lora_id.is_some())
+                        .then_some(EventLora { name: lora_name, id: lora_id }),
+                    tier,
+                    extra_keys: extra_keys(event)?,
+                    cache_salt: event.cache_salt.non_empty("event.cache_salt")?.map(str::to_owned),
+                    group: event.group,
+                    group_kind: if event.has_group_kind != 0 { Some(kind?) } else { None },
+                }))
+            }
+            KVROUTE_EVENT_REMOVED => {
+                Ok(KvEvent::Removed(BlockRemoved { block_hashes: hashes()?, tier, group: event.group }))
+            }
+            KVROUTE_EVENT_CLEARED => Ok(KvEvent::Cleared),
+            other => Err(Failure::invalid(format!("event.kind is {other}, which is none"))),
+        }
+    }
+}
+
+/// # Safety
+///
+/// What `event` points to is the caller's.
+unsafe fn extra_keys(event: &kvroute_kv_event) -> Result<Vec<Vec<ExtraKey>>, Failure> {
+    // SAFETY: the caller's word.
+    let given = unsafe { array("event.extra_keys", event.extra_keys, event.extra_keys_len) }?;
+    if given.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut keys = vec![Vec::new(); event.block_hashes_len];
+    for key in given {
+        let Some(of_block) = keys.get_mut(key.block as usize) else {
+            let (block, blocks) = (key.block, event.block_hashes_len);
+            return Err(Failure::invalid(format!("an extra key of block {block}; the event has {blocks}")));
+        };
+        // SAFETY: the caller's word.
+        let text = || unsafe { key.key.get("event.extra_keys.key") }.map(str::to_owned);
+        of_block.push(match key.kind {
+            KVROUTE_EXTRA_KEY_TEXT => ExtraKey::Text(text()?),
+            KVROUTE_EXTRA_KEY_MULTIMODAL => ExtraKey::Multimodal { identifier: text()?, offset: key.offset },
+            KVROUTE_EXTRA_KEY_BYTES => {
+                // SAFETY: the caller's word.
+                let bytes = unsafe { array("event.extra_keys.key", key.key.data.cast::<u8>(), key.key.len) }?;
+                ExtraKey::Bytes(bytes.to_vec())
+            }
+            other => {
+                return Err(Failure::invalid(format!("the kind of an extra key is {other}, which is none")));
+            }
+        });
+    }
+    Ok(keys)
+}
+
+/// Applies events of a pod that came in another way than as published batches, in order, as one batch. They have no
+/// sequence number, so their completeness is the caller's word. `report` may be NULL.
+///
+/// Errors: `KVROUTE_UNKNOWN_POD`; `KVROUTE_INVALID_INPUT` for a field that is none, and then none was applied.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvroute_router_apply_events(
+    router: *const kvroute_router,
+    pod: u64,
+    events: *const kvroute_kv_event,
+    events_len: usize,
+    report: *mut kvroute_apply_report,
+    error: *mut kvroute_error,
+) -> i32 {
+    // SAFETY: the header's contract, for this and all that it points to.
+    unsafe {
+        guard::writing(router, error, |router| {
+            check_report(report)?;
+            let events = structs::read_array(events, events_len)?;
+            let events = events.iter().map(|event| typed(event)).collect::<Result<_, _>>()?;
+            let batch = EventBatch { events, ..EventBatch::default() };
+            tell(report, &router.apply_events(PodId::from_u64(pod), &batch)?)
+        })
+    }
+}
+
+/// Applies one poll of TensorRT-LLM's events: a JSON array of them, one, or either per line. Events of attention
+/// windows other than `window_size` are left out, as only those of the largest say what a prompt can reuse from its
+/// start; 0: all are applied. `report` may be NULL; it sums up all events, and its outcome is the gravest of them.
+///
+/// Errors: `KVROUTE_UNKNOWN_POD`; `KVROUTE_DECODE` if nothing in it is JSON.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvroute_router_apply_trtllm(
+    router: *const kvroute_router,
+    pod: u64,
+    json: *const u8,
+    json_len: usize,
+    window_size: u64,
+    report: *mut kvroute_apply_report,
+    error: *mut kvroute_error,
+) -> i32 {
+    // SAFETY: the header's contract.
+    unsafe {
+        guard::writing(router, error, |router| {
+            check_report(report)?;
+            let json = array("json", json, json_len)?;
+            let pod = router.pod_by_id(PodId::from_u64(pod))?;
+            let mut batch = EventBatch { dp_rank: None, ..EventBatch::default() };
+            for event in decode_trtllm(json, pod.domain().block_size())? {
+                let is_other = |size: u64| window_size != 0 && size != window_size;
+                if event.window_size.is_some_and(is_other) {
+                    continue;
+                }
+                batch.events.extend(event.batch.events);
+                batch.skipped.extend(event.batch.skipped);
+                batch.dp_rank = batch.dp_rank.or(event.batch.dp_rank);
+            }
+            tell(report, &router.apply_events(pod.id(), &batch)?)
+        })
+    }
+}
+
+/// Gives up on missing batches of a pod: drops its view and expects `sequence` next.
+///
+/// Errors: `KVROUTE_UNKNOWN_POD`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvroute_router_abandon_gap(
+    router: *const kvroute_router,
+    pod: u64,
+    sequence: u64,
+    error: *mut kvroute_error,
+) -> i32 {
+    // SAFETY: the header's contract.
+    unsafe {
+        guard::writing(router, error, |router| {
+            Ok(router.index().abandon_gap(PodId::from_u64(pod), sequence)?)
+        })
+    }
+}
+
+/// Forgets what this router sent to a pod: its engine restarted, and no event says so.
+///
+/// Errors: `KVROUTE_UNKNOWN_POD`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvroute_router_forget_predictions(
+    router: *const kvroute_router,
+    pod: u64,
+    error: *mut kvroute_error,
+) -> i32 {
+    // SAFETY: the header's contract.
+    unsafe {
+        guard::writing(router, error, |router| Ok(router.index().forget_predictions(PodId::from_u64(pod))?))
+    }
+}

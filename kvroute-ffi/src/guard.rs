@@ -1,0 +1,92 @@
+//! What stands between C and every function's body.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::error::kvroute_error;
+use crate::handle;
+use crate::router::kvroute_router;
+use crate::status::{Failure, KVROUTE_OK, KVROUTE_PANIC};
+use kvroute_core::Router;
+
+/// Runs a function that uses no router: its failure, or a panic, becomes a status with a message in `error`.
+///
+/// # Safety
+///
+/// `error` is NULL or an error object that nobody else uses.
+pub(crate) unsafe fn status(error: *mut kvroute_error, body: impl FnOnce() -> Result<(), Failure>) -> i32 {
+    let ended = caught(body);
+    let status = ended.as_ref().err().map_or(KVROUTE_OK, |failure| failure.status);
+    if error.is_null() {
+        return status;
+    }
+    // SAFETY: the caller's word.
+    match unsafe { handle::get_mut(error) } {
+        Ok(error) => {
+            error.set(ended.as_ref().err());
+            status
+        }
+        // Nothing can be told there; the call's own failure counts more.
+        Err(invalid) => {
+            if status == KVROUTE_OK {
+                invalid.status
+            } else {
+                status
+            }
+        }
+    }
+}
+
+/// Runs a function that reads a router. A panic changes nothing for those who come after.
+///
+/// # Safety
+///
+/// That of [`status`]; `router` is NULL or a live handle.
+pub(crate) unsafe fn reading(
+    router: *const kvroute_router,
+    error: *mut kvroute_error,
+    body: impl FnOnce(&Router) -> Result<(), Failure>,
+) -> i32 {
+    // SAFETY: the caller's word.
+    unsafe { status(error, || body(handle::get(router)?.usable()?)) }
+}
+
+/// Runs a function that changes a router, from any thread. A panic may leave it half changed: then it is poisoned.
+///
+/// # Safety
+///
+/// That of [`reading`].
+pub(crate) unsafe fn writing(
+    router: *const kvroute_router,
+    error: *mut kvroute_error,
+    body: impl FnOnce(&Router) -> Result<(), Failure>,
+) -> i32 {
+    // SAFETY: the caller's word.
+    unsafe {
+        status(error, || {
+            let handle = handle::get(router)?;
+            let usable = handle.usable()?;
+            let ended = caught(|| body(usable));
+            if ended.as_ref().is_err_and(|failure| failure.status == KVROUTE_PANIC) {
+                handle.poison();
+            }
+            ended
+        })
+    }
+}
+
+/// Runs a function that has no way to tell why it failed.
+pub(crate) fn value<T>(otherwise: T, body: impl FnOnce() -> Result<T, Failure>) -> T {
+    caught(body).unwrap_or(otherwise)
+}
+
+fn caught<T>(body: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    // What the body may have left half done is the router's, which `writing` poisons, or thrown away.
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| Err(panicked(&*panic)))
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> Failure {
+    let words = panic.downcast_ref::<&str>().copied();
+    let words = words.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
+    Failure::new(KVROUTE_PANIC, format!("kvroute panicked, which is a bug in it: {words}"))
+}

@@ -1,0 +1,46 @@
+//! The C ABI of kvroute. `include/kvroute.h` is made of this crate and reads as its manual; here is how it is
+//! kept safe:
+//!
+//! - `guard` runs every function's body: a panic becomes a status, a handle's state decides what may go on.
+//! - `handle` turns pointers into references, checked by a mark that each kind of handle begins with.
+//! - `structs` reads and writes structs whose size the caller states.
+//! - `memory` turns pointers and lengths into slices and texts, and fills the caller's buffers.
+//!
+//! All `unsafe` that is not in these four is a call of theirs.
+#![allow(non_camel_case_types, reason = "types are named as in C")]
+
+// In the order of the header; the empty lines keep it.
+pub mod version;
+
+pub mod status;
+
+pub mod error;
+
+pub mod memory;
+
+pub mod context;
+
+pub mod hasher;
+
+pub mod domain;
+
+pub mod options;
+
+pub mod router;
+
+pub mod pod;
+
+pub mod event;
+
+pub mod workspace;
+
+pub mod decide;
+
+pub mod counters;
+
+mod guard;
+mod handle;
+mod structs;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,187 @@
+//! Configuration documents and option structs.
+
+use std::ffi::c_char;
+use std::time::Duration;
+
+use kvroute_core::index::IndexOptions;
+use kvroute_core::{Config, Policy, PrefillPolicy, Profile, Role, RouterOptions, SessionKey};
+
+use crate::error::kvroute_error;
+use crate::guard;
+use crate::memory::{array, fill_text, kvroute_bytes, kvroute_str, text, wanted};
+use crate::router::json;
+use crate::status::Failure;
+use crate::structs::versioned;
+
+/// Bounds and sizes of a router, and its policy by name. All zero: the defaults.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct kvroute_router_options {
+    /// `sizeof(kvroute_router_options)`.
+    pub struct_size: usize,
+    /// Name of the policy: "llm-d-demo", which is the default. Other weights and filters: in a configuration document.
+    pub preset: kvroute_str,
+    /// Not 0: prompts of which the decode pod would have to compute more than `prefill_max_uncached_tokens` are
+    /// computed by a prefill pod first.
+    pub has_prefill: i32,
+    /// Bytes a block of a prompt that is only known as text; a multiple of 4. 0: 256.
+    pub text_block_bytes: u32,
+    /// See `has_prefill`; tokens.
+    pub prefill_max_uncached_tokens: u64,
+    /// Locks the index is spread over. 0: 256.
+    pub shards: u64,
+    /// Bytes for blocks and their holders. 0: 4 GiB.
+    pub max_bytes: u64,
+    /// Blocks a pod of which it is remembered that they were sent there. 0: 31 250; negative: none.
+    pub max_predicted: i64,
+    /// How long a session is remembered and a session token counts; nanoseconds. 0: 300 s.
+    pub session_ttl_ns: u64,
+    /// Most sessions remembered by id. 0: 100 000; negative: none.
+    pub max_sessions: i64,
+    /// Secret of session tokens, 32 random bytes; none: no session tokens.
+    pub session_key: kvroute_bytes,
+    /// How long a request may be in flight before it is forgotten; nanoseconds. 0: 600 s.
+    pub request_ttl_ns: u64,
+    /// Most requests in flight. 0: 262 144, the most there can be; negative: none.
+    pub max_requests: i64,
+}
+
+versioned!(kvroute_router_options up to max_requests);
+
+/// `given` unless it says default (0) or none (negative).
+pub(crate) fn count(given: i64, default: usize) -> usize {
+    match given {
+        0 => default,
+        given => usize::try_from(given).unwrap_or(if given < 0 { 0 } else { usize::MAX }),
+    }
+}
+
+/// `given` unless it says default (0).
+pub(crate) fn size(given: u64, default: usize) -> usize {
+    if given == 0 { default } else { usize::try_from(given).unwrap_or(usize::MAX) }
+}
+
+fn time(given: u64, default: Duration) -> Duration {
+    if given == 0 { default } else { Duration::from_nanos(given) }
+}
+
+impl kvroute_router_options {
+    /// # Safety
+    ///
+    /// Its texts and bytes are the caller's.
+    pub(crate) unsafe fn build(&self) -> Result<(RouterOptions, Policy), Failure> {
+        // SAFETY: the caller's word.
+        let (preset, key) =
+            unsafe { (self.preset.non_empty("options.preset")?, self.session_key.get("session_key")?) };
+        let name = preset.unwrap_or(Policy::PRESETS[0]);
+        let mut policy = Policy::preset(name).ok_or_else(|| {
+            let known = Policy::PRESETS.join(", ");
+            Failure::invalid(format!("options.preset is \"{name}\"; known: {known}"))
+        })?;
+        if self.has_prefill != 0 {
+            let max_uncached_tokens = usize::try_from(self.prefill_max_uncached_tokens).unwrap_or(usize::MAX);
+            let profile = Profile::llm_d_demo(Role::Prefill);
+            policy.prefill = Some(PrefillPolicy { profile, max_uncached_tokens });
+        }
+        let session_key = match key {
+            [] => None,
+            key => Some(SessionKey::new(<[u8; 32]>::try_from(key).map_err(|_| {
+                Failure::invalid(format!("options.session_key is {} bytes; 32 are needed", key.len()))
+            })?)),
+        };
+        let default = RouterOptions::default();
+        let index = IndexOptions {
+            shards: size(self.shards, default.index.shards),
+            max_bytes: size(self.max_bytes, default.index.max_bytes),
+            max_predicted: count(self.max_predicted, default.index.max_predicted),
+        };
+        let options = RouterOptions {
+            index,
+            text_block_bytes: if self.text_block_bytes == 0 {
+                default.text_block_bytes
+            } else {
+                self.text_block_bytes
+            },
+            session_ttl: time(self.session_ttl_ns, default.session_ttl),
+            max_sessions: count(self.max_sessions, default.max_sessions),
+            session_key,
+            request_ttl: time(self.request_ttl_ns, default.request_ttl),
+            max_requests: count(self.max_requests, default.max_requests),
+        };
+        Ok((options, policy))
+    }
+}
+
+/// Reads a configuration document.
+///
+/// # Safety
+///
+/// `document` is NULL or `document_len` bytes of the caller's.
+pub(crate) unsafe fn config(document: *const c_char, document_len: usize) -> Result<Config, Failure> {
+    // SAFETY: the caller's word.
+    let document = unsafe { text("document", document, document_len) }?;
+    Ok(Config::parse(document)?)
+}
+
+/// Checks a configuration document, YAML or JSON, without making anything of it.
+///
+/// Errors: `KVROUTE_INVALID_INPUT` with the place of the first thing that is wrong, what was found there and what was
+/// expected.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvroute_config_check(
+    document: *const c_char,
+    document_len: usize,
+    error: *mut kvroute_error,
+) -> i32 {
+    // SAFETY: the header's contract.
+    unsafe { guard::status(error, || config(document, document_len).map(drop)) }
+}
+
+/// Writes the JSON Schema of configuration documents, with a NUL behind it, into `buffer`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvroute_config_schema(
+    buffer: *mut c_char,
+    capacity: usize,
+    written: *mut usize,
+    error: *mut kvroute_error,
+) -> i32 {
+    // SAFETY: the header's contract.
+    unsafe {
+        guard::status(error, || fill_text(&Config::json_schema().to_string(), buffer, capacity, written))
+    }
+}
+
+/// Reads the environment variables of llm-d's first scheduler, given as `names: [n]` and `values: [n]`; the whole
+/// environment may be passed. Writes a configuration document without pods (JSON) and, as a JSON array of texts,
+/// notes on variables that are known but mean nothing here; each with a NUL behind it. `notes` may be NULL.
+///
+/// Errors: `KVROUTE_INVALID_INPUT` for misspelt names and values that are none; `KVROUTE_BUFFER_TOO_SMALL`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvroute_config_from_env(
+    names: *const kvroute_str,
+    values: *const kvroute_str,
+    len: usize,
+    document: *mut c_char,
+    document_capacity: usize,
+    document_written: *mut usize,
+    notes: *mut c_char,
+    notes_capacity: usize,
+    notes_written: *mut usize,
+    error: *mut kvroute_error,
+) -> i32 {
+    // SAFETY: the header's contract, for this and all that it points to.
+    unsafe {
+        guard::status(error, || {
+            wanted("document_written", document_written)?;
+            let (names, values) = (array("names", names, len)?, array("values", values, len)?);
+            let pairs =
+                names.iter().zip(values).map(|(name, value)| Ok((name.get("names")?, value.get("values")?)));
+            let (config, said) = Config::from_env_pairs(pairs.collect::<Result<Vec<_>, Failure>>()?)?;
+            let (config, said) = (json(&config)?, json(&said)?);
+            if !notes.is_null() || notes_capacity > 0 {
+                fill_text(&said, notes, notes_capacity, notes_written)?;
+            }
+            fill_text(&config, document, document_capacity, document_written)
+        })
+    }
+}

@@ -1,0 +1,85 @@
+//! Room for one decision at a time.
+
+use std::cell::UnsafeCell;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use kvroute_core::Workspace;
+use kvroute_core::index::MatchTable;
+
+use crate::context::ContextBuffer;
+use crate::guard;
+use crate::handle::{self, Handle, mark};
+use crate::status::{Failure, KVROUTE_BUSY};
+
+/// Room for one decision at a time, reused so that deciding allocates nothing once warm; and what the last
+/// decision saw, for `kvroute_router_explain`. Make one a thread. Works with any router.
+pub struct kvroute_workspace {
+    _opaque: [u8; 0],
+}
+
+/// Scratch that one thread at a time gets.
+pub(crate) struct Guarded {
+    is_busy: AtomicBool,
+    scratch: UnsafeCell<Scratch>,
+}
+
+/// What a call works with.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    pub(crate) workspace: Workspace,
+    pub(crate) context: ContextBuffer,
+    pub(crate) table: MatchTable,
+}
+
+// SAFETY: `scratch` is only touched by the one that set `is_busy`.
+unsafe impl Sync for Guarded {}
+
+impl Handle for kvroute_workspace {
+    type Content = Guarded;
+    const MARK: u64 = mark(b"workspace");
+    const NAME: &'static str = "kvroute_workspace";
+}
+
+/// Gives the scratch back, also when the work panicked.
+struct Lease<'a>(&'a AtomicBool);
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+/// Works with a workspace's scratch.
+///
+/// # Safety
+///
+/// `workspace` is NULL or a live handle.
+pub(crate) unsafe fn with<R>(
+    workspace: *const kvroute_workspace,
+    work: impl FnOnce(&mut Scratch) -> Result<R, Failure>,
+) -> Result<R, Failure> {
+    // SAFETY: the caller's word.
+    let workspace = unsafe { handle::get(workspace) }?;
+    if workspace.is_busy.swap(true, Ordering::Acquire) {
+        let message = "another thread uses this workspace right now; make one for each thread";
+        return Err(Failure::new(KVROUTE_BUSY, message));
+    }
+    let _lease = Lease(&workspace.is_busy);
+    // SAFETY: it was not busy, and is until the lease ends: nobody else has it.
+    work(unsafe { &mut *workspace.scratch.get() })
+}
+
+/// A new workspace; NULL if there is no memory for it.
+#[unsafe(no_mangle)]
+pub extern "C" fn kvroute_workspace_new() -> *mut kvroute_workspace {
+    guard::value(std::ptr::null_mut(), || {
+        Ok(handle::new(Guarded { is_busy: AtomicBool::new(false), scratch: UnsafeCell::default() }))
+    })
+}
+
+/// Frees a workspace; NULL is fine.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvroute_workspace_free(workspace: *mut kvroute_workspace) {
+    // SAFETY: the caller's word: made by `kvroute_workspace_new`, and not used any more.
+    guard::value((), || unsafe { handle::free(workspace) });
+}
