@@ -43,7 +43,10 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         unknown => {
-            eprintln!("error: {}", options::unknown("command", unknown, &["test", "schema", "header", "install", "help"]));
+            eprintln!(
+                "error: {}",
+                options::unknown("command", unknown, &["test", "schema", "header", "install", "help"])
+            );
             eprintln!("\n{USAGE}");
             ExitCode::from(2)
         }
