@@ -49,9 +49,19 @@ versioned!(kvroute_hash_context up to prompt_embeds_len);
 #[derive(Default)]
 pub(crate) struct ContextBuffer {
     context: HashContext,
-    /// Kept while a request has no adapter or no salt.
+    /// Kept while a request has no adapter, no salt or fewer items.
     spare_lora: Lora,
     spare_salt: String,
+    spare_items: Vec<MultimodalItem>,
+    spare_keys: Vec<Vec<u8>>,
+}
+
+/// Makes `values` as many as `length`; those that are too many wait in `spare`.
+fn resize<T: Default>(values: &mut Vec<T>, length: usize, spare: &mut Vec<T>) {
+    if values.len() > length {
+        spare.extend(values.drain(length..));
+    }
+    values.resize_with(length, || spare.pop().unwrap_or_default());
 }
 
 fn refill(text: &mut String, with: &str) {
@@ -69,7 +79,7 @@ impl ContextBuffer {
         &mut self,
         place: *const kvroute_hash_context,
     ) -> Result<&HashContext, Failure> {
-        let Self { context, spare_lora, spare_salt } = self;
+        let Self { context, spare_lora, spare_salt, spare_items, spare_keys } = self;
         // SAFETY: the caller's word, for this and all that it points to.
         let (lora, path, id, salt, items, embeds) = unsafe {
             let raw = structs::read_or_default(place)?;
@@ -99,17 +109,13 @@ impl ContextBuffer {
         } else {
             refill(context.cache_salt.get_or_insert_with(|| std::mem::take(spare_salt)), salt);
         }
-        context.multimodal.resize_with(items.len(), || MultimodalItem {
-            identifier: String::new(),
-            start: 0,
-            length: 0,
-        });
+        resize(&mut context.multimodal, items.len(), spare_items);
         for (item, to) in items.iter().zip(&mut context.multimodal) {
             // SAFETY: the caller's word.
             refill(&mut to.identifier, unsafe { item.identifier.get("context.multimodal.identifier") }?);
             (to.start, to.length) = (item.start, item.length);
         }
-        context.prompt_embeds.resize_with(embeds.len(), Vec::new);
+        resize(&mut context.prompt_embeds, embeds.len(), spare_keys);
         for (key, to) in embeds.iter().zip(&mut context.prompt_embeds) {
             to.clear();
             // SAFETY: the caller's word.

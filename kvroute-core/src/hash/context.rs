@@ -42,7 +42,7 @@ pub struct Lora {
 }
 
 /// One image, video or audio clip in a prompt.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct MultimodalItem {
     /// The engine's identifier of the content (vLLM: hex digest of the processed item).
     pub identifier: String,
