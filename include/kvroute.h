@@ -773,7 +773,7 @@ void kvroute_abi_1(void);
 /// Name of a status, such as "unknown-pod"; "unknown" for a number that is none. Never NULL, never freed.
 const char *kvroute_status_name(int32_t status);
 
-/// A new error object, saying nothing; NULL if there is no memory for it.
+/// A new error object, saying nothing.
 struct kvroute_error *kvroute_error_new(void);
 
 /// Frees an error object; NULL is fine.
@@ -862,7 +862,8 @@ int32_t kvroute_config_schema(char *buffer, size_t capacity, size_t *written, st
 /// environment may be passed. Writes a configuration document without pods (JSON) and, as a JSON array of texts,
 /// notes on variables that are known but mean nothing here; each with a NUL behind it. `notes` may be NULL.
 ///
-/// Errors: `KVROUTE_INVALID_INPUT` for misspelt names and values that are none; `KVROUTE_BUFFER_TOO_SMALL`.
+/// Errors: `KVROUTE_INVALID_INPUT` for misspelt names and values that are none; `KVROUTE_BUFFER_TOO_SMALL`, and
+/// then both capacities are told.
 int32_t kvroute_config_from_env(const struct kvroute_str *names,
                                 const struct kvroute_str *values,
                                 size_t len,
@@ -1059,7 +1060,7 @@ int32_t kvroute_router_forget_predictions(const struct kvroute_router *router,
                                           uint64_t pod,
                                           struct kvroute_error *error);
 
-/// A new workspace; NULL if there is no memory for it.
+/// A new workspace.
 struct kvroute_workspace *kvroute_workspace_new(void);
 
 /// Frees a workspace; NULL is fine.
@@ -1174,7 +1175,7 @@ void kvroute_abi_1(void);
 /// Name of a status, such as "unknown-pod"; "unknown" for a number that is none. Never NULL, never freed.
 const char *kvroute_status_name(int32_t status);
 
-/// A new error object, saying nothing; NULL if there is no memory for it.
+/// A new error object, saying nothing.
 struct kvroute_error *kvroute_error_new(void);
 
 /// Frees an error object; NULL is fine.
@@ -1263,7 +1264,8 @@ int32_t kvroute_config_schema(char *buffer, size_t capacity, size_t *written, st
 /// environment may be passed. Writes a configuration document without pods (JSON) and, as a JSON array of texts,
 /// notes on variables that are known but mean nothing here; each with a NUL behind it. `notes` may be NULL.
 ///
-/// Errors: `KVROUTE_INVALID_INPUT` for misspelt names and values that are none; `KVROUTE_BUFFER_TOO_SMALL`.
+/// Errors: `KVROUTE_INVALID_INPUT` for misspelt names and values that are none; `KVROUTE_BUFFER_TOO_SMALL`, and
+/// then both capacities are told.
 int32_t kvroute_config_from_env(const struct kvroute_str *names,
                                 const struct kvroute_str *values,
                                 size_t len,
@@ -1460,7 +1462,7 @@ int32_t kvroute_router_forget_predictions(const struct kvroute_router *router,
                                           uint64_t pod,
                                           struct kvroute_error *error);
 
-/// A new workspace; NULL if there is no memory for it.
+/// A new workspace.
 struct kvroute_workspace *kvroute_workspace_new(void);
 
 /// Frees a workspace; NULL is fine.

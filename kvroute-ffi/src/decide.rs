@@ -189,6 +189,9 @@ unsafe fn with_request<R>(
     unsafe {
         workspace::with(workspace, |scratch| {
             let raw = structs::read(place)?;
+            if raw.reserved != 0 {
+                return Err(Failure::invalid("request.reserved is not 0"));
+            }
             let text = raw.text.get("request.text")?;
             let token_ids = array("request.token_ids", raw.token_ids, raw.token_ids_len)?;
             let prompt = match (token_ids, text) {

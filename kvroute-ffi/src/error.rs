@@ -38,7 +38,7 @@ impl LastError {
     }
 }
 
-/// A new error object, saying nothing; NULL if there is no memory for it.
+/// A new error object, saying nothing.
 #[unsafe(no_mangle)]
 pub extern "C" fn kvroute_error_new() -> *mut kvroute_error {
     guard::value(std::ptr::null_mut(), || Ok(handle::new(LastError { status: KVROUTE_OK, message: vec![0] })))

@@ -312,6 +312,9 @@ unsafe fn typed(event: &kvroute_kv_event) -> Result<KvEvent, Failure> {
             let hashes = array("event.block_hashes", event.block_hashes, event.block_hashes_len)?;
             Ok::<_, Failure>(hashes.iter().map(|&hash| EngineHash(hash)).collect())
         };
+        if event.reserved != 0 {
+            return Err(Failure::invalid("event.reserved is not 0"));
+        }
         match event.kind {
             KVROUTE_EVENT_STORED => {
                 let lora_name = event.lora_name.non_empty("event.lora_name")?.map(str::to_owned);

@@ -15,26 +15,21 @@ use kvroute_core::Router;
 ///
 /// `error` is NULL or an error object that nobody else uses.
 pub(crate) unsafe fn status(error: *mut kvroute_error, body: impl FnOnce() -> Result<(), Failure>) -> i32 {
+    // Nothing is done for a call whose failure could not be told.
+    let error = if error.is_null() {
+        None
+    } else {
+        // SAFETY: the caller's word.
+        match unsafe { handle::get_mut(error) } {
+            Ok(error) => Some(error),
+            Err(invalid) => return invalid.status,
+        }
+    };
     let ended = caught(body);
-    let status = ended.as_ref().err().map_or(KVROUTE_OK, |failure| failure.status);
-    if error.is_null() {
-        return status;
+    if let Some(error) = error {
+        error.set(ended.as_ref().err());
     }
-    // SAFETY: the caller's word.
-    match unsafe { handle::get_mut(error) } {
-        Ok(error) => {
-            error.set(ended.as_ref().err());
-            status
-        }
-        // Nothing can be told there; the call's own failure counts more.
-        Err(invalid) => {
-            if status == KVROUTE_OK {
-                invalid.status
-            } else {
-                status
-            }
-        }
-    }
+    ended.err().map_or(KVROUTE_OK, |failure| failure.status)
 }
 
 /// Runs a function that reads a router. A panic changes nothing for those who come after.

@@ -9,6 +9,9 @@
 //! All `unsafe` that is not in these four is a call of theirs.
 #![allow(non_camel_case_types, reason = "types are named as in C")]
 
+#[cfg(panic = "abort")]
+compile_error!("libkvroute promises that a panic does not end the program: build it with panic = \"unwind\"");
+
 // In the order of the header; the empty lines keep it.
 pub mod version;
 

@@ -155,7 +155,8 @@ pub unsafe extern "C" fn kvroute_config_schema(
 /// environment may be passed. Writes a configuration document without pods (JSON) and, as a JSON array of texts,
 /// notes on variables that are known but mean nothing here; each with a NUL behind it. `notes` may be NULL.
 ///
-/// Errors: `KVROUTE_INVALID_INPUT` for misspelt names and values that are none; `KVROUTE_BUFFER_TOO_SMALL`.
+/// Errors: `KVROUTE_INVALID_INPUT` for misspelt names and values that are none; `KVROUTE_BUFFER_TOO_SMALL`, and
+/// then both capacities are told.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvroute_config_from_env(
     names: *const kvroute_str,
@@ -178,10 +179,11 @@ pub unsafe extern "C" fn kvroute_config_from_env(
                 names.iter().zip(values).map(|(name, value)| Ok((name.get("names")?, value.get("values")?)));
             let (config, said) = Config::from_env_pairs(pairs.collect::<Result<Vec<_>, Failure>>()?)?;
             let (config, said) = (json(&config)?, json(&said)?);
+            let document = fill_text(&config, document, document_capacity, document_written);
             if !notes.is_null() || notes_capacity > 0 {
                 fill_text(&said, notes, notes_capacity, notes_written)?;
             }
-            fill_text(&config, document, document_capacity, document_written)
+            document
         })
     }
 }

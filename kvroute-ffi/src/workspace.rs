@@ -69,7 +69,7 @@ pub(crate) unsafe fn with<R>(
     work(unsafe { &mut *workspace.scratch.get() })
 }
 
-/// A new workspace; NULL if there is no memory for it.
+/// A new workspace.
 #[unsafe(no_mangle)]
 pub extern "C" fn kvroute_workspace_new() -> *mut kvroute_workspace {
     guard::value(std::ptr::null_mut(), || {

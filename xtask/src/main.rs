@@ -4,6 +4,7 @@
 //! A step of `cargo xtask test` is one row of [`steps::STEPS`]; the check behind it is a function there or in
 //! the module named after what it checks.
 
+mod crossing;
 mod dependencies;
 mod fuzz;
 mod library;
@@ -21,11 +22,12 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 cargo xtask <command>
 
-  test    every check of this repository; `cargo xtask test --help` names the options
-  schema  writes kvroute-core/config.schema.json anew
-  header  writes include/kvroute.h anew
-  install builds libkvroute and installs it below a folder: `cargo xtask install --prefix <folder>`
-  help    this text";
+  test      every check of this repository; `cargo xtask test --help` names the options
+  schema    writes kvroute-core/config.schema.json anew
+  header    writes include/kvroute.h anew
+  install   builds libkvroute and installs it below a folder: `cargo xtask install --prefix <folder>`
+  crossing  what one decision costs from Rust, C, Go and Python
+  help      this text";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         "schema" => schema::main(rest),
         "header" => library::header_main(rest),
         "install" => library::install_main(rest),
+        "crossing" => crossing::main(rest),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");
             ExitCode::SUCCESS
@@ -45,7 +48,11 @@ fn main() -> ExitCode {
         unknown => {
             eprintln!(
                 "error: {}",
-                options::unknown("command", unknown, &["test", "schema", "header", "install", "help"])
+                options::unknown(
+                    "command",
+                    unknown,
+                    &["test", "schema", "header", "install", "crossing", "help"]
+                )
             );
             eprintln!("\n{USAGE}");
             ExitCode::from(2)

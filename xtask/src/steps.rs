@@ -87,6 +87,10 @@ impl Context {
         let ci = env::var("CI").is_ok_and(|value| !matches!(value.as_str(), "" | "0" | "false"));
         Ok(Self { root, ci, fuzz_seconds })
     }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
 }
 
 pub(crate) const STEPS: &[Step] = &[
