@@ -30,12 +30,11 @@
  *   kvroute_router      kvroute_router_new, _from_config         kvroute_router_free        any number, if const
  *
  * A function that takes an object as `const T *` may run in any number of threads at a time on the same object; one
- * that takes it as `T *` must be the only one. A workspace that two threads use at a time is found out
- * (KVROUTE_BUSY). Freeing must be the last use. Objects do not keep each other alive by pointers: in which order
- * they are freed does not matter.
+ * that takes it as `T *` must be the only one. A workspace or an error object that two threads use at a time is found
+ * out (KVROUTE_BUSY). Freeing must be the last use. Handles may be freed in any order.
  *
- * A pointer that is no object of its kind, or was freed, is answered with KVROUTE_INVALID_HANDLE in most cases that
- * happen; not in all that can be thought of.
+ * To pass a pointer that is no object of its kind, or was freed, is undefined behaviour. The library usually notices and
+ * answers KVROUTE_INVALID_HANDLE.
  *
  * # Arguments
  *
@@ -46,13 +45,13 @@
  *
  *   kvroute_request request = KVROUTE_INIT(kvroute_request);
  *
- * Zero means the default. Later versions add fields at the end; a program and a library of different ages understand
- * each other.
+ * Zero means the default. Later versions add fields at the end of these structs; a program and a library of different
+ * ages understand each other. All other structs stay as they are. Fields called `reserved` must be 0.
  *
  * Answers are written only on success, with one exception: a buffer that is too small. Then the call answers
  * KVROUTE_BUFFER_TOO_SMALL, and `*written` is the capacity that would do. Otherwise `*written` is what was written; of
- * a text without the NUL behind it. Places for answers must not be NULL unless it says so. All memory belongs to
- * whom it belonged before.
+ * a text without the NUL behind it. Places for answers must not be NULL unless it says so. Handles aside,
+ * the library neither takes over memory nor hands any out.
  *
  * # Errors
  *
@@ -60,9 +59,12 @@
  * state of things, 9xx for mistakes of this library. Their last argument is an error object, or NULL: after a failure
  * it holds a message that names what was wrong and where. A call that failed changed nothing.
  *
- * Nothing here aborts, throws or jumps. If this library panics, which is a bug in it, the call answers KVROUTE_PANIC. A
- * router that was being changed at that moment answers KVROUTE_POISONED from then on, until
- * kvroute_router_recover.
+ * What is wrong with an engine's events is no failure of the call that applies them: it is in the report. A pod that was
+ * added with KVROUTE_ON_GAP_REPLAY waits until somebody reads there that it needs batches.
+ *
+ * Nothing here throws or jumps, and nothing aborts but running out of memory. If this library panics, which is a bug in
+ * it, it says so on the standard error output and the call answers KVROUTE_PANIC. A router that was being changed at
+ * that moment answers KVROUTE_POISONED from then on, until kvroute_router_recover.
  *
  * # Time
  *
@@ -122,7 +124,7 @@
 /// A block hash cannot be reproduced outside the engine.
 #define KVROUTE_NOT_REPRODUCIBLE 201
 
-/// A pod, or a cache domain, that the router does not know.
+/// A pod that the router does not know.
 #define KVROUTE_UNKNOWN_POD 300
 
 /// Every pod was dropped by a filter, or there is none.
@@ -131,11 +133,14 @@
 /// A configured bound was reached.
 #define KVROUTE_LIMIT 302
 
-/// Another thread uses the workspace right now.
+/// Another thread uses the workspace, or the error object, right now.
 #define KVROUTE_BUSY 303
 
 /// A function that changes the router panicked before; `kvroute_router_recover` makes it usable again.
 #define KVROUTE_POISONED 304
+
+/// A cache domain that the router does not know.
+#define KVROUTE_UNKNOWN_DOMAIN 305
 
 /// An error that this library has no code for.
 #define KVROUTE_INTERNAL 900
@@ -260,7 +265,8 @@
 /// The engine restarted and its first batches were missed. Replay from 0 if that can be done.
 #define KVROUTE_RESYNC_RESTARTED 1
 
-/// The batch could not be read at all; nothing is to be done.
+/// The batch could not be read at all, so the pod's view was dropped; it heals as blocks are announced again, and
+/// nothing is to be done.
 #define KVROUTE_RESYNC_UNDECODABLE 2
 
 /// Blocks became available.
@@ -273,7 +279,7 @@
 #define KVROUTE_EVENT_CLEARED 2
 
 /// A medium that is not known; of a removal, everywhere.
-#define KVROUTE_TIER_UNKNOWN -1
+#define KVROUTE_TIER_UNKNOWN (-1)
 
 /// Device memory.
 #define KVROUTE_TIER_GPU 0
@@ -296,8 +302,8 @@
 /// The key of prompt embeddings.
 #define KVROUTE_EXTRA_KEY_BYTES 2
 
-/// Number of tiers.
-#define KVROUTE_TIERS 4
+/// Room for tiers: those that `KVROUTE_TIER_...` does not name yet are 0.
+#define KVROUTE_MAX_TIERS 8
 
 /// Most score columns of one request.
 #define KVROUTE_MAX_SCORE_COLUMNS 16
@@ -312,7 +318,7 @@
 #define KVROUTE_FINISH_CANCELLED 2
 
 /// The engine's count of cached tokens is not known.
-#define KVROUTE_CACHED_UNKNOWN -1
+#define KVROUTE_CACHED_UNKNOWN (-1)
 
 /// An explanation as JSON.
 #define KVROUTE_EXPLAIN_JSON 0
@@ -378,8 +384,8 @@ typedef struct kvroute_hasher_options {
   int32_t scheme;
   /// Tokens a block; 1 to 65 536.
   uint32_t block_size;
-  /// Own: a decimal number; empty for the one that Dynamo and SMG share. vLLM: `PYTHONHASHSEED`; `data` is NULL if
-  /// it is not set. llm-d: `hashSeed`.
+  /// If `has_seed` is not 0: a decimal number for the own scheme, vLLM's `PYTHONHASHSEED`, llm-d's `hashSeed`. Without
+  /// one: the number that Dynamo and SMG share; `PYTHONHASHSEED` is not set; `hashSeed` is empty.
   struct kvroute_str seed;
   /// vLLM: `--prefix-caching-hash-algo`.
   struct kvroute_str algorithm;
@@ -393,6 +399,10 @@ typedef struct kvroute_hasher_options {
   uint32_t lookahead;
   /// Own: `KVROUTE_MULTIMODAL_...`.
   int32_t multimodal;
+  /// See `seed`.
+  int32_t has_seed;
+  /// Room; 0.
+  uint32_t reserved;
 } kvroute_hasher_options;
 
 /// One image, video or audio clip in a prompt.
@@ -474,6 +484,8 @@ typedef struct kvroute_group {
   int32_t kind;
   /// Its window, if it has one; tokens.
   uint32_t window;
+  /// Room; 0.
+  uint32_t reserved;
 } kvroute_group;
 
 /// A LoRA adapter by the engine's number, for engines whose events name no adapter.
@@ -526,7 +538,8 @@ typedef struct kvroute_apply_report {
   size_t struct_size;
   /// The gravest outcome of any event in it: `KVROUTE_OUTCOME_...`.
   int32_t outcome;
-  /// Why: `KVROUTE_IGNORED_...` or `KVROUTE_RESYNC_...`, as the outcome says; else 0.
+  /// Why: `KVROUTE_IGNORED_...` or `KVROUTE_RESYNC_...`, as the outcome says, or -1 for a reason that this header
+  /// does not name; else 0.
   int32_t reason;
   /// `KVROUTE_RESYNC_GAP`: the first sequence number to replay.
   uint64_t replay_from;
@@ -601,11 +614,12 @@ typedef struct kvroute_kv_event {
   size_t extra_keys_len;
 } kvroute_kv_event;
 
-/// What an external scorer of the profile says of the pods.
+/// What an external scorer says of the pods; every profile that has one of the name reads it.
 typedef struct kvroute_score_column {
   /// Name of the scorer, one of `external` in the configuration.
   struct kvroute_str scorer;
-  /// The pods it is about. Those that are gone are passed over, those left out score 0.
+  /// The pods it is about. Those that are gone are passed over, those left out score 0, and of one that is there
+  /// twice the last score counts.
   const uint64_t *pods;
   /// Their scores, 0 to 1; `[len]`.
   const double *values;
@@ -652,7 +666,7 @@ typedef struct kvroute_decision {
   /// Its weighted sum of scores.
   double total;
   /// Leading blocks it is expected to take from its cache, by tier.
-  uint32_t matched_blocks[KVROUTE_TIERS];
+  uint32_t matched_blocks[KVROUTE_MAX_TIERS];
   /// Tokens in those blocks.
   uint64_t matched_tokens;
   /// Tokens it has to compute, as well as can be told.
@@ -664,7 +678,7 @@ typedef struct kvroute_decision {
   /// Its weighted sum of scores.
   double prefill_total;
   /// Leading blocks it is expected to take from its cache, by tier.
-  uint32_t prefill_matched_blocks[KVROUTE_TIERS];
+  uint32_t prefill_matched_blocks[KVROUTE_MAX_TIERS];
   /// Tokens in those blocks.
   uint64_t prefill_matched_tokens;
   /// Tokens it has to compute, as well as can be told.
@@ -682,7 +696,7 @@ typedef struct kvroute_pod_match {
   /// The pod.
   uint64_t pod;
   /// Leading blocks it can use, by tier.
-  uint32_t blocks[KVROUTE_TIERS];
+  uint32_t blocks[KVROUTE_MAX_TIERS];
   /// Leading blocks that this router sent to it.
   uint32_t predicted;
   /// Room; 0.
@@ -837,6 +851,11 @@ int32_t kvroute_domain_name(const struct kvroute_domain *domain,
 /// Tokens a block; 0 if this is no domain.
 uint32_t kvroute_domain_block_size(const struct kvroute_domain *domain);
 
+/// How many leading blocks of a prompt of so many tokens an engine can take from its cache: it always computes the last
+/// token. As many of the prompt's hashes are what to look up. 0 if this is no domain.
+size_t kvroute_domain_searchable_blocks(const struct kvroute_domain *domain,
+                                        size_t tokens);
+
 /// Hashes the full blocks of a prompt as the domain does; see `kvroute_hasher_hash`.
 int32_t kvroute_domain_hash(const struct kvroute_domain *domain,
                             const uint32_t *token_ids,
@@ -862,8 +881,8 @@ int32_t kvroute_config_schema(char *buffer, size_t capacity, size_t *written, st
 /// environment may be passed. Writes a configuration document without pods (JSON) and, as a JSON array of texts,
 /// notes on variables that are known but mean nothing here; each with a NUL behind it. `notes` may be NULL.
 ///
-/// Errors: `KVROUTE_INVALID_INPUT` for misspelt names and values that are none; `KVROUTE_BUFFER_TOO_SMALL`, and
-/// then both capacities are told.
+/// Errors: `KVROUTE_INVALID_INPUT` for misspelt names and values that are none; `KVROUTE_BUFFER_TOO_SMALL` if
+/// one of the buffers is, and then the capacity that would do is told for each that is.
 int32_t kvroute_config_from_env(const struct kvroute_str *names,
                                 const struct kvroute_str *values,
                                 size_t len,
@@ -895,8 +914,9 @@ int32_t kvroute_router_from_config(const char *document,
 void kvroute_router_free(struct kvroute_router *router);
 
 /// Makes a router usable again that answers `KVROUTE_POISONED`; works on any. What pods hold, what was sent to them,
-/// requests in flight, sessions and counters are forgotten. Policy, domains and pods stay, but every pod gets a new
-/// id (`kvroute_router_find_pod`) and waits for the next batch of its stream, whatever that is.
+/// requests in flight, sessions and counters are forgotten. Policy, domains, pods, their load reports and whether they
+/// take requests stay, and session tokens keep their meaning, but every pod gets a new id
+/// (`kvroute_router_find_pod`) and waits for the next batch of its stream, whatever that is.
 ///
 /// No other call may use the router meanwhile.
 int32_t kvroute_router_recover(struct kvroute_router *router,
@@ -911,7 +931,7 @@ int32_t kvroute_router_add_domain(const struct kvroute_router *router,
 
 /// The cache domain of this name (a pod's, the configuration's, or one that was added), in `*domain`; to be freed.
 ///
-/// Errors: `KVROUTE_UNKNOWN_POD`.
+/// Errors: `KVROUTE_UNKNOWN_DOMAIN`.
 int32_t kvroute_router_domain(const struct kvroute_router *router,
                               const char *name,
                               size_t name_len,
@@ -1024,7 +1044,8 @@ int32_t kvroute_router_apply_topic(const struct kvroute_router *router,
 /// Applies events of a pod that came in another way than as published batches, in order, as one batch. They have no
 /// sequence number, so their completeness is the caller's word. `report` may be NULL.
 ///
-/// Errors: `KVROUTE_UNKNOWN_POD`; `KVROUTE_INVALID_INPUT` for a field that is none, and then none was applied.
+/// Errors: `KVROUTE_UNKNOWN_POD`; `KVROUTE_INVALID_INPUT` for a field that is not one of the values it may have, and then none was
+/// applied.
 int32_t kvroute_router_apply_events(const struct kvroute_router *router,
                                     uint64_t pod,
                                     const struct kvroute_kv_event *events,
@@ -1032,9 +1053,11 @@ int32_t kvroute_router_apply_events(const struct kvroute_router *router,
                                     struct kvroute_apply_report *report,
                                     struct kvroute_error *error);
 
-/// Applies one poll of TensorRT-LLM's events: a JSON array of them, one, or either per line. Events of attention
-/// windows other than `window_size` are left out, as only those of the largest say what a prompt can reuse from its
-/// start; 0: all are applied. `report` may be NULL; it sums up all events, and its outcome is the gravest of them.
+/// Applies one poll of TensorRT-LLM's events: a JSON array of them, one, or either per line. Those of other ranks than the
+/// pod's are left out and counted, and so are those of attention windows other than `window_size`, as only those of
+/// the largest say what a prompt can reuse from its start; 0: any. Events lost between polls, and restarts, show in
+/// the events' numbers; then the pod's view is dropped first. `report` may be NULL; it sums up all events, and its
+/// outcome is the gravest of them.
 ///
 /// Errors: `KVROUTE_UNKNOWN_POD`; `KVROUTE_DECODE` if nothing in it is JSON.
 int32_t kvroute_router_apply_trtllm(const struct kvroute_router *router,
@@ -1065,6 +1088,18 @@ struct kvroute_workspace *kvroute_workspace_new(void);
 
 /// Frees a workspace; NULL is fine.
 void kvroute_workspace_free(struct kvroute_workspace *workspace);
+
+/// Writes the name of a pod that took part in the last decision made with this workspace, with a NUL behind it, into
+/// `buffer`: also of one that was removed since. `dp_rank`, which may be NULL, is set to its rank.
+///
+/// Errors: `KVROUTE_UNKNOWN_POD`; `KVROUTE_BUSY`; `KVROUTE_BUFFER_TOO_SMALL`.
+int32_t kvroute_workspace_pod_name(struct kvroute_workspace *workspace,
+                                   uint64_t pod,
+                                   char *buffer,
+                                   size_t capacity,
+                                   size_t *written,
+                                   uint32_t *dp_rank,
+                                   struct kvroute_error *error);
 
 /// Chooses a pod, or two, for a request. Changes nothing but `workspace` and `*decision`. `now_ns`: see "Time".
 ///
@@ -1101,7 +1136,7 @@ int32_t kvroute_router_first_token(const struct kvroute_router *router,
 /// which checks what this router believes, or `KVROUTE_CACHED_UNKNOWN`. `known`, which may be NULL, is set to whether
 /// such a request was in flight; a second call does nothing.
 ///
-/// Errors: `KVROUTE_INVALID_INPUT` for an outcome that is none or a count below -1.
+/// Errors: `KVROUTE_INVALID_INPUT` for another outcome or a count below -1.
 int32_t kvroute_router_finish(const struct kvroute_router *router,
                               uint64_t ticket,
                               int32_t outcome,
@@ -1110,7 +1145,8 @@ int32_t kvroute_router_finish(const struct kvroute_router *router,
                               struct kvroute_error *error);
 
 /// Writes a token for the client to send with its next request, so that it comes back to a decision's pods, with a
-/// NUL behind it, into `buffer`; `prefill_pod` may be `KVROUTE_NO_POD`. `now_ns`: nanoseconds since the Unix epoch,
+/// NUL behind it, into `buffer`; `prefill_pod` may be `KVROUTE_NO_POD`, and one that is gone
+/// is left out. `now_ns`: nanoseconds since the Unix epoch,
 /// if routers share the key.
 ///
 /// Errors: `KVROUTE_UNKNOWN_POD`; `KVROUTE_INVALID_INPUT` if the router has no session key;
@@ -1126,7 +1162,8 @@ int32_t kvroute_router_session_token(const struct kvroute_router *router,
 
 /// Explains the last decision that `router` made with `workspace`: every pod with what was known of it, each scorer's
 /// part, what dropped it, and why nothing is matched where nothing is. As `KVROUTE_EXPLAIN_...` says, with a NUL
-/// behind it, into `buffer`.
+/// behind it, into `buffer`. If the workspace's last decision was another router's, or failed before pods were looked
+/// at, there are no pods in it.
 int32_t kvroute_router_explain(const struct kvroute_router *router,
                                struct kvroute_workspace *workspace,
                                int32_t format,
@@ -1136,410 +1173,8 @@ int32_t kvroute_router_explain(const struct kvroute_router *router,
                                struct kvroute_error *error);
 
 /// Looks up what every pod of `domain` has of the blocks `hashes: [n]`, cut by the caller where an engine would cut
-/// them: it always computes the last token, so a prompt of `n` tokens has `(n - 1) / block_size` to look for. Writes
-/// the pods that have any into `matches: [*written]`, in order of their ids.
-///
-/// Errors: `KVROUTE_BUSY`; `KVROUTE_BUFFER_TOO_SMALL`.
-int32_t kvroute_router_lookup(const struct kvroute_router *router,
-                              const struct kvroute_domain *domain,
-                              const uint64_t *hashes,
-                              size_t hashes_len,
-                              struct kvroute_workspace *workspace,
-                              struct kvroute_pod_match *matches,
-                              size_t capacity,
-                              size_t *written,
-                              struct kvroute_error *error);
-
-/// Fills `*counters` in for the whole router.
-int32_t kvroute_router_get_counters(const struct kvroute_router *router,
-                                    struct kvroute_router_counters *counters,
-                                    struct kvroute_error *error);
-
-/// Fills `*counters` in for one pod.
-///
-/// Errors: `KVROUTE_UNKNOWN_POD`.
-int32_t kvroute_router_get_pod_counters(const struct kvroute_router *router,
-                                        uint64_t pod,
-                                        struct kvroute_pod_counters *counters,
-                                        struct kvroute_error *error);
-
-/// Version of the library that runs, such as "1.2.3"; `KVROUTE_VERSION` is that of the header. Never freed.
-const char *kvroute_version(void);
-
-/// `KVROUTE_ABI_VERSION` of the library that runs.
-uint32_t kvroute_abi_version(void);
-
-/// Does nothing. A program that refers to it links with a library of ABI version 1, or not at all.
-void kvroute_abi_1(void);
-
-/// Name of a status, such as "unknown-pod"; "unknown" for a number that is none. Never NULL, never freed.
-const char *kvroute_status_name(int32_t status);
-
-/// A new error object, saying nothing.
-struct kvroute_error *kvroute_error_new(void);
-
-/// Frees an error object; NULL is fine.
-void kvroute_error_free(struct kvroute_error *error);
-
-/// Status of the last call that was given this object.
-int32_t kvroute_error_status(const struct kvroute_error *error);
-
-/// Its message: UTF-8, ending in a NUL, empty after a success. Valid until the object is used in another call.
-/// `length`, which may be NULL, is set to its length without the NUL; bytes.
-const char *kvroute_error_message(const struct kvroute_error *error,
-                                  size_t *length);
-
-/// A new hasher, in `*hasher`.
-///
-/// Errors: `KVROUTE_INVALID_INPUT` names the option; `KVROUTE_NOT_REPRODUCIBLE` for hashes that nobody outside the
-/// engine can compute (a random seed).
-int32_t kvroute_hasher_new(const struct kvroute_hasher_options *options,
-                           struct kvroute_hasher **hasher,
-                           struct kvroute_error *error);
-
-/// Frees a hasher; NULL is fine. Domains made with it live on.
-void kvroute_hasher_free(struct kvroute_hasher *hasher);
-
-/// Hashes the full blocks of a prompt: `token_ids: [n]` in, `hashes: [*written]` out, at most `n / block_size` of
-/// them.
-///
-/// Errors: `KVROUTE_INVALID_INPUT` if the context lacks what the scheme needs or is out of order;
-/// `KVROUTE_BUFFER_TOO_SMALL`.
-int32_t kvroute_hasher_hash(const struct kvroute_hasher *hasher,
-                            const uint32_t *token_ids,
-                            size_t token_ids_len,
-                            const struct kvroute_hash_context *context,
-                            uint64_t *hashes,
-                            size_t capacity,
-                            size_t *written,
-                            struct kvroute_error *error);
-
-/// A new domain, in `*domain`. Requests are hashed by `hasher`, which may be freed afterwards. `models: [n]` are the
-/// models its pods serve, as requests name them; none: any.
-///
-/// Errors: `KVROUTE_INVALID_INPUT` for one of llm-d's schemes, which no engine publishes.
-int32_t kvroute_domain_new(const char *name,
-                           size_t name_len,
-                           const struct kvroute_hasher *hasher,
-                           const struct kvroute_str *models,
-                           size_t models_len,
-                           struct kvroute_domain **domain,
-                           struct kvroute_error *error);
-
-/// Frees a domain; NULL is fine. Pods that are of it live on.
-void kvroute_domain_free(struct kvroute_domain *domain);
-
-/// Writes the domain's name, with a NUL behind it, into `buffer`.
-int32_t kvroute_domain_name(const struct kvroute_domain *domain,
-                            char *buffer,
-                            size_t capacity,
-                            size_t *written,
-                            struct kvroute_error *error);
-
-/// Tokens a block; 0 if this is no domain.
-uint32_t kvroute_domain_block_size(const struct kvroute_domain *domain);
-
-/// Hashes the full blocks of a prompt as the domain does; see `kvroute_hasher_hash`.
-int32_t kvroute_domain_hash(const struct kvroute_domain *domain,
-                            const uint32_t *token_ids,
-                            size_t token_ids_len,
-                            const struct kvroute_hash_context *context,
-                            uint64_t *hashes,
-                            size_t capacity,
-                            size_t *written,
-                            struct kvroute_error *error);
-
-/// Checks a configuration document, YAML or JSON, without making anything of it.
-///
-/// Errors: `KVROUTE_INVALID_INPUT` with the place of the first thing that is wrong, what was found there and what was
-/// expected.
-int32_t kvroute_config_check(const char *document,
-                             size_t document_len,
-                             struct kvroute_error *error);
-
-/// Writes the JSON Schema of configuration documents, with a NUL behind it, into `buffer`.
-int32_t kvroute_config_schema(char *buffer, size_t capacity, size_t *written, struct kvroute_error *error);
-
-/// Reads the environment variables of llm-d's first scheduler, given as `names: [n]` and `values: [n]`; the whole
-/// environment may be passed. Writes a configuration document without pods (JSON) and, as a JSON array of texts,
-/// notes on variables that are known but mean nothing here; each with a NUL behind it. `notes` may be NULL.
-///
-/// Errors: `KVROUTE_INVALID_INPUT` for misspelt names and values that are none; `KVROUTE_BUFFER_TOO_SMALL`, and
-/// then both capacities are told.
-int32_t kvroute_config_from_env(const struct kvroute_str *names,
-                                const struct kvroute_str *values,
-                                size_t len,
-                                char *document,
-                                size_t document_capacity,
-                                size_t *document_written,
-                                char *notes,
-                                size_t notes_capacity,
-                                size_t *notes_written,
-                                struct kvroute_error *error);
-
-/// A new router without pods, in `*router`. `options` may be NULL: the defaults.
-///
-/// Errors: `KVROUTE_INVALID_INPUT` names the option.
-int32_t kvroute_router_new(const struct kvroute_router_options *options,
-                           struct kvroute_router **router,
-                           struct kvroute_error *error);
-
-/// A new router with the policy, cache domains and pods of a configuration document, YAML or JSON, in `*router`.
-///
-/// Errors: `KVROUTE_INVALID_INPUT` with the place of the first thing that is wrong, what was found there and what was
-/// expected; `KVROUTE_NOT_REPRODUCIBLE` for a vLLM domain whose hashes cannot be computed outside the engine.
-int32_t kvroute_router_from_config(const char *document,
-                                   size_t document_len,
-                                   struct kvroute_router **router,
-                                   struct kvroute_error *error);
-
-/// Frees a router; NULL is fine. Must be the last call that is given it.
-void kvroute_router_free(struct kvroute_router *router);
-
-/// Makes a router usable again that answers `KVROUTE_POISONED`; works on any. What pods hold, what was sent to them,
-/// requests in flight, sessions and counters are forgotten. Policy, domains and pods stay, but every pod gets a new
-/// id (`kvroute_router_find_pod`) and waits for the next batch of its stream, whatever that is.
-///
-/// No other call may use the router meanwhile.
-int32_t kvroute_router_recover(struct kvroute_router *router,
-                               struct kvroute_error *error);
-
-/// Makes a cache domain known by its name, for pods that come later.
-///
-/// Errors: `KVROUTE_INVALID_INPUT` if the name belongs to a domain that hashes differently or serves other models.
-int32_t kvroute_router_add_domain(const struct kvroute_router *router,
-                                  const struct kvroute_domain *domain,
-                                  struct kvroute_error *error);
-
-/// The cache domain of this name (a pod's, the configuration's, or one that was added), in `*domain`; to be freed.
-///
-/// Errors: `KVROUTE_UNKNOWN_POD`.
-int32_t kvroute_router_domain(const struct kvroute_router *router,
-                              const char *name,
-                              size_t name_len,
-                              struct kvroute_domain **domain,
-                              struct kvroute_error *error);
-
-/// Forgets requests and sessions whose time is over; `expired`, which may be NULL, is set to how many requests. To be
-/// called now and then, every second, say. `now_ns`: see "Time".
-int32_t kvroute_router_expire(const struct kvroute_router *router,
-                              uint64_t now_ns,
-                              size_t *expired,
-                              struct kvroute_error *error);
-
-/// Writes what the router and its pods are at, a JSON object with a NUL behind it, into `buffer`. For a look now and
-/// then: it costs what the pods are.
-int32_t kvroute_router_status(const struct kvroute_router *router,
-                              char *buffer,
-                              size_t capacity,
-                              size_t *written,
-                              struct kvroute_error *error);
-
-/// Adds a pod, holding nothing; `*pod` is set to its id.
-///
-/// Errors: `KVROUTE_INVALID_INPUT` if a pod of this name and rank is there, if its domain's name belongs to a domain
-/// that hashes differently, or for an option that is none.
-int32_t kvroute_router_add_pod(const struct kvroute_router *router,
-                               const struct kvroute_pod_options *options,
-                               uint64_t *pod,
-                               struct kvroute_error *error);
-
-/// Removes a pod and all it holds. Its id names no pod ever again.
-///
-/// Errors: `KVROUTE_UNKNOWN_POD`.
-int32_t kvroute_router_remove_pod(const struct kvroute_router *router,
-                                  uint64_t pod,
-                                  struct kvroute_error *error);
-
-/// Finds a pod by name and rank; `*pod` is set to its id.
-///
-/// Errors: `KVROUTE_UNKNOWN_POD`.
-int32_t kvroute_router_find_pod(const struct kvroute_router *router,
-                                const char *name,
-                                size_t name_len,
-                                uint32_t dp_rank,
-                                uint64_t *pod,
-                                struct kvroute_error *error);
-
-/// Writes the ids of all pods into `pods: [*written]`.
-int32_t kvroute_router_pods(const struct kvroute_router *router,
-                            uint64_t *pods,
-                            size_t capacity,
-                            size_t *written,
-                            struct kvroute_error *error);
-
-/// Writes a pod's name, with a NUL behind it, into `buffer`. `dp_rank`, which may be NULL, is set to its rank.
-///
-/// Errors: `KVROUTE_UNKNOWN_POD`; `KVROUTE_BUFFER_TOO_SMALL`.
-int32_t kvroute_router_pod_name(const struct kvroute_router *router,
-                                uint64_t pod,
-                                char *buffer,
-                                size_t capacity,
-                                size_t *written,
-                                uint32_t *dp_rank,
-                                struct kvroute_error *error);
-
-/// Takes in what a pod says of its load: requests running and waiting, and the share of its KV cache in use, 0 to 1.
-///
-/// Errors: `KVROUTE_UNKNOWN_POD`; `KVROUTE_INVALID_INPUT` if `kv_usage` is not in 0..=1 (NaN is not).
-int32_t kvroute_router_report_load(const struct kvroute_router *router,
-                                   uint64_t pod,
-                                   uint32_t running,
-                                   uint32_t waiting,
-                                   float kv_usage,
-                                   struct kvroute_error *error);
-
-/// Lets a pod take new requests (not 0), or drains it (0).
-///
-/// Errors: `KVROUTE_UNKNOWN_POD`.
-int32_t kvroute_router_set_accepting(const struct kvroute_router *router,
-                                     uint64_t pod,
-                                     int32_t accepting,
-                                     struct kvroute_error *error);
-
-/// Applies one published batch of a pod: the sequence number (big-endian in the second frame of vLLM's messages) and
-/// the payload (the third). `report` may be NULL. What is wrong with the batch itself is in the report.
-///
-/// Errors: `KVROUTE_UNKNOWN_POD`.
-int32_t kvroute_router_apply(const struct kvroute_router *router,
-                             uint64_t pod,
-                             uint64_t sequence,
-                             const uint8_t *payload,
-                             size_t payload_len,
-                             struct kvroute_apply_report *report,
-                             struct kvroute_error *error);
-
-/// Applies one published message by its topic, for subscribers that many pods publish to: `kv@<pod>@<model>`. Ranks
-/// are told apart by the port. With one socket a pod, `kvroute_router_apply` is cheaper.
-///
-/// Errors: `KVROUTE_INVALID_INPUT` if the topic is not of that form; `KVROUTE_UNKNOWN_POD`.
-int32_t kvroute_router_apply_topic(const struct kvroute_router *router,
-                                   const char *topic,
-                                   size_t topic_len,
-                                   uint32_t dp_rank,
-                                   uint64_t sequence,
-                                   const uint8_t *payload,
-                                   size_t payload_len,
-                                   struct kvroute_apply_report *report,
-                                   struct kvroute_error *error);
-
-/// Applies events of a pod that came in another way than as published batches, in order, as one batch. They have no
-/// sequence number, so their completeness is the caller's word. `report` may be NULL.
-///
-/// Errors: `KVROUTE_UNKNOWN_POD`; `KVROUTE_INVALID_INPUT` for a field that is none, and then none was applied.
-int32_t kvroute_router_apply_events(const struct kvroute_router *router,
-                                    uint64_t pod,
-                                    const struct kvroute_kv_event *events,
-                                    size_t events_len,
-                                    struct kvroute_apply_report *report,
-                                    struct kvroute_error *error);
-
-/// Applies one poll of TensorRT-LLM's events: a JSON array of them, one, or either per line. Events of attention
-/// windows other than `window_size` are left out, as only those of the largest say what a prompt can reuse from its
-/// start; 0: all are applied. `report` may be NULL; it sums up all events, and its outcome is the gravest of them.
-///
-/// Errors: `KVROUTE_UNKNOWN_POD`; `KVROUTE_DECODE` if nothing in it is JSON.
-int32_t kvroute_router_apply_trtllm(const struct kvroute_router *router,
-                                    uint64_t pod,
-                                    const uint8_t *json,
-                                    size_t json_len,
-                                    uint64_t window_size,
-                                    struct kvroute_apply_report *report,
-                                    struct kvroute_error *error);
-
-/// Gives up on missing batches of a pod: drops its view and expects `sequence` next.
-///
-/// Errors: `KVROUTE_UNKNOWN_POD`.
-int32_t kvroute_router_abandon_gap(const struct kvroute_router *router,
-                                   uint64_t pod,
-                                   uint64_t sequence,
-                                   struct kvroute_error *error);
-
-/// Forgets what this router sent to a pod: its engine restarted, and no event says so.
-///
-/// Errors: `KVROUTE_UNKNOWN_POD`.
-int32_t kvroute_router_forget_predictions(const struct kvroute_router *router,
-                                          uint64_t pod,
-                                          struct kvroute_error *error);
-
-/// A new workspace.
-struct kvroute_workspace *kvroute_workspace_new(void);
-
-/// Frees a workspace; NULL is fine.
-void kvroute_workspace_free(struct kvroute_workspace *workspace);
-
-/// Chooses a pod, or two, for a request. Changes nothing but `workspace` and `*decision`. `now_ns`: see "Time".
-///
-/// Errors: `KVROUTE_NO_CANDIDATE` if there is no pod or the filters drop every one; `KVROUTE_INVALID_INPUT` if the
-/// request contradicts itself, can be hashed for no domain, or a score column is not as it should be;
-/// `KVROUTE_LIMIT` for a prompt of more than 268 435 456 tokens; `KVROUTE_BUSY`.
-int32_t kvroute_router_decide(const struct kvroute_router *router,
-                              const struct kvroute_request *request,
-                              uint64_t now_ns,
-                              struct kvroute_workspace *workspace,
-                              struct kvroute_decision *decision,
-                              struct kvroute_error *error);
-
-/// Decides and books: until its first token the request counts as prefill work of the pod that computes its prompt,
-/// until its end as a request of the pod that answers it; its blocks are predicted to be in those pods' caches; its
-/// session is at home there. If others booked the same pods meanwhile it is decided again, three times at most.
-///
-/// Errors: those of `kvroute_router_decide`; then nothing is booked.
-int32_t kvroute_router_dispatch(const struct kvroute_router *router,
-                                const struct kvroute_request *request,
-                                uint64_t now_ns,
-                                struct kvroute_workspace *workspace,
-                                struct kvroute_decision *decision,
-                                struct kvroute_error *error);
-
-/// Says that a dispatched request's first token came: its prompt is computed. `known`, which may be NULL, is set to
-/// whether such a request was in flight and this was its first such call.
-int32_t kvroute_router_first_token(const struct kvroute_router *router,
-                                   uint64_t ticket,
-                                   bool *known,
-                                   struct kvroute_error *error);
-
-/// Ends a dispatched request, as `KVROUTE_FINISH_...` says. `engine_cached_tokens` is the engine's own count for it,
-/// which checks what this router believes, or `KVROUTE_CACHED_UNKNOWN`. `known`, which may be NULL, is set to whether
-/// such a request was in flight; a second call does nothing.
-///
-/// Errors: `KVROUTE_INVALID_INPUT` for an outcome that is none or a count below -1.
-int32_t kvroute_router_finish(const struct kvroute_router *router,
-                              uint64_t ticket,
-                              int32_t outcome,
-                              int64_t engine_cached_tokens,
-                              bool *known,
-                              struct kvroute_error *error);
-
-/// Writes a token for the client to send with its next request, so that it comes back to a decision's pods, with a
-/// NUL behind it, into `buffer`; `prefill_pod` may be `KVROUTE_NO_POD`. `now_ns`: nanoseconds since the Unix epoch,
-/// if routers share the key.
-///
-/// Errors: `KVROUTE_UNKNOWN_POD`; `KVROUTE_INVALID_INPUT` if the router has no session key;
-/// `KVROUTE_BUFFER_TOO_SMALL`.
-int32_t kvroute_router_session_token(const struct kvroute_router *router,
-                                     uint64_t pod,
-                                     uint64_t prefill_pod,
-                                     uint64_t now_ns,
-                                     char *buffer,
-                                     size_t capacity,
-                                     size_t *written,
-                                     struct kvroute_error *error);
-
-/// Explains the last decision that `router` made with `workspace`: every pod with what was known of it, each scorer's
-/// part, what dropped it, and why nothing is matched where nothing is. As `KVROUTE_EXPLAIN_...` says, with a NUL
-/// behind it, into `buffer`.
-int32_t kvroute_router_explain(const struct kvroute_router *router,
-                               struct kvroute_workspace *workspace,
-                               int32_t format,
-                               char *buffer,
-                               size_t capacity,
-                               size_t *written,
-                               struct kvroute_error *error);
-
-/// Looks up what every pod of `domain` has of the blocks `hashes: [n]`, cut by the caller where an engine would cut
-/// them: it always computes the last token, so a prompt of `n` tokens has `(n - 1) / block_size` to look for. Writes
-/// the pods that have any into `matches: [*written]`, in order of their ids.
+/// them (`kvroute_domain_searchable_blocks`). Writes the pods that have any into `matches: [*written]`, in order of
+/// their ids.
 ///
 /// Errors: `KVROUTE_BUSY`; `KVROUTE_BUFFER_TOO_SMALL`.
 int32_t kvroute_router_lookup(const struct kvroute_router *router,

@@ -72,6 +72,8 @@ pub struct Explanation {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct PodExplanation {
+    /// Its id, as a number.
+    pub id: u64,
     /// Its name.
     pub pod: String,
     /// Its data-parallel rank.

@@ -105,10 +105,12 @@ impl CacheDomain {
         self.pods_salt
     }
 
-    /// Blocks of a prompt an engine can take from its cache: it always computes the last token
-    /// (`KVCacheManager.get_computed_blocks`, vLLM 0.32), so a prompt is cut *before* the search.
+    /// Blocks of a prompt of so many tokens that an engine can take from its cache: it always computes the last token
+    /// (`KVCacheManager.get_computed_blocks`, vLLM 0.32), so a prompt is cut *before* the search. Never more than
+    /// have a hash.
     #[must_use]
     pub fn searchable_blocks(&self, tokens: usize) -> usize {
-        tokens.saturating_sub(1) / self.hasher.block_size() as usize
+        let before_last = tokens.saturating_sub(1) / self.hasher.block_size() as usize;
+        before_last.min(self.hasher.block_count(tokens))
     }
 }

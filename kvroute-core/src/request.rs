@@ -38,12 +38,14 @@ pub enum Session<'a> {
     Token(&'a str),
 }
 
-/// What a scorer outside of this library says of the pods for one request.
+/// What a scorer outside of this library says of the pods for one request, to every profile that has a scorer of the
+/// name.
 #[derive(Clone, Copy, Debug)]
 pub struct ScoreColumn<'a> {
     /// Name of the profile's [`ExternalScorer`](crate::score::ExternalScorer).
     pub scorer: &'a str,
-    /// The pods it is about; `[n]`. Those that are gone are passed over, those left out score 0.
+    /// The pods it is about; `[n]`. Those that are gone are passed over, those left out score 0, and of one that is
+    /// there twice the last score counts.
     pub pods: &'a [PodId],
     /// Their scores, 0..=1; `[n]`.
     pub values: &'a [f64],

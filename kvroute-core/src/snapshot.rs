@@ -64,9 +64,14 @@ impl<T: Clone> Snapshots<T> {
             .value
     }
 
+    /// Whether `seen` was refreshed here.
+    pub(crate) fn is_owner_of(&self, seen: &Seen<T>) -> bool {
+        Arc::ptr_eq(&seen.owner, &self.owner)
+    }
+
     /// Whether nothing was replaced since `seen` was refreshed.
     pub(crate) fn is_current(&self, seen: &Seen<T>) -> bool {
-        Arc::ptr_eq(&seen.owner, &self.owner) && seen.replaced == self.replaced.load(Ordering::Acquire)
+        self.is_owner_of(seen) && seen.replaced == self.replaced.load(Ordering::Acquire)
     }
 
     /// Changes the value; readers that hold the old one keep it.

@@ -19,8 +19,8 @@ use crate::structs::{self, versioned};
 use crate::workspace::{self, kvroute_workspace};
 use crate::{guard, handle};
 
-/// Number of tiers.
-pub const KVROUTE_TIERS: usize = 4;
+/// Room for tiers: those that `KVROUTE_TIER_...` does not name yet are 0.
+pub const KVROUTE_MAX_TIERS: usize = 8;
 
 /// Most score columns of one request.
 pub const KVROUTE_MAX_SCORE_COLUMNS: usize = 16;
@@ -40,13 +40,14 @@ pub const KVROUTE_EXPLAIN_JSON: i32 = 0;
 /// An explanation as text, a line a pod.
 pub const KVROUTE_EXPLAIN_TEXT: i32 = 1;
 
-/// What an external scorer of the profile says of the pods.
+/// What an external scorer says of the pods; every profile that has one of the name reads it.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct kvroute_score_column {
     /// Name of the scorer, one of `external` in the configuration.
     pub scorer: kvroute_str,
-    /// The pods it is about. Those that are gone are passed over, those left out score 0.
+    /// The pods it is about. Those that are gone are passed over, those left out score 0, and of one that is there
+    /// twice the last score counts.
     pub pods: *const u64,
     /// Their scores, 0 to 1; `[len]`.
     pub values: *const f64,
@@ -99,7 +100,7 @@ pub struct kvroute_decision {
     /// Its weighted sum of scores.
     pub total: f64,
     /// Leading blocks it is expected to take from its cache, by tier.
-    pub matched_blocks: [u32; KVROUTE_TIERS],
+    pub matched_blocks: [u32; KVROUTE_MAX_TIERS],
     /// Tokens in those blocks.
     pub matched_tokens: u64,
     /// Tokens it has to compute, as well as can be told.
@@ -111,7 +112,7 @@ pub struct kvroute_decision {
     /// Its weighted sum of scores.
     pub prefill_total: f64,
     /// Leading blocks it is expected to take from its cache, by tier.
-    pub prefill_matched_blocks: [u32; KVROUTE_TIERS],
+    pub prefill_matched_blocks: [u32; KVROUTE_MAX_TIERS],
     /// Tokens in those blocks.
     pub prefill_matched_tokens: u64,
     /// Tokens it has to compute, as well as can be told.
@@ -133,15 +134,19 @@ pub struct kvroute_pod_match {
     /// The pod.
     pub pod: u64,
     /// Leading blocks it can use, by tier.
-    pub blocks: [u32; KVROUTE_TIERS],
+    pub blocks: [u32; KVROUTE_MAX_TIERS],
     /// Leading blocks that this router sent to it.
     pub predicted: u32,
     /// Room; 0.
     pub reserved: u32,
 }
 
-fn by_tier(blocks: TierBlocks) -> [u32; KVROUTE_TIERS] {
-    Tier::ALL.map(|tier| blocks.in_tier(tier))
+fn by_tier(blocks: TierBlocks) -> [u32; KVROUTE_MAX_TIERS] {
+    let mut by_tier = [0; KVROUTE_MAX_TIERS];
+    for (to, tier) in by_tier.iter_mut().zip(Tier::ALL) {
+        *to = blocks.in_tier(tier);
+    }
+    by_tier
 }
 
 fn decision_of(decision: &Decision) -> kvroute_decision {
@@ -156,7 +161,7 @@ fn decision_of(decision: &Decision) -> kvroute_decision {
         candidates: decision.candidates as u64,
         prefill_pod: prefill.map_or(KVROUTE_NO_POD, |prefill| prefill.pod.as_u64()),
         prefill_total: prefill.map_or(0.0, |prefill| prefill.total),
-        prefill_matched_blocks: prefill.map_or([0; KVROUTE_TIERS], |prefill| by_tier(prefill.matched)),
+        prefill_matched_blocks: prefill.map_or([0; KVROUTE_MAX_TIERS], |prefill| by_tier(prefill.matched)),
         prefill_matched_tokens: prefill.map_or(0, |prefill| prefill.matched_tokens as u64),
         prefill_uncached_tokens: prefill.map_or(0, |prefill| prefill.uncached_tokens as u64),
         ticket: Ticket::UNTRACKED.as_u64(),
@@ -208,7 +213,11 @@ unsafe fn with_request<R>(
                 (id, token) => id.map(Session::Id).or(token.map(Session::Token)),
             };
             let columns = array("request.scores", raw.scores, raw.scores_len)?;
-            let mut scores = [ScoreColumn { scorer: "", pods: &[], values: &[] }; KVROUTE_MAX_SCORE_COLUMNS];
+            const NONE: ScoreColumn<'static> = ScoreColumn { scorer: "", pods: &[], values: &[] };
+            // Most requests have none, and pay for none.
+            let (mut some, mut none) = (None, []);
+            let scores: &mut [ScoreColumn<'_>] =
+                if columns.is_empty() { &mut none } else { some.insert([NONE; KVROUTE_MAX_SCORE_COLUMNS]) };
             if columns.len() > scores.len() {
                 let (given, most) = (columns.len(), scores.len());
                 return Err(Failure::invalid(format!("request: {given} score columns; at most {most}")));
@@ -226,7 +235,7 @@ unsafe fn with_request<R>(
                 context: scratch.context.fill(raw.context)?,
                 model: raw.model.non_empty("request.model")?,
                 session,
-                scores: &scores[..columns.len()],
+                scores: scores.get(..columns.len()).unwrap_or_default(),
                 nonce: (raw.has_nonce != 0).then_some(raw.nonce),
             };
             act(&request, &mut scratch.workspace)
@@ -308,7 +317,7 @@ pub unsafe extern "C" fn kvroute_router_first_token(
 /// which checks what this router believes, or `KVROUTE_CACHED_UNKNOWN`. `known`, which may be NULL, is set to whether
 /// such a request was in flight; a second call does nothing.
 ///
-/// Errors: `KVROUTE_INVALID_INPUT` for an outcome that is none or a count below -1.
+/// Errors: `KVROUTE_INVALID_INPUT` for another outcome or a count below -1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvroute_router_finish(
     router: *const kvroute_router,
@@ -340,7 +349,8 @@ pub unsafe extern "C" fn kvroute_router_finish(
 }
 
 /// Writes a token for the client to send with its next request, so that it comes back to a decision's pods, with a
-/// NUL behind it, into `buffer`; `prefill_pod` may be `KVROUTE_NO_POD`. `now_ns`: nanoseconds since the Unix epoch,
+/// NUL behind it, into `buffer`; `prefill_pod` may be `KVROUTE_NO_POD`, and one that is gone
+/// is left out. `now_ns`: nanoseconds since the Unix epoch,
 /// if routers share the key.
 ///
 /// Errors: `KVROUTE_UNKNOWN_POD`; `KVROUTE_INVALID_INPUT` if the router has no session key;
@@ -368,7 +378,8 @@ pub unsafe extern "C" fn kvroute_router_session_token(
 
 /// Explains the last decision that `router` made with `workspace`: every pod with what was known of it, each scorer's
 /// part, what dropped it, and why nothing is matched where nothing is. As `KVROUTE_EXPLAIN_...` says, with a NUL
-/// behind it, into `buffer`.
+/// behind it, into `buffer`. If the workspace's last decision was another router's, or failed before pods were looked
+/// at, there are no pods in it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvroute_router_explain(
     router: *const kvroute_router,
@@ -394,8 +405,8 @@ pub unsafe extern "C" fn kvroute_router_explain(
 }
 
 /// Looks up what every pod of `domain` has of the blocks `hashes: [n]`, cut by the caller where an engine would cut
-/// them: it always computes the last token, so a prompt of `n` tokens has `(n - 1) / block_size` to look for. Writes
-/// the pods that have any into `matches: [*written]`, in order of their ids.
+/// them (`kvroute_domain_searchable_blocks`). Writes the pods that have any into `matches: [*written]`, in order of
+/// their ids.
 ///
 /// Errors: `KVROUTE_BUSY`; `KVROUTE_BUFFER_TOO_SMALL`.
 #[unsafe(no_mangle)]
@@ -425,9 +436,10 @@ pub unsafe extern "C" fn kvroute_router_lookup(
                     predicted: found.predicted,
                     reserved: 0,
                 });
-                let mut found: Vec<kvroute_pod_match> = found.collect();
-                found.sort_unstable_by_key(|found| found.pod);
-                fill(&found, matches, capacity, written)
+                scratch.found.clear();
+                scratch.found.extend(found);
+                scratch.found.sort_unstable_by_key(|found| found.pod);
+                fill(&scratch.found, matches, capacity, written)
             })
         })
     }

@@ -79,6 +79,17 @@ pub unsafe extern "C" fn kvroute_domain_block_size(domain: *const kvroute_domain
     guard::value(0, || Ok(unsafe { handle::get(domain) }?.block_size()))
 }
 
+/// How many leading blocks of a prompt of so many tokens an engine can take from its cache: it always computes the last
+/// token. As many of the prompt's hashes are what to look up. 0 if this is no domain.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvroute_domain_searchable_blocks(
+    domain: *const kvroute_domain,
+    tokens: usize,
+) -> usize {
+    // SAFETY: the header's contract.
+    guard::value(0, || Ok(unsafe { handle::get(domain) }?.searchable_blocks(tokens)))
+}
+
 /// Hashes the full blocks of a prompt as the domain does; see `kvroute_hasher_hash`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvroute_domain_hash(

@@ -1,10 +1,13 @@
 //! The error object: room for one message, brought by the caller.
 
+use std::cell::UnsafeCell;
 use std::ffi::c_char;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::guard;
 use crate::handle::{self, Handle, mark};
-use crate::status::{Failure, KVROUTE_INVALID_HANDLE, KVROUTE_OK};
+use crate::memory::put;
+use crate::status::{Failure, KVROUTE_BUSY, KVROUTE_INVALID_HANDLE, KVROUTE_OK};
 
 /// What went wrong in the last call that was given this object. Make one a thread and pass it to every call, or
 /// pass NULL where only the status matters.
@@ -12,12 +15,21 @@ pub struct kvroute_error {
     _opaque: [u8; 0],
 }
 
-/// What an error object holds.
+/// Room for a message that one call at a time gets.
 pub(crate) struct LastError {
+    is_busy: AtomicBool,
+    said: UnsafeCell<Said>,
+}
+
+/// How a call ended.
+struct Said {
     status: i32,
     /// Ends in a NUL.
     message: Vec<u8>,
 }
+
+// SAFETY: `said` is only touched by the one that set `is_busy`.
+unsafe impl Sync for LastError {}
 
 impl Handle for kvroute_error {
     type Content = LastError;
@@ -25,23 +37,48 @@ impl Handle for kvroute_error {
     const NAME: &'static str = "kvroute_error";
 }
 
+/// An error object that a call has for itself.
+pub(crate) struct Taken<'a>(&'a LastError);
+
 impl LastError {
-    /// Notes how a call ended.
+    /// Takes it, unless somebody else has it.
+    pub(crate) fn take(&self) -> Option<Taken<'_>> {
+        (!self.is_busy.swap(true, Ordering::Acquire)).then(|| Taken(self))
+    }
+}
+
+impl Taken<'_> {
+    /// Notes how the call ended.
     pub(crate) fn set(&mut self, failure: Option<&Failure>) {
-        self.status = failure.map_or(KVROUTE_OK, |failure| failure.status);
-        self.message.clear();
+        // SAFETY: it was not busy when it was taken, and is until this is dropped: nobody else has it.
+        let said = unsafe { &mut *self.0.said.get() };
+        said.status = failure.map_or(KVROUTE_OK, |failure| failure.status);
+        said.message.clear();
         if let Some(failure) = failure {
             // A NUL inside would end the message for whoever reads it as a C string.
-            self.message.extend(failure.message.bytes().map(|byte| if byte == 0 { b' ' } else { byte }));
+            said.message.extend(failure.message.bytes().map(|byte| if byte == 0 { b' ' } else { byte }));
         }
-        self.message.push(0);
+        said.message.push(0);
+    }
+
+    fn said(&self) -> *const Said {
+        self.0.said.get()
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.0.is_busy.store(false, Ordering::Release);
     }
 }
 
 /// A new error object, saying nothing.
 #[unsafe(no_mangle)]
 pub extern "C" fn kvroute_error_new() -> *mut kvroute_error {
-    guard::value(std::ptr::null_mut(), || Ok(handle::new(LastError { status: KVROUTE_OK, message: vec![0] })))
+    guard::value(std::ptr::null_mut(), || {
+        let said = UnsafeCell::new(Said { status: KVROUTE_OK, message: vec![0] });
+        Ok(handle::new(LastError { is_busy: AtomicBool::new(false), said }))
+    })
 }
 
 /// Frees an error object; NULL is fine.
@@ -54,8 +91,12 @@ pub unsafe extern "C" fn kvroute_error_free(error: *mut kvroute_error) {
 /// Status of the last call that was given this object.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvroute_error_status(error: *const kvroute_error) -> i32 {
-    // SAFETY: the caller's word: a live handle, not written to meanwhile.
-    guard::value(KVROUTE_INVALID_HANDLE, || Ok(unsafe { handle::get(error) }?.status))
+    guard::value(KVROUTE_INVALID_HANDLE, || {
+        // SAFETY: the caller's word: a live handle.
+        let taken = unsafe { handle::get(error) }?.take();
+        // SAFETY: nobody else has what was taken.
+        Ok(taken.map_or(KVROUTE_BUSY, |taken| unsafe { (*taken.said()).status }))
+    })
 }
 
 /// Its message: UTF-8, ending in a NUL, empty after a success. Valid until the object is used in another call.
@@ -66,11 +107,15 @@ pub unsafe extern "C" fn kvroute_error_message(
     length: *mut usize,
 ) -> *const c_char {
     const NONE: &[u8] = b"\0";
-    // SAFETY: the caller's word: a live handle, not written to meanwhile.
-    let message = guard::value(NONE, || Ok(unsafe { handle::get(error) }?.message.as_slice()));
-    // SAFETY: the caller's word: NULL or room for a number.
-    if let Some(length) = unsafe { length.as_mut() } {
-        *length = message.len() - 1;
-    }
-    message.as_ptr().cast()
+    guard::value(NONE.as_ptr().cast(), || {
+        // SAFETY: the caller's word: a live handle.
+        let taken = unsafe { handle::get(error) }.ok().and_then(LastError::take);
+        // SAFETY: nobody else has what was taken; that the message is read before the next call is the caller's word.
+        let message = taken.map_or(NONE, |taken| unsafe { (*taken.said()).message.as_slice() });
+        if !length.is_null() {
+            // SAFETY: the caller's word: room for a number.
+            unsafe { put("length", length, message.len() - 1) }?;
+        }
+        Ok(message.as_ptr().cast())
+    })
 }

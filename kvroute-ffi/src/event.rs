@@ -2,7 +2,7 @@
 
 use std::ffi::c_char;
 
-use kvroute_core::event::{BlockRemoved, BlockStored, EventBatch, EventLora, KvEvent, decode_trtllm};
+use kvroute_core::event::{BlockRemoved, BlockStored, EventBatch, EventLora, KvEvent};
 use kvroute_core::hash::ExtraKey;
 use kvroute_core::index::{ApplyReport, IgnoreReason, Outcome, ResyncReason};
 use kvroute_core::{EngineHash, PodId, Tier};
@@ -59,7 +59,8 @@ pub const KVROUTE_IGNORED_TOO_MANY_GROUPS: i32 = 14;
 pub const KVROUTE_RESYNC_GAP: i32 = 0;
 /// The engine restarted and its first batches were missed. Replay from 0 if that can be done.
 pub const KVROUTE_RESYNC_RESTARTED: i32 = 1;
-/// The batch could not be read at all; nothing is to be done.
+/// The batch could not be read at all, so the pod's view was dropped; it heals as blocks are announced again, and
+/// nothing is to be done.
 pub const KVROUTE_RESYNC_UNDECODABLE: i32 = 2;
 
 /// Blocks became available.
@@ -160,7 +161,8 @@ pub struct kvroute_apply_report {
     pub struct_size: usize,
     /// The gravest outcome of any event in it: `KVROUTE_OUTCOME_...`.
     pub outcome: i32,
-    /// Why: `KVROUTE_IGNORED_...` or `KVROUTE_RESYNC_...`, as the outcome says; else 0.
+    /// Why: `KVROUTE_IGNORED_...` or `KVROUTE_RESYNC_...`, as the outcome says, or -1 for a reason that this header
+    /// does not name; else 0.
     pub reason: i32,
     /// `KVROUTE_RESYNC_GAP`: the first sequence number to replay.
     pub replay_from: u64,
@@ -221,9 +223,40 @@ fn report_of(report: &ApplyReport) -> kvroute_apply_report {
     }
 }
 
-/// The number of a reason is its place among all.
+// The numbers of the header are those of the core, so that neither can change alone.
+const _: () = {
+    let reasons = [
+        (IgnoreReason::Duplicate, KVROUTE_IGNORED_DUPLICATE),
+        (IgnoreReason::OtherRank, KVROUTE_IGNORED_OTHER_RANK),
+        (IgnoreReason::UnknownTag, KVROUTE_IGNORED_UNKNOWN_TAG),
+        (IgnoreReason::Malformed, KVROUTE_IGNORED_MALFORMED),
+        (IgnoreReason::NotABlock, KVROUTE_IGNORED_NOT_A_BLOCK),
+        (IgnoreReason::UnknownTier, KVROUTE_IGNORED_UNKNOWN_TIER),
+        (IgnoreReason::UnknownBlock, KVROUTE_IGNORED_UNKNOWN_BLOCK),
+        (IgnoreReason::Sparse, KVROUTE_IGNORED_SPARSE),
+        (IgnoreReason::BlockSize, KVROUTE_IGNORED_BLOCK_SIZE),
+        (IgnoreReason::Bigrams, KVROUTE_IGNORED_BIGRAMS),
+        (IgnoreReason::UnknownAdapter, KVROUTE_IGNORED_UNKNOWN_ADAPTER),
+        (IgnoreReason::Memory, KVROUTE_IGNORED_MEMORY),
+        (IgnoreReason::ParkedFull, KVROUTE_IGNORED_PARKED_FULL),
+        (IgnoreReason::Contradiction, KVROUTE_IGNORED_CONTRADICTION),
+        (IgnoreReason::TooManyGroups, KVROUTE_IGNORED_TOO_MANY_GROUPS),
+    ];
+    assert!(reasons.len() == IgnoreReason::ALL.len());
+    let mut at = 0;
+    while at < reasons.len() {
+        assert!(reasons[at].0 as i32 == reasons[at].1 && IgnoreReason::ALL[at] as i32 == reasons[at].1);
+        at += 1;
+    }
+    let tiers = [KVROUTE_TIER_GPU, KVROUTE_TIER_CPU, KVROUTE_TIER_DISK, KVROUTE_TIER_EXTERNAL];
+    assert!(tiers.len() == Tier::ALL.len());
+    assert!(Tier::Gpu as i32 == tiers[0] && Tier::Cpu as i32 == tiers[1]);
+    assert!(Tier::Disk as i32 == tiers[2] && Tier::External as i32 == tiers[3]);
+};
+
+/// The number of a reason.
 fn reason_number(reason: IgnoreReason) -> i32 {
-    IgnoreReason::ALL.iter().position(|known| *known == reason).map_or(-1, |at| at as i32)
+    reason as i32
 }
 
 /// # Safety
@@ -380,7 +413,8 @@ unsafe fn extra_keys(event: &kvroute_kv_event) -> Result<Vec<Vec<ExtraKey>>, Fai
 /// Applies events of a pod that came in another way than as published batches, in order, as one batch. They have no
 /// sequence number, so their completeness is the caller's word. `report` may be NULL.
 ///
-/// Errors: `KVROUTE_UNKNOWN_POD`; `KVROUTE_INVALID_INPUT` for a field that is none, and then none was applied.
+/// Errors: `KVROUTE_UNKNOWN_POD`; `KVROUTE_INVALID_INPUT` for a field that is not one of the values it may have, and then none was
+/// applied.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvroute_router_apply_events(
     router: *const kvroute_router,
@@ -402,9 +436,11 @@ pub unsafe extern "C" fn kvroute_router_apply_events(
     }
 }
 
-/// Applies one poll of TensorRT-LLM's events: a JSON array of them, one, or either per line. Events of attention
-/// windows other than `window_size` are left out, as only those of the largest say what a prompt can reuse from its
-/// start; 0: all are applied. `report` may be NULL; it sums up all events, and its outcome is the gravest of them.
+/// Applies one poll of TensorRT-LLM's events: a JSON array of them, one, or either per line. Those of other ranks than the
+/// pod's are left out and counted, and so are those of attention windows other than `window_size`, as only those of
+/// the largest say what a prompt can reuse from its start; 0: any. Events lost between polls, and restarts, show in
+/// the events' numbers; then the pod's view is dropped first. `report` may be NULL; it sums up all events, and its
+/// outcome is the gravest of them.
 ///
 /// Errors: `KVROUTE_UNKNOWN_POD`; `KVROUTE_DECODE` if nothing in it is JSON.
 #[unsafe(no_mangle)]
@@ -422,18 +458,8 @@ pub unsafe extern "C" fn kvroute_router_apply_trtllm(
         guard::writing(router, error, |router| {
             check_report(report)?;
             let json = array("json", json, json_len)?;
-            let pod = router.pod_by_id(PodId::from_u64(pod))?;
-            let mut batch = EventBatch { dp_rank: None, ..EventBatch::default() };
-            for event in decode_trtllm(json, pod.domain().block_size())? {
-                let is_other = |size: u64| window_size != 0 && size != window_size;
-                if event.window_size.is_some_and(is_other) {
-                    continue;
-                }
-                batch.events.extend(event.batch.events);
-                batch.skipped.extend(event.batch.skipped);
-                batch.dp_rank = batch.dp_rank.or(event.batch.dp_rank);
-            }
-            tell(report, &router.apply_events(pod.id(), &batch)?)
+            let window_size = (window_size != 0).then_some(window_size);
+            tell(report, &router.apply_trtllm(PodId::from_u64(pod), json, window_size)?)
         })
     }
 }

@@ -3,10 +3,10 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::error::kvroute_error;
+use crate::error::{LastError, kvroute_error};
 use crate::handle;
 use crate::router::kvroute_router;
-use crate::status::{Failure, KVROUTE_OK, KVROUTE_PANIC};
+use crate::status::{Failure, KVROUTE_BUSY, KVROUTE_OK, KVROUTE_PANIC};
 use kvroute_core::Router;
 
 /// Runs a function that uses no router: its failure, or a panic, becomes a status with a message in `error`.
@@ -16,17 +16,17 @@ use kvroute_core::Router;
 /// `error` is NULL or an error object that nobody else uses.
 pub(crate) unsafe fn status(error: *mut kvroute_error, body: impl FnOnce() -> Result<(), Failure>) -> i32 {
     // Nothing is done for a call whose failure could not be told.
-    let error = if error.is_null() {
-        None
-    } else {
+    let mut taken = None;
+    if !error.is_null() {
         // SAFETY: the caller's word.
-        match unsafe { handle::get_mut(error) } {
-            Ok(error) => Some(error),
+        match unsafe { handle::get(error) }.map(LastError::take) {
+            Ok(Some(error)) => taken = Some(error),
+            Ok(None) => return KVROUTE_BUSY,
             Err(invalid) => return invalid.status,
         }
-    };
+    }
     let ended = caught(body);
-    if let Some(error) = error {
+    if let Some(error) = &mut taken {
         error.set(ended.as_ref().err());
     }
     ended.err().map_or(KVROUTE_OK, |failure| failure.status)
@@ -76,7 +76,8 @@ pub(crate) fn value<T>(otherwise: T, body: impl FnOnce() -> Result<T, Failure>) 
 }
 
 fn caught<T>(body: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
-    // What the body may have left half done is the router's, which `writing` poisons, or thrown away.
+    // What the body may have left half done is the router's, which `writing` poisons, or a workspace's, which is
+    // then made anew.
     catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| Err(panicked(&*panic)))
 }
 

@@ -8,7 +8,7 @@ use crate::status::{Failure, KVROUTE_INVALID_HANDLE};
 /// memory went to somebody else.
 pub(crate) trait Handle {
     /// What is behind the pointer.
-    type Content: Sync;
+    type Content: Send + Sync;
     /// The mark of this kind.
     const MARK: u64;
     /// Name in messages.
@@ -24,13 +24,18 @@ struct Marked<T> {
 
 /// A kind's mark, made of a few letters.
 pub(crate) const fn mark(letters: &[u8]) -> u64 {
-    let mut mark = 0x6b76_726f_7574_6500; // "kvroute"
+    // Two versions of this library in one process know each other's handles from their own.
+    let start = fnv(0xcbf2_9ce4_8422_2325, concat!("kvroute ", env!("CARGO_PKG_VERSION")).as_bytes());
+    fnv(start, letters)
+}
+
+const fn fnv(mut hash: u64, bytes: &[u8]) -> u64 {
     let mut at = 0;
-    while at < letters.len() {
-        mark = (mark ^ letters[at] as u64).wrapping_mul(0x0000_0100_0000_01b3);
+    while at < bytes.len() {
+        hash = (hash ^ bytes[at] as u64).wrapping_mul(0x0000_0100_0000_01b3);
         at += 1;
     }
-    mark
+    hash
 }
 
 /// Gives something away to C.

@@ -37,8 +37,8 @@ pub struct kvroute_hasher_options {
     pub scheme: i32,
     /// Tokens a block; 1 to 65 536.
     pub block_size: u32,
-    /// Own: a decimal number; empty for the one that Dynamo and SMG share. vLLM: `PYTHONHASHSEED`; `data` is NULL if
-    /// it is not set. llm-d: `hashSeed`.
+    /// If `has_seed` is not 0: a decimal number for the own scheme, vLLM's `PYTHONHASHSEED`, llm-d's `hashSeed`. Without
+    /// one: the number that Dynamo and SMG share; `PYTHONHASHSEED` is not set; `hashSeed` is empty.
     pub seed: kvroute_str,
     /// vLLM: `--prefix-caching-hash-algo`.
     pub algorithm: kvroute_str,
@@ -52,9 +52,13 @@ pub struct kvroute_hasher_options {
     pub lookahead: u32,
     /// Own: `KVROUTE_MULTIMODAL_...`.
     pub multimodal: i32,
+    /// See `seed`.
+    pub has_seed: i32,
+    /// Room; 0.
+    pub reserved: u32,
 }
 
-versioned!(kvroute_hasher_options up to multimodal);
+versioned!(kvroute_hasher_options up to reserved);
 
 /// Turns token ids into chained block hashes. Never changes; share it between threads.
 pub struct kvroute_hasher {
@@ -81,6 +85,13 @@ unsafe fn scheme(options: &kvroute_hasher_options) -> Result<HashScheme, Failure
             options.model.get("options.model")?,
         )
     };
+    let has_seed = options.has_seed != 0;
+    if !has_seed && !seed.is_empty() {
+        return Err(Failure::invalid("options.seed without options.has_seed"));
+    }
+    if options.reserved != 0 {
+        return Err(Failure::invalid("options.reserved is not 0"));
+    }
     let foreign =
         |what: &str| Err(Failure::invalid(format!("options.{what} has no meaning for this scheme")));
     let is_vllm = options.scheme == KVROUTE_SCHEME_VLLM;
@@ -95,7 +106,7 @@ unsafe fn scheme(options: &kvroute_hasher_options) -> Result<HashScheme, Failure
     }
     Ok(match options.scheme {
         KVROUTE_SCHEME_OWN => {
-            let seed = if seed.is_empty() { Ok(OwnScheme::DEFAULT_SEED) } else { seed.parse() };
+            let seed = if has_seed { seed.parse() } else { Ok(OwnScheme::DEFAULT_SEED) };
             let seed = seed.map_err(|_| {
                 Failure::invalid("options.seed of the own scheme: a decimal number of 64 bits")
             })?;
@@ -112,13 +123,12 @@ unsafe fn scheme(options: &kvroute_hasher_options) -> Result<HashScheme, Failure
             let needed = |what| Failure::invalid(format!("vLLM's scheme needs options.{what}"));
             let algorithm = VllmAlgorithm::from_name(algorithm.ok_or_else(|| needed("algorithm"))?)?;
             let version = version.ok_or_else(|| needed("version"))?;
-            let is_set = !options.seed.data.is_null();
             let scheme = match none_hash {
                 [] => {
-                    let seed = if is_set { HashSeed::Value(seed.into()) } else { HashSeed::Unset };
+                    let seed = if has_seed { HashSeed::Value(seed.into()) } else { HashSeed::Unset };
                     VllmScheme::for_version(algorithm, version, &seed)?
                 }
-                _ if is_set => {
+                _ if has_seed => {
                     return Err(Failure::invalid("options.seed and options.none_hash: one of them"));
                 }
                 none_hash => VllmScheme::from_none_hash(algorithm, VllmEra::of_version(version)?, none_hash)?,

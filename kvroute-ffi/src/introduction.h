@@ -30,12 +30,11 @@
  *   kvroute_router      kvroute_router_new, _from_config         kvroute_router_free        any number, if const
  *
  * A function that takes an object as `const T *` may run in any number of threads at a time on the same object; one
- * that takes it as `T *` must be the only one. A workspace that two threads use at a time is found out
- * (KVROUTE_BUSY). Freeing must be the last use. Objects do not keep each other alive by pointers: in which order
- * they are freed does not matter.
+ * that takes it as `T *` must be the only one. A workspace or an error object that two threads use at a time is found
+ * out (KVROUTE_BUSY). Freeing must be the last use. Handles may be freed in any order.
  *
- * A pointer that is no object of its kind, or was freed, is answered with KVROUTE_INVALID_HANDLE in most cases that
- * happen; not in all that can be thought of.
+ * To pass a pointer that is no object of its kind, or was freed, is undefined behaviour. The library usually notices and
+ * answers KVROUTE_INVALID_HANDLE.
  *
  * # Arguments
  *
@@ -46,13 +45,13 @@
  *
  *   kvroute_request request = KVROUTE_INIT(kvroute_request);
  *
- * Zero means the default. Later versions add fields at the end; a program and a library of different ages understand
- * each other.
+ * Zero means the default. Later versions add fields at the end of these structs; a program and a library of different
+ * ages understand each other. All other structs stay as they are. Fields called `reserved` must be 0.
  *
  * Answers are written only on success, with one exception: a buffer that is too small. Then the call answers
  * KVROUTE_BUFFER_TOO_SMALL, and `*written` is the capacity that would do. Otherwise `*written` is what was written; of
- * a text without the NUL behind it. Places for answers must not be NULL unless it says so. All memory belongs to
- * whom it belonged before.
+ * a text without the NUL behind it. Places for answers must not be NULL unless it says so. Handles aside,
+ * the library neither takes over memory nor hands any out.
  *
  * # Errors
  *
@@ -60,9 +59,12 @@
  * state of things, 9xx for mistakes of this library. Their last argument is an error object, or NULL: after a failure
  * it holds a message that names what was wrong and where. A call that failed changed nothing.
  *
- * Nothing here aborts, throws or jumps. If this library panics, which is a bug in it, the call answers KVROUTE_PANIC. A
- * router that was being changed at that moment answers KVROUTE_POISONED from then on, until
- * kvroute_router_recover.
+ * What is wrong with an engine's events is no failure of the call that applies them: it is in the report. A pod that was
+ * added with KVROUTE_ON_GAP_REPLAY waits until somebody reads there that it needs batches.
+ *
+ * Nothing here throws or jumps, and nothing aborts but running out of memory. If this library panics, which is a bug in
+ * it, it says so on the standard error output and the call answers KVROUTE_PANIC. A router that was being changed at
+ * that moment answers KVROUTE_POISONED from then on, until kvroute_router_recover.
  *
  * # Time
  *

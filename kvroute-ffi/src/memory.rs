@@ -151,6 +151,42 @@ pub(crate) unsafe fn fill_text(
     Ok(())
 }
 
+/// Checks, before anything is written, that [`fill_text`] would succeed; tells the capacity needed if not.
+///
+/// # Safety
+///
+/// That of [`fill`].
+pub(crate) unsafe fn fits_text(
+    text: &str,
+    buffer: *mut c_char,
+    capacity: usize,
+    written: *mut usize,
+) -> Result<(), Failure> {
+    // SAFETY: the caller's word.
+    unsafe { fits(buffer, capacity, written, text.len() + 1) }
+}
+
+/// # Safety
+///
+/// That of [`fill`].
+unsafe fn fits<T>(
+    buffer: *mut T,
+    capacity: usize,
+    written: *mut usize,
+    needed: usize,
+) -> Result<(), Failure> {
+    if needed > capacity {
+        // SAFETY: the caller's word.
+        unsafe { put("written", written, needed) }?;
+        let message = format!("a buffer of {capacity} is too small, {needed} are needed");
+        return Err(Failure::new(KVROUTE_BUFFER_TOO_SMALL, message));
+    }
+    if buffer.is_null() && needed > 0 {
+        return Err(Failure::null("buffer"));
+    }
+    wanted("written", written)
+}
+
 /// # Safety
 ///
 /// That of [`fill`].
@@ -162,20 +198,13 @@ unsafe fn copy_out<T: Copy>(
     needed: usize,
     count: usize,
 ) -> Result<(), Failure> {
-    if needed > capacity {
-        // SAFETY: the caller's word.
-        unsafe { put("written", written, needed) }?;
-        let message = format!("a buffer of {capacity} is too small, {needed} are needed");
-        return Err(Failure::new(KVROUTE_BUFFER_TOO_SMALL, message));
-    }
-    if buffer.is_null() && needed > 0 {
-        return Err(Failure::null("buffer"));
-    }
-    // SAFETY: the caller's word; `values` is ours, so the two do not overlap.
+    // SAFETY: the caller's word; `values` is ours, so the two do not overlap. Copied as bytes, because places for
+    // answers need not be aligned.
     unsafe {
+        fits(buffer, capacity, written, needed)?;
         put("written", written, count)?;
         if needed > 0 {
-            ptr::copy_nonoverlapping(values.as_ptr(), buffer, values.len());
+            ptr::copy_nonoverlapping(values.as_ptr().cast::<u8>(), buffer.cast::<u8>(), size_of_val(values));
         }
     }
     Ok(())

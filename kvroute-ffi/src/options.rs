@@ -8,7 +8,7 @@ use kvroute_core::{Config, Policy, PrefillPolicy, Profile, Role, RouterOptions, 
 
 use crate::error::kvroute_error;
 use crate::guard;
-use crate::memory::{array, fill_text, kvroute_bytes, kvroute_str, text, wanted};
+use crate::memory::{array, fill_text, fits_text, kvroute_bytes, kvroute_str, text, wanted};
 use crate::router::json;
 use crate::status::Failure;
 use crate::structs::versioned;
@@ -73,6 +73,9 @@ impl kvroute_router_options {
         // SAFETY: the caller's word.
         let (preset, key) =
             unsafe { (self.preset.non_empty("options.preset")?, self.session_key.get("session_key")?) };
+        if self.has_prefill == 0 && self.prefill_max_uncached_tokens != 0 {
+            return Err(Failure::invalid("options.prefill_max_uncached_tokens without options.has_prefill"));
+        }
         let name = preset.unwrap_or(Policy::PRESETS[0]);
         let mut policy = Policy::preset(name).ok_or_else(|| {
             let known = Policy::PRESETS.join(", ");
@@ -155,8 +158,8 @@ pub unsafe extern "C" fn kvroute_config_schema(
 /// environment may be passed. Writes a configuration document without pods (JSON) and, as a JSON array of texts,
 /// notes on variables that are known but mean nothing here; each with a NUL behind it. `notes` may be NULL.
 ///
-/// Errors: `KVROUTE_INVALID_INPUT` for misspelt names and values that are none; `KVROUTE_BUFFER_TOO_SMALL`, and
-/// then both capacities are told.
+/// Errors: `KVROUTE_INVALID_INPUT` for misspelt names and values that are none; `KVROUTE_BUFFER_TOO_SMALL` if
+/// one of the buffers is, and then the capacity that would do is told for each that is.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvroute_config_from_env(
     names: *const kvroute_str,
@@ -179,11 +182,15 @@ pub unsafe extern "C" fn kvroute_config_from_env(
                 names.iter().zip(values).map(|(name, value)| Ok((name.get("names")?, value.get("values")?)));
             let (config, said) = Config::from_env_pairs(pairs.collect::<Result<Vec<_>, Failure>>()?)?;
             let (config, said) = (json(&config)?, json(&said)?);
-            let document = fill_text(&config, document, document_capacity, document_written);
-            if !notes.is_null() || notes_capacity > 0 {
+            let wants_notes = !notes.is_null() || notes_capacity > 0;
+            let document_fits = fits_text(&config, document, document_capacity, document_written);
+            let notes_fit =
+                if wants_notes { fits_text(&said, notes, notes_capacity, notes_written) } else { Ok(()) };
+            document_fits.and(notes_fit)?;
+            if wants_notes {
                 fill_text(&said, notes, notes_capacity, notes_written)?;
             }
-            document
+            fill_text(&config, document, document_capacity, document_written)
         })
     }
 }

@@ -67,6 +67,8 @@ pub struct kvroute_group {
     pub kind: i32,
     /// Its window, if it has one; tokens.
     pub window: u32,
+    /// Room; 0.
+    pub reserved: u32,
 }
 
 /// A LoRA adapter by the engine's number, for engines whose events name no adapter.

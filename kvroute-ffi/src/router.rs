@@ -13,7 +13,7 @@ use crate::guard;
 use crate::handle::{self, Handle, mark};
 use crate::memory::{fill_text, put, text, wanted};
 use crate::options::{config, kvroute_router_options};
-use crate::status::{Failure, KVROUTE_POISONED, KVROUTE_UNKNOWN_POD};
+use crate::status::{Failure, KVROUTE_POISONED, KVROUTE_UNKNOWN_DOMAIN};
 use crate::structs;
 
 /// Everything a gateway needs to route. Functions that take it as `const` may be called from any number of threads
@@ -106,8 +106,9 @@ pub unsafe extern "C" fn kvroute_router_free(router: *mut kvroute_router) {
 }
 
 /// Makes a router usable again that answers `KVROUTE_POISONED`; works on any. What pods hold, what was sent to them,
-/// requests in flight, sessions and counters are forgotten. Policy, domains and pods stay, but every pod gets a new
-/// id (`kvroute_router_find_pod`) and waits for the next batch of its stream, whatever that is.
+/// requests in flight, sessions and counters are forgotten. Policy, domains, pods, their load reports and whether they
+/// take requests stay, and session tokens keep their meaning, but every pod gets a new id
+/// (`kvroute_router_find_pod`) and waits for the next batch of its stream, whatever that is.
 ///
 /// No other call may use the router meanwhile.
 #[unsafe(no_mangle)]
@@ -145,7 +146,7 @@ pub unsafe extern "C" fn kvroute_router_add_domain(
 
 /// The cache domain of this name (a pod's, the configuration's, or one that was added), in `*domain`; to be freed.
 ///
-/// Errors: `KVROUTE_UNKNOWN_POD`.
+/// Errors: `KVROUTE_UNKNOWN_DOMAIN`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvroute_router_domain(
     router: *const kvroute_router,
@@ -161,7 +162,7 @@ pub unsafe extern "C" fn kvroute_router_domain(
             let name = text("name", name, name_len)?;
             let Some(known) = router.domain(name) else {
                 let message = format!("cache domain \"{name}\" is not in this router");
-                return Err(Failure::new(KVROUTE_UNKNOWN_POD, message));
+                return Err(Failure::new(KVROUTE_UNKNOWN_DOMAIN, message));
             };
             put("domain", domain, handle::new(known))
         })

@@ -26,16 +26,19 @@ pub const KVROUTE_DECODE: i32 = 200;
 /// A block hash cannot be reproduced outside the engine.
 pub const KVROUTE_NOT_REPRODUCIBLE: i32 = 201;
 
-/// A pod, or a cache domain, that the router does not know.
+/// A pod that the router does not know.
 pub const KVROUTE_UNKNOWN_POD: i32 = 300;
 /// Every pod was dropped by a filter, or there is none.
 pub const KVROUTE_NO_CANDIDATE: i32 = 301;
 /// A configured bound was reached.
 pub const KVROUTE_LIMIT: i32 = 302;
-/// Another thread uses the workspace right now.
+/// Another thread uses the workspace, or the error object, right now.
 pub const KVROUTE_BUSY: i32 = 303;
 /// A function that changes the router panicked before; `kvroute_router_recover` makes it usable again.
 pub const KVROUTE_POISONED: i32 = 304;
+
+/// A cache domain that the router does not know.
+pub const KVROUTE_UNKNOWN_DOMAIN: i32 = 305;
 
 /// An error that this library has no code for.
 pub const KVROUTE_INTERNAL: i32 = 900;
@@ -57,6 +60,7 @@ const NAMES: &[(i32, &CStr)] = &[
     (KVROUTE_LIMIT, c"limit"),
     (KVROUTE_BUSY, c"busy"),
     (KVROUTE_POISONED, c"poisoned"),
+    (KVROUTE_UNKNOWN_DOMAIN, c"unknown-domain"),
     (KVROUTE_INTERNAL, c"internal"),
     (KVROUTE_PANIC, c"panic"),
 ];

@@ -6,7 +6,9 @@ use std::{ptr, slice, str};
 use kvroute_core::Router;
 
 use crate::counters::{kvroute_router_counters, kvroute_router_get_counters};
-use crate::error::{kvroute_error, kvroute_error_free, kvroute_error_message, kvroute_error_new};
+use crate::error::{
+    kvroute_error, kvroute_error_free, kvroute_error_message, kvroute_error_new, kvroute_error_status,
+};
 use crate::guard;
 use crate::handle;
 use crate::pod::kvroute_router_find_pod;
@@ -137,6 +139,22 @@ fn an_error_object_that_is_none_is_refused_before_anything_is_done() {
 }
 
 #[test]
+fn an_error_object_is_given_to_one_at_a_time() {
+    let fixture = Fixture::new();
+    let mut inner = KVROUTE_OK;
+    // SAFETY: a live object.
+    unsafe {
+        let status = guard::status(fixture.error, || {
+            inner = guard::status(fixture.error, || unreachable!());
+            assert_eq!(kvroute_error_status(fixture.error), KVROUTE_BUSY);
+            Err(Failure::invalid("outer"))
+        });
+        assert_eq!((status, inner), (KVROUTE_INVALID_INPUT, KVROUTE_BUSY));
+    }
+    assert_eq!(fixture.message(), "outer");
+}
+
+#[test]
 fn a_workspace_is_given_to_one_at_a_time_and_given_back_by_a_panic() {
     let workspace = kvroute_workspace_new();
     // SAFETY: a live object.
@@ -170,7 +188,7 @@ fn every_status_has_a_name_and_other_numbers_have_none() {
         line.strip_prefix("pub const KVROUTE_")?.split_once(": i32 = ")?.1.strip_suffix(';')?.parse().ok()
     });
     let names: Vec<&str> = numbers.map(name).collect();
-    assert_eq!(names.len(), 16);
+    assert_eq!(names.len(), 17);
     assert!(!names.contains(&"unknown"));
     assert_eq!((name(-1), name(7)), ("unknown", "unknown"));
 }

@@ -1,15 +1,19 @@
 //! Room for one decision at a time.
 
 use std::cell::UnsafeCell;
+use std::ffi::c_char;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use kvroute_core::Workspace;
 use kvroute_core::index::MatchTable;
+use kvroute_core::{PodId, Workspace};
 
 use crate::context::ContextBuffer;
+use crate::decide::kvroute_pod_match;
+use crate::error::kvroute_error;
 use crate::guard;
 use crate::handle::{self, Handle, mark};
-use crate::status::{Failure, KVROUTE_BUSY};
+use crate::memory::{fill_text, put};
+use crate::status::{Failure, KVROUTE_BUSY, KVROUTE_UNKNOWN_POD};
 
 /// Room for one decision at a time, reused so that deciding allocates nothing once warm; and what the last
 /// decision saw, for `kvroute_router_explain`. Make one a thread. Works with any router.
@@ -29,6 +33,7 @@ pub(crate) struct Scratch {
     pub(crate) workspace: Workspace,
     pub(crate) context: ContextBuffer,
     pub(crate) table: MatchTable,
+    pub(crate) found: Vec<kvroute_pod_match>,
 }
 
 // SAFETY: `scratch` is only touched by the one that set `is_busy`.
@@ -41,11 +46,16 @@ impl Handle for kvroute_workspace {
 }
 
 /// Gives the scratch back, also when the work panicked.
-struct Lease<'a>(&'a AtomicBool);
+struct Lease<'a>(&'a Guarded);
 
 impl Drop for Lease<'_> {
     fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
+        if std::thread::panicking() {
+            // What was left half done must not meet the next call.
+            // SAFETY: it is busy until the line below: nobody else has it.
+            unsafe { *self.0.scratch.get() = Scratch::default() };
+        }
+        self.0.is_busy.store(false, Ordering::Release);
     }
 }
 
@@ -64,7 +74,7 @@ pub(crate) unsafe fn with<R>(
         let message = "another thread uses this workspace right now; make one for each thread";
         return Err(Failure::new(KVROUTE_BUSY, message));
     }
-    let _lease = Lease(&workspace.is_busy);
+    let _lease = Lease(workspace);
     // SAFETY: it was not busy, and is until the lease ends: nobody else has it.
     work(unsafe { &mut *workspace.scratch.get() })
 }
@@ -82,4 +92,33 @@ pub extern "C" fn kvroute_workspace_new() -> *mut kvroute_workspace {
 pub unsafe extern "C" fn kvroute_workspace_free(workspace: *mut kvroute_workspace) {
     // SAFETY: the caller's word: made by `kvroute_workspace_new`, and not used any more.
     guard::value((), || unsafe { handle::free(workspace) });
+}
+
+/// Writes the name of a pod that took part in the last decision made with this workspace, with a NUL behind it, into
+/// `buffer`: also of one that was removed since. `dp_rank`, which may be NULL, is set to its rank.
+///
+/// Errors: `KVROUTE_UNKNOWN_POD`; `KVROUTE_BUSY`; `KVROUTE_BUFFER_TOO_SMALL`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvroute_workspace_pod_name(
+    workspace: *mut kvroute_workspace,
+    pod: u64,
+    buffer: *mut c_char,
+    capacity: usize,
+    written: *mut usize,
+    dp_rank: *mut u32,
+    error: *mut kvroute_error,
+) -> i32 {
+    // SAFETY: the header's contract.
+    unsafe {
+        guard::status(error, || {
+            with(workspace, |scratch| {
+                let Some(pod) = scratch.workspace.pod(PodId::from_u64(pod)) else {
+                    let message = format!("no pod of the last decision has the id {pod}");
+                    return Err(Failure::new(KVROUTE_UNKNOWN_POD, message));
+                };
+                fill_text(pod.name(), buffer, capacity, written)?;
+                if dp_rank.is_null() { Ok(()) } else { put("dp_rank", dp_rank, pod.dp_rank()) }
+            })
+        })
+    }
 }

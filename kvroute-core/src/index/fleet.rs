@@ -58,8 +58,9 @@ impl PodId {
 }
 
 impl fmt::Display for PodId {
+    /// [`as_u64`](PodId::as_u64), as foreign interfaces show it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.slot(), self.generation())
+        write!(f, "{}", self.0)
     }
 }
 

@@ -51,7 +51,7 @@ pub use outcome::{ApplyReport, Counters, IgnoreReason, Outcome, ResyncReason, Tr
 pub use predicted::{PredictedCounts, Prediction};
 
 use crate::domain::CacheDomain;
-use crate::event::{EventBatch, GroupKind};
+use crate::event::{EventBatch, GroupKind, NumberedEvent};
 use crate::snapshot::{Seen, Snapshots};
 use crate::{BlockHash, Error, ErrorKind, Tier};
 use chains::Chains;
@@ -272,6 +272,22 @@ impl BlockIndex {
     /// `UnknownPod`.
     pub fn apply_events(&self, id: PodId, batch: &EventBatch) -> Result<ApplyReport, Error> {
         self.with_view(id, |view| view.apply_unnumbered(self, batch))
+    }
+
+    /// Applies one poll of events that are numbered one by one ([`decode_trtllm`](crate::event::decode_trtllm)): those
+    /// of the pod's rank, and of the attention window `window` (`None`: of any). A number that is not the next one
+    /// means lost events or a restart; then the pod's view is dropped first, for polls cannot be had again.
+    ///
+    /// # Errors
+    ///
+    /// `UnknownPod`.
+    pub fn apply_numbered(
+        &self,
+        id: PodId,
+        events: &[NumberedEvent],
+        window: Option<u64>,
+    ) -> Result<ApplyReport, Error> {
+        self.with_view(id, |view| view.apply_numbered(self, events, window))
     }
 
     /// Gives up on missing batches: drops the pod's view and expects `sequence` next.
@@ -500,6 +516,6 @@ fn collect(
 }
 
 fn unknown(id: PodId) -> Error {
-    let message = alloc::format!("pod {id} is not in this index");
+    let message = alloc::format!("no pod has the id {id}");
     Error::new(ErrorKind::UnknownPod, message)
 }

@@ -216,6 +216,20 @@ impl ApplyReport {
         report
     }
 
+    /// Sums up what became of several batches.
+    pub(super) fn add_report(&mut self, other: Self) {
+        self.outcome = self.outcome.max(other.outcome);
+        self.events += other.events;
+        self.blocks_stored += other.blocks_stored;
+        self.blocks_removed += other.blocks_removed;
+        self.error = self.error.take().or(other.error);
+        self.skipped.extend(other.skipped);
+        self.parked += other.parked;
+        for (sum, more) in self.ignored.iter_mut().zip(other.ignored) {
+            *sum += more;
+        }
+    }
+
     pub(super) fn add(&mut self, outcome: Outcome) {
         self.events += 1;
         self.outcome = self.outcome.max(outcome);

@@ -12,7 +12,8 @@ use super::board::Board;
 use super::roster::{Roster, RoutedDomain};
 use crate::candidate::{Candidates, Facts};
 use crate::decision::{Decision, Prefill};
-use crate::index::{MatchTable, TierBlocks, TrustLevel};
+use crate::index::{MatchTable, PodId, TierBlocks, TrustLevel};
+use crate::pod::RoutedPod;
 use crate::request::{Prompt, Request, ScoreColumn, Session};
 use crate::session::SessionTable;
 use crate::snapshot::Seen;
@@ -56,6 +57,13 @@ pub(super) struct SessionRows {
 }
 
 impl Workspace {
+    /// A pod that took part in the last decision, also if it was removed since.
+    #[must_use]
+    pub fn pod(&self, id: PodId) -> Option<&Arc<RoutedPod>> {
+        let roster = self.roster.as_ref()?.value();
+        roster.row(id).map(|row| &roster.pods[row])
+    }
+
     /// All full blocks of the prompt as `domain` hashes them; empty if it cannot.
     pub(super) fn blocks(&self, domain: &CacheDomain) -> &[BlockHash] {
         let identity = domain.hasher().identity();
@@ -281,7 +289,6 @@ impl Router {
             let blocks = &hashed[used - 1].blocks;
             // Where a text's last token begins nobody knows.
             let most = if is_text { blocks.len() } else { searched.searchable_blocks(token_ids.len()) };
-            let most = most.min(blocks.len());
             self.index.lookup(searched, &blocks[..most], table);
             for (pod, facts) in roster.pods.iter().zip(&mut *facts) {
                 if Arc::ptr_eq(&pod.domain, domain) {

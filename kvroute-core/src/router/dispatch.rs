@@ -135,7 +135,8 @@ impl Router {
     }
 
     /// A token for the client to send with its next request ([`Session::Token`]), so that it comes back to these
-    /// pods, a decision's: opaque, of constant length, of no use without the key.
+    /// pods, a decision's: opaque, of constant length, of no use without the key. A prefill pod that is gone is left
+    /// out.
     ///
     /// # Errors
     ///

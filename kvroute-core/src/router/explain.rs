@@ -16,7 +16,8 @@ use crate::profile::Profile;
 
 impl Router {
     /// Explains the last decision made with `workspace` by this router. What it scored is told as the
-    /// decision saw it; notes are those of now.
+    /// decision saw it; notes are those of now. If the last one was another router's, or failed before pods were
+    /// looked at, no pods are in it.
     #[must_use]
     pub fn explain(&self, workspace: &Workspace) -> Explanation {
         let mut explanation = self.explain_profile(&self.policy.decode, &workspace.decode, workspace);
@@ -29,7 +30,8 @@ impl Router {
     }
 
     fn explain_profile(&self, profile: &Profile, board: &Board, workspace: &Workspace) -> Explanation {
-        let seen = workspace.roster.iter().filter(|_| board.used);
+        // Of another router's decision nothing is known here.
+        let seen = workspace.roster.iter().filter(|seen| board.used && self.roster.is_owner_of(seen));
         let rows = seen.flat_map(|seen| seen.value().pods.iter().enumerate());
         Explanation {
             profile: profile.name.clone(),
@@ -57,6 +59,7 @@ impl Router {
             ScoreExplanation { scorer: scorer.name().to_string(), value: column[row], weight: *weight }
         });
         PodExplanation {
+            id: pod.id.as_u64(),
             pod: pod.name.clone(),
             dp_rank: pod.dp_rank,
             role: pod.role().name(),

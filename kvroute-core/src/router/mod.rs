@@ -23,7 +23,7 @@ pub use self::decide::Workspace;
 pub use self::dispatch::Dispatch;
 use self::roster::Roster;
 pub use self::status::{IndexStatus, PodStatus, RouterStatus};
-use crate::event::EventBatch;
+use crate::event::{EventBatch, decode_trtllm};
 use crate::hash::{BlockHasher, OwnScheme};
 use crate::index::{ApplyReport, BlockIndex, IndexOptions, PodId};
 use crate::pod::{LoadReport, PodSpec, RoutedPod};
@@ -295,7 +295,7 @@ impl Router {
     /// `UnknownPod`.
     pub fn pod_by_id(&self, id: PodId) -> Result<Arc<RoutedPod>, Error> {
         let pod = self.roster.read(|roster| roster.row(id).map(|row| Arc::clone(&roster.pods[row])));
-        pod.ok_or_else(|| Error::new(ErrorKind::UnknownPod, format!("pod {id} is not in this router")))
+        pod.ok_or_else(|| Error::new(ErrorKind::UnknownPod, format!("no pod has the id {id}")))
     }
 
     /// The pod of this name and rank.
@@ -315,9 +315,9 @@ impl Router {
     }
 
     /// Applies one published message by its topic, for subscribers that many pods publish to: pods are told
-    /// apart by topics of the form `kv@<pod>@<model>` (the convention of llm-d and of vLLM's examples), ranks by the
-    /// port (`KVEventsConfig.endpoint` of vLLM: base port + rank). With one socket a pod,
-    /// [`apply`](Self::apply) is cheaper.
+    /// apart by topics of the form `kv@<pod>@<model>` (the convention of llm-d and of vLLM's examples). The topic does
+    /// not name the rank: `dp_rank` is that of the port that was subscribed to (`KVEventsConfig.endpoint` of vLLM: base
+    /// port + rank). With one socket a pod, [`apply`](Self::apply) is cheaper.
     ///
     /// # Errors
     ///
@@ -329,17 +329,23 @@ impl Router {
         sequence: u64,
         payload: &[u8],
     ) -> Result<ApplyReport, Error> {
-        let name =
-            topic.strip_prefix("kv@").and_then(|rest| rest.split('@').next()).filter(|n| !n.is_empty());
-        let Some(name) = name else {
+        let rest = topic.strip_prefix("kv@").filter(|rest| rest.find('@').is_some_and(|at| at > 0));
+        let Some(rest) = rest else {
             return Err(Error::invalid(format!("topic {topic:?} is not of the form `kv@<pod>@<model>`")));
         };
-        let Some(pod) = self.pod(name, dp_rank) else {
-            let message =
-                format!("topic {topic:?} names pod \"{name}\", of which rank {dp_rank} is not here");
+        // Names and models may have an `@` in them: the longest name that fits is meant.
+        let named = |pod: &&Arc<RoutedPod>| {
+            let rest = rest.strip_prefix(&*pod.name);
+            pod.dp_rank == dp_rank && rest.is_some_and(|rest| rest.starts_with('@'))
+        };
+        let longest = |pod: &&Arc<RoutedPod>| pod.name.len();
+        let id =
+            self.roster.read(|roster| roster.pods.iter().filter(named).max_by_key(longest).map(|pod| pod.id));
+        let Some(id) = id else {
+            let message = format!("topic {topic:?} names no pod of rank {dp_rank} in this router");
             return Err(Error::new(ErrorKind::UnknownPod, message));
         };
-        self.apply(pod.id, sequence, payload)
+        self.apply(id, sequence, payload)
     }
 
     /// Applies events that came in another way than as published batches: polled, or made by the embedder.
@@ -350,6 +356,24 @@ impl Router {
     /// `UnknownPod`.
     pub fn apply_events(&self, id: PodId, batch: &EventBatch) -> Result<ApplyReport, Error> {
         self.index.apply_events(id, batch)
+    }
+
+    /// Applies one poll of TensorRT-LLM's events, a JSON array of them, one, or either per line: those of the pod's
+    /// rank, and of the attention window `window_size` (`None`: of any; models with several windows announce each block
+    /// once per window, and only the events of the largest say what a prompt can reuse from its start). Events that
+    /// were lost between polls, and restarts, show in the events' numbers; then the pod's view is dropped first.
+    ///
+    /// # Errors
+    ///
+    /// `UnknownPod`; `Decode` if nothing in it is JSON.
+    pub fn apply_trtllm(
+        &self,
+        id: PodId,
+        json: &[u8],
+        window_size: Option<u64>,
+    ) -> Result<ApplyReport, Error> {
+        let events = decode_trtllm(json, self.pod_by_id(id)?.domain.block_size())?;
+        self.index.apply_numbered(id, &events, window_size)
     }
 
     /// Takes in what a pod says of its load.

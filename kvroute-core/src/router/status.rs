@@ -38,6 +38,8 @@ pub struct IndexStatus {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct PodStatus {
+    /// Its id, as a number.
+    pub id: u64,
     /// Its name.
     pub name: String,
     /// Its data-parallel rank.
@@ -83,6 +85,7 @@ impl Router {
     fn pod_status(&self, pod: &RoutedPod) -> Option<PodStatus> {
         let id: PodId = pod.id();
         Some(PodStatus {
+            id: id.as_u64(),
             name: pod.name().to_string(),
             dp_rank: pod.dp_rank(),
             domain: pod.domain().name().to_string(),

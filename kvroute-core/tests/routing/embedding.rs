@@ -50,10 +50,10 @@ fn a_score_column_that_is_not_as_it_should_be_is_refused_by_name() {
     refused(&[column("cheap", &[0.0; 2])], "score column \"cheap\": 3 pods, but 2 values");
     let twice = [column("cheap", &[0.0; 3]), column("cheap", &[1.0; 3])];
     refused(&twice, "score column \"cheap\": it is there twice");
-    let expected = "score column \"cheap\": NaN for pod 1.0; scores are 0 to 1";
-    refused(&[column("cheap", &[0.5, f64::NAN, 0.5])], expected);
-    let expected = "score column \"cheap\": -0.5 for pod 2.0; scores are 0 to 1";
-    refused(&[column("cheap", &[0.5, 0.5, -0.5])], expected);
+    let expected = format!("score column \"cheap\": NaN for pod {}; scores are 0 to 1", ids[1]);
+    refused(&[column("cheap", &[0.5, f64::NAN, 0.5])], &expected);
+    let expected = format!("score column \"cheap\": -0.5 for pod {}; scores are 0 to 1", ids[2]);
+    refused(&[column("cheap", &[0.5, 0.5, -0.5])], &expected);
     let (router, ids) = router_of(&["a"]);
     let builtin = ScoreColumn { scorer: "load", pods: &ids, values: &[1.0] };
     assert!(decide(&router, &[builtin]).is_err(), "a scorer that reads no column");
@@ -101,7 +101,7 @@ fn a_topic_names_the_pod_its_messages_are_for() {
     router.apply_topic("kv@pod-b@org/model", 1, 1, &empty).unwrap();
     let batches = |id| router.index().counters(id).unwrap().batches;
     assert_eq!([ids[0], ids[1], second].map(batches), [0, 1, 2]);
-    for topic in ["", "kv@", "kv@@model", "pod-b", "KV@pod-b@model"] {
+    for topic in ["", "kv@", "kv@@model", "kv@pod-b", "pod-b", "KV@pod-b@model"] {
         assert_eq!(
             router.apply_topic(topic, 0, 0, &empty).unwrap_err().kind(),
             ErrorKind::InvalidInput,
@@ -110,6 +110,61 @@ fn a_topic_names_the_pod_its_messages_are_for() {
     }
     let error = router.apply_topic("kv@pod-a@model", 1, 0, &empty).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::UnknownPod);
+    let odd = router.add_pod(PodSpec::new("pod-a@host", router.domain("model").unwrap())).unwrap();
+    router.apply_topic("kv@pod-a@host@model", 0, 0, &empty).unwrap();
+    assert_eq!([ids[0], odd].map(batches), [0, 1], "the longest name that fits");
+}
+
+#[test]
+fn polled_events_are_those_of_the_pods_rank_and_lost_ones_are_noticed() {
+    let (router, ids) = router_of(&["a"]);
+    let event = |id: u64, rank: u32, window: u64, hash: u64, first: u32| {
+        let tokens: Vec<String> =
+            (first..first + BLOCK_SIZE).map(|t| format!(r#"{{"token_id": {t}}}"#)).collect();
+        format!(
+            r#"{{"event_id": {id}, "attention_dp_rank": {rank}, "window_size": {window}, "data": {{"type": "stored",
+            "parent_hash": null, "blocks": [{{"block_hash": {hash}, "cache_level": 0, "tokens": [{}]}}]}}}}"#,
+            tokens.join(", ")
+        )
+    };
+    let poll = |events: &[String]| {
+        let json = format!("[{}]", events.join(", "));
+        router.apply_trtllm(ids[0], json.as_bytes(), Some(4096)).unwrap()
+    };
+    let counters = || router.index().counters(ids[0]).unwrap();
+    let cached = |first: u32| {
+        let (token_ids, context) = ((first..first + 9).collect::<Vec<_>>(), HashContext::default());
+        router
+            .decide(&Request::new(&token_ids, &context), Duration::ZERO, &mut Workspace::default())
+            .unwrap()
+            .matched_tokens
+    };
+    let report = poll(&[event(0, 1, 4096, 90, 900), event(0, 0, 4096, 10, 100), event(1, 0, 512, 20, 200)]);
+    assert_eq!((report.blocks_stored, counters().gaps), (1, 0));
+    assert_eq!(
+        [cached(900), cached(100), cached(200)],
+        [0, 4, 0],
+        "another rank's and another window's are not its"
+    );
+    assert_eq!(poll(&[event(2, 0, 4096, 30, 300)]).outcome, kvroute_core::index::Outcome::Applied);
+    assert_eq!((cached(100), counters().gaps), (4, 0));
+    poll(&[event(7, 0, 4096, 40, 400)]);
+    assert_eq!(([cached(100), cached(400)], counters().gaps), ([0, 4], 1), "3 to 6 may have been removals");
+    assert_eq!(router.pod_by_id(ids[0]).unwrap().trust(), TrustLevel::Degraded);
+    poll(&[event(0, 0, 4096, 50, 500)]);
+    assert_eq!(([cached(400), cached(500)], counters().restarts), ([0, 4], 1), "the engine restarted");
+    assert_eq!(router.pod_by_id(ids[0]).unwrap().trust(), TrustLevel::Exact);
+    assert!(router.apply_trtllm(ids[0], b"not json", None).is_err());
+    assert!(router.apply_trtllm(PodId::from_u64(0), b"[]", None).is_err());
+}
+
+#[test]
+fn a_workspace_of_another_router_explains_nothing_here() {
+    let ((router, _), (other, _)) = (router_of(&["a"]), router_of(&["b"]));
+    let (token_ids, context, mut workspace) = (prompt(1), HashContext::default(), Workspace::default());
+    router.decide(&Request::new(&token_ids, &context), Duration::ZERO, &mut workspace).unwrap();
+    assert_eq!(router.explain(&workspace).pods.len(), 1);
+    assert!(other.explain(&workspace).pods.is_empty());
 }
 
 #[test]
@@ -161,6 +216,19 @@ fn the_status_tells_what_befell_each_pod() {
     assert_eq!(b["stream"]["ignored"].as_object().unwrap().len(), 1);
     assert_eq!(b["stream"]["ignored"]["other-rank"].as_u64(), Some(1));
     assert_eq!(b["stream"]["resyncs"].as_u64(), Some(1));
+}
+
+#[test]
+fn a_workspace_knows_the_pods_of_its_decision_also_when_they_are_gone() {
+    let (router, ids) = router_of(&["a", "b"]);
+    let context = HashContext::default();
+    let (token_ids, mut workspace) = (prompt(1), Workspace::default());
+    assert!(workspace.pod(ids[0]).is_none());
+    let decision =
+        router.decide(&Request::new(&token_ids, &context), Duration::ZERO, &mut workspace).unwrap();
+    router.remove_pod(decision.pod).unwrap();
+    assert_eq!(workspace.pod(decision.pod).map(|pod| pod.id()), Some(decision.pod));
+    assert!(workspace.pod(PodId::from_u64(9)).is_none());
 }
 
 #[test]

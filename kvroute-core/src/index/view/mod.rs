@@ -7,6 +7,7 @@
 //! This file follows the stream and knows what a view is made of; [`store`], [`placed`] and [`remove`] hold
 //! what single events do.
 
+mod numbered;
 mod placed;
 mod remove;
 mod store;
@@ -62,6 +63,8 @@ pub(super) struct View {
     domain: Arc<CacheDomain>,
     options: PodOptions,
     tracker: SequenceTracker,
+    /// Number of the last event, where events are numbered.
+    last_event: Option<u64>,
     /// The rank its batches carry, once one did.
     dp_rank: Option<u32>,
     lanes: Vec<ViewLane>,
@@ -97,6 +100,7 @@ impl View {
             id,
             domain,
             tracker: SequenceTracker::default(),
+            last_event: None,
             dp_rank: options.dp_rank,
             lanes: Vec::new(),
             groups: options.groups.clone(),
