@@ -1,0 +1,90 @@
+"""kvroute routes each LLM request to the pod that already holds its prefix in its KV cache.
+
+``Router`` is the paved way: make one of a configuration, ``apply`` the pods' event streams, and for
+each request ``dispatch``, ``first_token`` and ``finish``; ``decide`` is ``dispatch`` without any
+effect, and ``explain=True`` says why. ``BlockHasher`` turns token ids into block hashes: an engine's
+own or kvroute's.
+
+Everything may be shared between threads; the GIL is released while long prompts and big payloads
+are worked on. Nothing here does I/O, starts threads or keeps what is passed in.
+"""
+
+from . import config, errors, status, types
+from ._kvroute import (
+    AllBlocksCleared,
+    ApplyReport,
+    BlockHasher,
+    BlockRemoved,
+    BlockStored,
+    CacheDomain,
+    Decision,
+    Dispatch,
+    EventBatch,
+    Explanation,
+    HashContext,
+    HashCursor,
+    LoadReport,
+    Lora,
+    MultimodalItem,
+    NumberedEvent,
+    Pod,
+    PodMatch,
+    Prefill,
+    Router,
+    Skipped,
+    TierBlocks,
+    decode_batch,
+    decode_trtllm,
+)
+from .errors import (
+    DecodeError,
+    InternalError,
+    InvalidInputError,
+    KvrouteError,
+    LimitError,
+    NoCandidateError,
+    NotReproducibleError,
+    UnknownPodError,
+)
+from .types import PodId, Ticket
+
+__all__ = [
+    "AllBlocksCleared",
+    "ApplyReport",
+    "BlockHasher",
+    "BlockRemoved",
+    "BlockStored",
+    "CacheDomain",
+    "Decision",
+    "DecodeError",
+    "Dispatch",
+    "EventBatch",
+    "Explanation",
+    "HashContext",
+    "HashCursor",
+    "InternalError",
+    "InvalidInputError",
+    "KvrouteError",
+    "LimitError",
+    "LoadReport",
+    "Lora",
+    "MultimodalItem",
+    "NoCandidateError",
+    "NotReproducibleError",
+    "NumberedEvent",
+    "Pod",
+    "PodId",
+    "PodMatch",
+    "Prefill",
+    "Router",
+    "Skipped",
+    "Ticket",
+    "TierBlocks",
+    "UnknownPodError",
+    "config",
+    "decode_batch",
+    "decode_trtllm",
+    "errors",
+    "status",
+    "types",
+]

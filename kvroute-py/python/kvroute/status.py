@@ -1,0 +1,158 @@
+"""Types of the dicts that a router answers to those who watch it."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias, TypedDict
+
+from .config import Role
+
+__all__ = [
+    "AuditDict",
+    "BookingsDict",
+    "ExplanationDict",
+    "IndexStatus",
+    "LoadDict",
+    "PodExplanationDict",
+    "PodStatus",
+    "PredictedDict",
+    "RouterCounters",
+    "RouterStatus",
+    "ScoreDict",
+    "StreamCounters",
+    "Trust",
+]
+
+Trust: TypeAlias = Literal["exact", "degraded", "approximate", "load-only"]
+"""How far a pod's view is to be believed."""
+
+
+class RouterCounters(TypedDict):
+    """What a router has in flight and remembers, and what befell it."""
+
+    in_flight: int
+    sessions: int
+    expired: int
+    untracked: int
+
+
+class IndexStatus(TypedDict):
+    """Blocks that events announced; bytes of blocks and their holders; bytes of the pods' views."""
+
+    blocks: int
+    bytes: int
+    view_bytes: int
+
+
+class LoadDict(TypedDict):
+    """What a pod last said of its load."""
+
+    running: int
+    waiting: int
+    kv_usage: float
+
+
+class BookingsDict(TypedDict):
+    """What the router has in flight on a pod."""
+
+    requests: int
+    prefill_tokens: int
+
+
+class AuditDict(TypedDict):
+    """How a pod's view compared with what its engine counted when requests finished."""
+
+    agreed: int
+    overestimated: int
+    underestimated: int
+
+
+class StreamCounters(TypedDict):
+    """What happened to a pod's stream of events; ``ignored`` by reason, where there was any."""
+
+    batches: int
+    events: int
+    blocks_stored: int
+    blocks_removed: int
+    blocks_refused: int
+    unknown_removals: int
+    parked: int
+    clears: int
+    gaps: int
+    restarts: int
+    resyncs: int
+    ignored: dict[str, int]
+
+
+class PredictedDict(TypedDict):
+    """What the router sent to a pod, in blocks; ``refused``: for want of memory."""
+
+    blocks: int
+    refused: int
+
+
+class PodStatus(TypedDict):
+    """A pod at one moment."""
+
+    id: int
+    name: str
+    dp_rank: int
+    domain: str
+    role: Role
+    labels: dict[str, str]
+    accepting: bool
+    trust: Trust
+    load: LoadDict | None
+    booked: BookingsDict
+    audit: AuditDict
+    stream: StreamCounters
+    parked_blocks: int
+    predicted: PredictedDict
+
+
+class RouterStatus(TypedDict):
+    """A router at one moment."""
+
+    counters: RouterCounters
+    index: IndexStatus
+    pods: list[PodStatus]
+
+
+class ScoreDict(TypedDict):
+    """One scorer's part in a pod's total: ``value`` 0 to 1, times ``weight``."""
+
+    scorer: str
+    value: float
+    weight: float
+
+
+class PodExplanationDict(TypedDict):
+    """One pod's part in a decision; ``matched_blocks`` are pairs of tier and blocks."""
+
+    id: int
+    pod: str
+    dp_rank: int
+    role: Role
+    trust: Trust
+    block_size: int
+    searchable_blocks: int
+    matched_blocks: list[list[str | int]]
+    predicted_blocks: int
+    booked: BookingsDict
+    load: LoadDict | None
+    in_flight: int
+    dropped_by: str | None
+    scores: list[ScoreDict]
+    total: float
+    note: str | None
+
+
+class ExplanationDict(TypedDict):
+    """Why a request went where it went; ``picked`` is a row of ``pods``."""
+
+    profile: str
+    picker: str
+    prompt_tokens: int
+    session: str | None
+    picked: int | None
+    pods: list[PodExplanationDict]
+    prefill: ExplanationDict | None

@@ -1,0 +1,41 @@
+//! Configurations: what Python has as a dict, or as a document, in the core's form.
+
+use kvroute_core::Config;
+use pyo3::exceptions::PyException;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyString};
+
+use crate::error::{call, invalid};
+use crate::input::{utf8, wrong_type};
+
+/// Reads a dict, or a YAML or JSON document; nothing is the configuration with all defaults.
+pub(crate) fn read_config(value: Option<&Bound<'_, PyAny>>) -> PyResult<Config> {
+    let Some(value) = value else { return Ok(Config::default()) };
+    if let Ok(document) = value.cast::<PyString>() {
+        let document = utf8("config", document)?;
+        return call(|| Config::parse(document));
+    }
+    if !value.is_instance_of::<PyDict>() {
+        return Err(wrong_type("config", "a dict, or a YAML or JSON document as str", value));
+    }
+    let document = json_text("config", value)?;
+    call(|| Config::from_json(&document))
+}
+
+/// A Python value as JSON text; the core reads and checks it as it does a document.
+pub(crate) fn json_text(name: &str, value: &Bound<'_, PyAny>) -> PyResult<String> {
+    static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let py = value.py();
+    let options = PyDict::new(py);
+    options.set_item("allow_nan", false)?;
+    let text = DUMPS.import(py, "json", "dumps")?.call((value,), Some(&options));
+    match text {
+        Ok(text) => Ok(utf8(name, &text.cast_into::<PyString>()?)?.to_string()),
+        // A value that JSON has not, a number that is none, or a dict that contains itself.
+        Err(error) if error.is_instance_of::<PyException>(py) => {
+            Err(invalid(format!("{name}: {}", error.value(py))))
+        }
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,133 @@
+"""Explanations as text, as dicts and as HTML; what routers say of themselves."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+from types import UnionType
+from typing import (
+    Any,
+    Literal,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
+
+import pytest
+
+import kvroute
+from kvroute import CacheDomain, Explanation, PodId, Router, status
+
+
+def explained(router: Router, **arguments: Any) -> Explanation:
+    explanation = router.decide(range(9), explain=True, **arguments).explanation
+    assert explanation is not None
+    return explanation
+
+
+class Markup(HTMLParser):
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.texts: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.tags.add(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+def test_an_explanation_is_text_and_table(router: Router, a: PodId) -> None:
+    router.apply_events(a, [kvroute.BlockStored([1], token_ids=range(4), block_size=4)])
+    explanation = explained(router, session="alice")
+    text = str(explanation)
+    assert "> a" in text and "1/2 blocks gpu 1" in text and "kv-cache 0.500 x 5" in text
+    assert "session: nothing was sent for this id lately" in text
+    assert repr(explanation) == (
+        'Explanation(profile="decode", prompt_tokens=9, pods=[2], picked="a")'
+    )
+    assert (explanation.profile, explanation.picker) == ("decode", "max-score")
+    assert (explanation.prompt_tokens, explanation.session) == (
+        9,
+        explanation.to_dict()["session"],
+    )
+    page = Markup(explanation._repr_html_())
+    assert page.tags == {"table", "caption", "tr", "th", "td", "br", "p"}
+    assert "gpu 1 of 2" in page.texts
+
+
+@pytest.mark.parametrize("name", ["<script>alert(1)</script>", "a\"'&b", "&lt;b&gt;"])
+def test_names_in_the_table_are_no_markup(name: str) -> None:
+    domain = CacheDomain(name, kvroute.BlockHasher.own(4))
+    config: Any = {
+        "policy": {"decode": {"scorers": {"external": {name: {"weight": 1}}}, "filters": []}}
+    }
+    router = Router(config)
+    router.add_pod(name, domain=domain)
+    html = explained(router, session="x")._repr_html_()
+    page = Markup(html)
+    assert page.tags == {"table", "caption", "tr", "th", "td", "p"}
+    assert name in page.texts and any(name in text and "×" in text for text in page.texts)
+    assert "<script" not in html
+
+
+def test_an_explanation_keeps_what_the_decision_saw(router: Router, a: PodId) -> None:
+    explanation = explained(router)
+    before = str(explanation)
+    router.apply_events(a, [kvroute.BlockStored([1], token_ids=range(4), block_size=4)])
+    router.remove_pod(a)
+    router.decide(range(50), explain=True)
+    assert str(explanation) == before
+
+
+def conforms(value: Any, hint: Any, at: str) -> None:
+    """Whether a value is of a type that the dicts of ``kvroute.status`` are made of."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if is_typeddict(hint):
+        hints = get_type_hints(hint)
+        assert set(value) == set(hints), at
+        for key, inner in hints.items():
+            conforms(value[key], inner, f"{at}.{key}")
+    elif origin in (Union, UnionType):
+        fitting = [inner for inner in arguments if (inner is type(None)) == (value is None)]
+        if is_typeddict(fitting[0]):
+            conforms(value, fitting[0], at)
+        else:
+            assert isinstance(value, tuple(fitting)), at
+    elif origin is Literal:
+        assert value in arguments, at
+    elif origin is list:
+        for item in value:
+            conforms(item, arguments[0], f"{at}[]")
+    elif origin is dict:
+        for item in value.values():
+            conforms(item, arguments[1], f"{at}[]")
+    else:
+        assert isinstance(value, hint), f"{at}: {value!r} is not {hint}"
+
+
+def test_dicts_have_the_keys_that_their_types_have(domain: CacheDomain) -> None:
+    router = Router({"policy": {"prefill": {"max_uncached_tokens": 0}}})
+    pod = router.add_pod("d", domain=domain, role="decode", labels={"zone": "eu"})
+    router.add_pod("p", domain=domain, role="prefill")
+    router.apply(pod, 0, b"\xc1")
+    stored = kvroute.BlockStored([1], token_ids=range(8), block_size=8)
+    router.apply_events(pod, [kvroute.BlockStored([1], token_ids=range(4), block_size=4), stored])
+    router.report_load(pod, running=1, waiting=2, kv_usage=0.25)
+    router.dispatch(range(9), session="s")
+    explanation = explained(router, session="s")
+    conforms(explanation.to_dict(), status.ExplanationDict, "explanation")
+    conforms(router.status(), status.RouterStatus, "status")
+    conforms(router.counters(), status.RouterCounters, "counters")
+    conforms(router.stream(pod), status.StreamCounters, "stream")
+    assert explanation.to_dict()["prefill"] is not None
+    assert router.status()["pods"][0]["load"] == {
+        "running": 1,
+        "waiting": 2,
+        "kv_usage": 0.25,
+    }
+    assert router.status()["counters"] == router.counters()
+    assert router.status()["pods"][0]["stream"] == router.stream(pod)

@@ -1,0 +1,195 @@
+"""Requests from decision to end, as far as Python has a say in it."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+import pytest
+
+import kvroute
+from kvroute import (
+    BlockStored,
+    CacheDomain,
+    HashContext,
+    Lora,
+    NoCandidateError,
+    PodId,
+    Router,
+)
+from kvroute.config import Config
+
+KEY = "00112233445566778899aabbccddeeff" * 2
+
+
+def test_a_decision_names_its_pod_by_name_rank_and_id(domain: CacheDomain) -> None:
+    router = Router()
+    pod = router.add_pod("10.0.0.7:8000", domain=domain, dp_rank=3)
+    decision = router.decide([1, 2, 3])
+    assert (decision.pod, decision.dp_rank, decision.pod_id) == (
+        "10.0.0.7:8000",
+        3,
+        pod,
+    )
+    assert decision.prefill is None
+    assert decision.explanation is None
+    assert repr(decision) == (
+        "Decision('10.0.0.7:8000', dp_rank=3, total=1.000, matched_tokens=0, uncached_tokens=3)"
+    )
+
+
+def test_pods_are_what_they_were_added_as(domain: CacheDomain) -> None:
+    router = Router()
+    labels = {"zone": "eu"}
+    pod = router.add_pod("a", domain=domain, dp_rank=1, role="decode", labels=labels)
+    router.add_pod("b", domain="m")
+    one, other = router.pods()
+    assert (one.id, one.name, one.dp_rank, one.role, one.labels) == (
+        pod,
+        "a",
+        1,
+        "decode",
+        labels,
+    )
+    assert (one.domain.name, one.domain.hasher) == ("m", domain.hasher)
+    assert (other.role, other.labels, other.load, other.accepting) == (
+        "both",
+        {},
+        None,
+        True,
+    )
+    router.report_load(pod, running=3, waiting=1, kv_usage=0.5)
+    router.set_accepting(pod, False)
+    assert (one.load.running, one.load.waiting, one.load.kv_usage) == (3, 1, 0.5)  # type: ignore[union-attr]
+    assert not one.accepting, "a pod is seen as it is now"
+    found = router.pod("a", 1)
+    assert found is not None and found.id == pod
+    assert router.pod("a") is None
+    assert repr(one) == (
+        f"Pod('a', dp_rank=1, id={pod}, domain='m', role='decode', trust='approximate', "
+        "booked_requests=0, draining)"
+    )
+
+
+def test_a_dispatch_is_booked_until_it_is_finished(router: Router) -> None:
+    dispatch = router.dispatch(range(41), now=1.0)
+    pod = router.pod(dispatch.decision.pod)
+    assert pod is not None
+    assert (pod.booked_requests, pod.booked_prefill_tokens) == (1, 41)
+    assert router.first_token(dispatch.ticket)
+    assert not router.first_token(dispatch.ticket)
+    assert (pod.booked_requests, pod.booked_prefill_tokens) == (1, 0)
+    assert router.finish(dispatch.ticket, engine_cached_tokens=0)
+    assert not router.finish(dispatch.ticket)
+    assert pod.booked_requests == 0
+    assert router.decide(range(41)).pod == pod.name, "it was sent there before"
+    router.forget_predictions(pod.id)
+    assert router.lookup("m", range(41)) == []
+
+
+def test_what_is_not_finished_expires(router: Router) -> None:
+    router.dispatch([1], now=10)
+    assert router.expire(609.9) == 0
+    assert router.expire(610) == 1
+    assert router.counters() == {
+        "in_flight": 0,
+        "sessions": 0,
+        "expired": 1,
+        "untracked": 0,
+    }
+
+
+def test_prefill_pods_compute_long_prompts_first(domain: CacheDomain) -> None:
+    router = Router({"policy": {"prefill": {"max_uncached_tokens": 8}}})
+    router.add_pod("d", domain=domain, role="decode")
+    prefill = router.add_pod("p", domain=domain, role="prefill", dp_rank=2)
+    assert router.decide(range(8)).prefill is None
+    decision = router.decide(range(9), explain=True)
+    assert decision.prefill is not None and decision.explanation is not None
+    assert (decision.pod, decision.prefill.pod) == ("d", "p")
+    assert (decision.prefill.dp_rank, decision.prefill.pod_id) == (2, prefill)
+    assert (decision.prefill.matched.total, decision.prefill.uncached_tokens) == (0, 9)
+    assert "prefill=Prefill('p', dp_rank=2" in repr(decision)
+    assert decision.explanation.prefill is not None
+    assert decision.explanation.prefill.profile == "prefill"
+
+
+def test_adapters_and_salts_are_part_of_the_prompt(router: Router, a: PodId) -> None:
+    stored = BlockStored([1], token_ids=range(4), block_size=4, lora_name="sql")
+    assert router.apply_events(a, [stored]).blocks_stored == 1
+    sql = HashContext(lora=Lora("sql"))
+    assert router.decide(range(5), context=sql).matched.gpu == 1
+    assert router.decide(range(5)).matched.total == 0
+    assert router.decide(range(5), context=HashContext(cache_salt="x")).matched.total == 0
+    assert [found.pod for found in router.lookup("m", range(5), sql)] == ["a"]
+
+
+def test_sessions_by_token_come_back_to_their_pods(domain: CacheDomain) -> None:
+    router = Router({"sessions": {"key": KEY, "ttl_seconds": 60}})
+    for name in "abc":
+        router.add_pod(name, domain=domain)
+    first = router.decide([1, 2, 3], nonce=5)
+    token = router.session_token(first)
+    assert len(token) == 70
+    for nonce in range(10):
+        assert router.decide([9], session_token=token, nonce=nonce).pod == first.pod
+    with pytest.raises(kvroute.InvalidInputError, match="need a session key"):
+        Router().session_token(first)
+
+
+def test_scores_of_others_count(domain: CacheDomain) -> None:
+    config: Config = {"policy": {"decode": {"scorers": {"external": {"cheap": {"weight": 2}}}}}}
+    router = Router(config)
+    pods = {name: router.add_pod(name, domain=domain) for name in "ab"}
+    assert router.decide([1], scores={"cheap": {pods["a"]: 0.25, pods["b"]: 1.0}}).pod == "b"
+    assert router.decide([1], scores={"cheap": {pods["a"]: 1, PodId(7): 1}}).total == 2
+    with pytest.raises(kvroute.InvalidInputError, match="no profile has an external scorer"):
+        router.decide([1], scores={"cheep": {}})
+    with pytest.raises(TypeError, match=r'scores\["cheap"\]: expected scores as floats, found str'):
+        router.decide([1], scores={"cheap": {pods["a"]: "1"}})  # type: ignore[dict-item]
+    with pytest.raises(TypeError, match="expected a dict of pod ids and scores"):
+        router.decide([1], scores={"cheap": [1.0]})  # type: ignore[dict-item]
+
+
+def test_where_no_pod_can_be_picked_the_explanation_says_why(router: Router) -> None:
+    for pod in router.pods():
+        router.set_accepting(pod.id, False)
+    with pytest.raises(NoCandidateError, match='2 by filter "accepting"') as caught:
+        router.decide([1], explain=True)
+    explanation = caught.value.explanation
+    assert explanation is not None
+    rows = explanation.to_dict()["pods"]
+    assert [row["dropped_by"] for row in rows] == ["accepting", "accepting"]
+    with pytest.raises(NoCandidateError) as caught:
+        router.dispatch([1])
+    assert caught.value.explanation is None
+
+
+def test_a_reset_makes_new_pods(router: Router, a: PodId) -> None:
+    ticket = router.dispatch(range(20)).ticket
+    router.reset()
+    assert router.counters()["in_flight"] == 0
+    assert not router.finish(ticket)
+    again = router.pod("a")
+    assert again is not None and again.id != a
+    assert router.decide([1]).candidates == 2
+
+
+def test_the_founding_environment_makes_a_router(domain: CacheDomain) -> None:
+    environment = {
+        "ENABLE_KVCACHE_AWARE_SCORER": "true",
+        "KVCACHE_AWARE_SCORER_WEIGHT": "5",
+        "HF_TOKEN": "x",
+        "PATH": "\udcff",
+    }
+    router, notes = Router.from_env(MappingProxyType(environment))
+    assert len(notes) == 1 and "HF_TOKEN" in notes[0]
+    router.add_domain(domain)
+    router.add_pod("a", domain="m")
+    decision = router.decide([1], explain=True)
+    assert decision.explanation is not None
+    scores = decision.explanation.to_dict()["pods"][0]["scores"]
+    assert scores == [{"scorer": "kv-cache", "value": 0.0, "weight": 5.0}]
+    with pytest.raises(kvroute.InvalidInputError):
+        Router.from_env({"ENABLE_KVCACHE_AWARE_SCORER": "yes"})
+    with pytest.raises(TypeError, match="environment: expected names and values as str, found int"):
+        Router.from_env({"PD_ENABLED": 1})  # type: ignore[dict-item]
