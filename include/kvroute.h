@@ -496,7 +496,8 @@ typedef struct kvroute_adapter {
   struct kvroute_str name;
 } kvroute_adapter;
 
-/// A pod: an engine, or one data-parallel rank of it. `name` and `domain` are needed, the rest may be zero.
+/// A pod: an engine, or one data-parallel rank of it. `name` and `domain` (or `domain_name`) are
+/// needed, the rest may be zero.
 typedef struct kvroute_pod_options {
   /// `sizeof(kvroute_pod_options)`.
   size_t struct_size;
@@ -526,10 +527,12 @@ typedef struct kvroute_pod_options {
   size_t adapters_len;
   /// Blocks that may wait for an unknown parent. 0: 4096; negative: none.
   int64_t max_parked;
-  /// Bytes those may take. 0: 16 MiB.
-  uint64_t max_parked_bytes;
+  /// Bytes those may take. 0: 16 MiB; negative: none.
+  int64_t max_parked_bytes;
   /// Blocks without a copy whose names are kept for offload announcements. 0: 4096; negative: none.
   int64_t max_retired;
+  /// Name of its cache domain, which the router knows, in place of `domain`.
+  struct kvroute_str domain_name;
 } kvroute_pod_options;
 
 /// What became of one batch.
@@ -635,7 +638,7 @@ typedef struct kvroute_request {
   const uint32_t *token_ids;
   /// How many.
   size_t token_ids_len;
-  /// The prompt's text, where nobody tokenized it; then no `token_ids`.
+  /// The prompt's text, where nobody tokenized it; then no `token_ids`. Any bytes will do.
   struct kvroute_bytes text;
   /// What else decides whether KV can be shared; may be NULL.
   const struct kvroute_hash_context *context;
@@ -956,7 +959,7 @@ int32_t kvroute_router_status(const struct kvroute_router *router,
 /// Adds a pod, holding nothing; `*pod` is set to its id.
 ///
 /// Errors: `KVROUTE_INVALID_INPUT` if a pod of this name and rank is there, if its domain's name belongs to a domain
-/// that hashes differently, or for an option that is none.
+/// that hashes differently, or for an option that is not one of the values it may have; `KVROUTE_UNKNOWN_DOMAIN`.
 int32_t kvroute_router_add_pod(const struct kvroute_router *router,
                                const struct kvroute_pod_options *options,
                                uint64_t *pod,
@@ -1149,8 +1152,8 @@ int32_t kvroute_router_finish(const struct kvroute_router *router,
 /// is left out. `now_ns`: nanoseconds since the Unix epoch,
 /// if routers share the key.
 ///
-/// Errors: `KVROUTE_UNKNOWN_POD`; `KVROUTE_INVALID_INPUT` if the router has no session key;
-/// `KVROUTE_BUFFER_TOO_SMALL`.
+/// Errors: `KVROUTE_UNKNOWN_POD`; `KVROUTE_INVALID_INPUT` if the router has no session key; `KVROUTE_LIMIT` if the
+/// token could not be sealed; `KVROUTE_BUFFER_TOO_SMALL`.
 int32_t kvroute_router_session_token(const struct kvroute_router *router,
                                      uint64_t pod,
                                      uint64_t prefill_pod,
@@ -1188,17 +1191,17 @@ int32_t kvroute_router_lookup(const struct kvroute_router *router,
                               struct kvroute_error *error);
 
 /// Fills `*counters` in for the whole router.
-int32_t kvroute_router_get_counters(const struct kvroute_router *router,
-                                    struct kvroute_router_counters *counters,
-                                    struct kvroute_error *error);
+int32_t kvroute_router_read_counters(const struct kvroute_router *router,
+                                     struct kvroute_router_counters *counters,
+                                     struct kvroute_error *error);
 
 /// Fills `*counters` in for one pod.
 ///
 /// Errors: `KVROUTE_UNKNOWN_POD`.
-int32_t kvroute_router_get_pod_counters(const struct kvroute_router *router,
-                                        uint64_t pod,
-                                        struct kvroute_pod_counters *counters,
-                                        struct kvroute_error *error);
+int32_t kvroute_router_read_pod_counters(const struct kvroute_router *router,
+                                         uint64_t pod,
+                                         struct kvroute_pod_counters *counters,
+                                         struct kvroute_error *error);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -1,14 +1,18 @@
 //! What the fuzz targets check. The bodies live here, not in `fuzz_targets/`, so that the same checks run
 //! under libFuzzer and in `replay_corpus`, which needs neither libFuzzer nor a nightly compiler.
 
+mod ffi_calls;
+
 use kvroute_core::event::{EventBatch, KvEvent, decode_batch, decode_trtllm};
 use kvroute_core::oracle::history::{Setting, run};
+
+pub use ffi_calls::ffi_calls;
 
 /// A body: it panics on a finding.
 pub type Target = fn(&[u8]);
 
 /// Every target by its name in `Cargo.toml`.
-pub const TARGETS: &[(&str, Target)] = &[("decode", decode), ("index", index)];
+pub const TARGETS: &[(&str, Target)] = &[("decode", decode), ("index", index), ("ffi_calls", ffi_calls)];
 
 /// The decoders neither panic on any bytes nor answer more than the bytes can hold.
 pub fn decode(data: &[u8]) {

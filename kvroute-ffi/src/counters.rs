@@ -103,7 +103,7 @@ const _: () = assert!(IgnoreReason::ALL.len() <= KVROUTE_MAX_IGNORE_REASONS);
 
 /// Fills `*counters` in for the whole router.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn kvroute_router_get_counters(
+pub unsafe extern "C" fn kvroute_router_read_counters(
     router: *const kvroute_router,
     counters: *mut kvroute_router_counters,
     error: *mut kvroute_error,
@@ -131,7 +131,7 @@ pub unsafe extern "C" fn kvroute_router_get_counters(
 ///
 /// Errors: `KVROUTE_UNKNOWN_POD`.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn kvroute_router_get_pod_counters(
+pub unsafe extern "C" fn kvroute_router_read_pod_counters(
     router: *const kvroute_router,
     pod: u64,
     counters: *mut kvroute_pod_counters,

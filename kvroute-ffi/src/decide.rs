@@ -65,7 +65,7 @@ pub struct kvroute_request {
     pub token_ids: *const u32,
     /// How many.
     pub token_ids_len: usize,
-    /// The prompt's text, where nobody tokenized it; then no `token_ids`.
+    /// The prompt's text, where nobody tokenized it; then no `token_ids`. Any bytes will do.
     pub text: kvroute_bytes,
     /// What else decides whether KV can be shared; may be NULL.
     pub context: *const kvroute_hash_context,
@@ -353,8 +353,8 @@ pub unsafe extern "C" fn kvroute_router_finish(
 /// is left out. `now_ns`: nanoseconds since the Unix epoch,
 /// if routers share the key.
 ///
-/// Errors: `KVROUTE_UNKNOWN_POD`; `KVROUTE_INVALID_INPUT` if the router has no session key;
-/// `KVROUTE_BUFFER_TOO_SMALL`.
+/// Errors: `KVROUTE_UNKNOWN_POD`; `KVROUTE_INVALID_INPUT` if the router has no session key; `KVROUTE_LIMIT` if the
+/// token could not be sealed; `KVROUTE_BUFFER_TOO_SMALL`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvroute_router_session_token(
     router: *const kvroute_router,

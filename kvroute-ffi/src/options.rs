@@ -4,7 +4,7 @@ use std::ffi::c_char;
 use std::time::Duration;
 
 use kvroute_core::index::IndexOptions;
-use kvroute_core::{Config, Policy, PrefillPolicy, Profile, Role, RouterOptions, SessionKey};
+use kvroute_core::{Config, Policy, PrefillPolicy, Profile, Role, Router, RouterOptions, SessionKey};
 
 use crate::error::kvroute_error;
 use crate::guard;
@@ -92,6 +92,10 @@ impl kvroute_router_options {
                 Failure::invalid(format!("options.session_key is {} bytes; 32 are needed", key.len()))
             })?)),
         };
+        if usize::try_from(self.max_requests).is_ok_and(|most| most > Router::MAX_REQUESTS) {
+            let (given, most) = (self.max_requests, Router::MAX_REQUESTS);
+            return Err(Failure::invalid(format!("options.max_requests is {given}; at most {most}")));
+        }
         let default = RouterOptions::default();
         let index = IndexOptions {
             shards: size(self.shards, default.index.shards),

@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use kvroute_core::event::GroupKind;
 use kvroute_core::index::{CopyPolicy, GapPolicy};
-use kvroute_core::{LoadReport, PodId, PodOptions, PodSpec, Role};
+use kvroute_core::{LoadReport, PodId, PodOptions, PodSpec, Role, Router};
 
 use crate::domain::kvroute_domain;
 use crate::error::kvroute_error;
 use crate::guard;
 use crate::handle;
 use crate::memory::{array, fill, fill_text, kvroute_str, put, text, wanted};
-use crate::options::{count, size};
-use crate::router::kvroute_router;
+use crate::options::count;
+use crate::router::{known_domain, kvroute_router};
 use crate::status::{Failure, KVROUTE_UNKNOWN_POD};
 use crate::structs::{self, versioned};
 
@@ -81,7 +81,8 @@ pub struct kvroute_adapter {
     pub name: kvroute_str,
 }
 
-/// A pod: an engine, or one data-parallel rank of it. `name` and `domain` are needed, the rest may be zero.
+/// A pod: an engine, or one data-parallel rank of it. `name` and `domain` (or `domain_name`) are
+/// needed, the rest may be zero.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct kvroute_pod_options {
@@ -113,13 +114,15 @@ pub struct kvroute_pod_options {
     pub adapters_len: usize,
     /// Blocks that may wait for an unknown parent. 0: 4096; negative: none.
     pub max_parked: i64,
-    /// Bytes those may take. 0: 16 MiB.
-    pub max_parked_bytes: u64,
+    /// Bytes those may take. 0: 16 MiB; negative: none.
+    pub max_parked_bytes: i64,
     /// Blocks without a copy whose names are kept for offload announcements. 0: 4096; negative: none.
     pub max_retired: i64,
+    /// Name of its cache domain, which the router knows, in place of `domain`.
+    pub domain_name: kvroute_str,
 }
 
-versioned!(kvroute_pod_options up to max_retired);
+versioned!(kvroute_pod_options up to domain_name);
 
 /// The kind of a group by its number.
 pub(crate) fn group_kind(what: &str, kind: i32, window: u32) -> Result<GroupKind, Failure> {
@@ -136,15 +139,19 @@ impl kvroute_pod_options {
     /// # Safety
     ///
     /// What it points to is the caller's.
-    unsafe fn spec(&self) -> Result<PodSpec, Failure> {
+    unsafe fn spec(&self, router: &Router) -> Result<PodSpec, Failure> {
         // SAFETY: the caller's word, for this and all that it points to.
         unsafe {
             let name =
                 self.name.non_empty("options.name")?.ok_or_else(|| Failure::invalid("a pod needs a name"))?;
-            if self.domain.is_null() {
-                return Err(Failure::null("options.domain"));
-            }
-            let domain = Arc::clone(handle::get(self.domain)?);
+            let domain = match self.domain_name.non_empty("options.domain_name")? {
+                Some(_) if !self.domain.is_null() => {
+                    return Err(Failure::invalid("options.domain and options.domain_name: one of them"));
+                }
+                Some(name) => known_domain(router, name)?,
+                None if self.domain.is_null() => return Err(Failure::null("options.domain")),
+                None => Arc::clone(handle::get(self.domain)?),
+            };
             let role = match self.role {
                 KVROUTE_ROLE_BOTH => Role::Both,
                 KVROUTE_ROLE_DECODE => Role::Decode,
@@ -186,7 +193,7 @@ impl kvroute_pod_options {
                 groups: groups.collect::<Result<_, Failure>>()?,
                 adapters: adapters.collect::<Result<_, Failure>>()?,
                 max_parked: count(self.max_parked, default.max_parked),
-                max_parked_bytes: size(self.max_parked_bytes, default.max_parked_bytes),
+                max_parked_bytes: count(self.max_parked_bytes, default.max_parked_bytes),
                 max_retired: count(self.max_retired, default.max_retired),
             };
             Ok(PodSpec { dp_rank: self.dp_rank, role, labels, options, ..PodSpec::new(name, domain) })
@@ -197,7 +204,7 @@ impl kvroute_pod_options {
 /// Adds a pod, holding nothing; `*pod` is set to its id.
 ///
 /// Errors: `KVROUTE_INVALID_INPUT` if a pod of this name and rank is there, if its domain's name belongs to a domain
-/// that hashes differently, or for an option that is none.
+/// that hashes differently, or for an option that is not one of the values it may have; `KVROUTE_UNKNOWN_DOMAIN`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvroute_router_add_pod(
     router: *const kvroute_router,
@@ -209,7 +216,7 @@ pub unsafe extern "C" fn kvroute_router_add_pod(
     unsafe {
         guard::writing(router, error, |router| {
             wanted("pod", pod)?;
-            let spec = structs::read(options)?.spec()?;
+            let spec = structs::read(options)?.spec(router)?;
             put("pod", pod, router.add_pod(spec)?.as_u64())
         })
     }

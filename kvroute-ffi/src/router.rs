@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use kvroute_core::Router;
+use kvroute_core::{CacheDomain, Router};
 
 use crate::domain::kvroute_domain;
 use crate::error::kvroute_error;
@@ -160,13 +160,17 @@ pub unsafe extern "C" fn kvroute_router_domain(
         guard::reading(router, error, |router| {
             wanted("domain", domain)?;
             let name = text("name", name, name_len)?;
-            let Some(known) = router.domain(name) else {
-                let message = format!("cache domain \"{name}\" is not in this router");
-                return Err(Failure::new(KVROUTE_UNKNOWN_DOMAIN, message));
-            };
+            let known = known_domain(router, name)?;
             put("domain", domain, handle::new(known))
         })
     }
+}
+
+/// The cache domain of this name.
+pub(crate) fn known_domain(router: &Router, name: &str) -> Result<Arc<CacheDomain>, Failure> {
+    router.domain(name).ok_or_else(|| {
+        Failure::new(KVROUTE_UNKNOWN_DOMAIN, format!("cache domain \"{name}\" is not in this router"))
+    })
 }
 
 /// Forgets requests and sessions whose time is over; `expired`, which may be NULL, is set to how many requests. To be

@@ -5,7 +5,7 @@ use std::{ptr, slice, str};
 
 use kvroute_core::Router;
 
-use crate::counters::{kvroute_router_counters, kvroute_router_get_counters};
+use crate::counters::{kvroute_router_counters, kvroute_router_read_counters};
 use crate::error::{
     kvroute_error, kvroute_error_free, kvroute_error_message, kvroute_error_new, kvroute_error_status,
 };
@@ -55,7 +55,7 @@ impl Fixture {
         let mut counters: kvroute_router_counters = unsafe { std::mem::zeroed() };
         counters.struct_size = size_of_val(&counters);
         // SAFETY: live objects, and a struct of ours.
-        unsafe { kvroute_router_get_counters(self.router, &raw mut counters, self.error) }
+        unsafe { kvroute_router_read_counters(self.router, &raw mut counters, self.error) }
     }
 
     fn find_pod(&self) -> Result<u64, i32> {

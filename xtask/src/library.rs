@@ -31,9 +31,9 @@ pub(crate) fn header_main(arguments: &[String]) -> ExitCode {
         return ExitCode::from(2);
     }
     let written = generated_header().and_then(|text| {
-        let is_new = fs::read_to_string(HEADER).is_ok_and(|old| old == text);
+        let is_same = fs::read_to_string(HEADER).is_ok_and(|old| old == text);
         fs::write(HEADER, text).map_err(|error| format!("{HEADER}: {error}"))?;
-        Ok(is_new)
+        Ok(is_same)
     });
     end(written.map(|same| println!("{HEADER} {}", if same { "is up to date" } else { "written" })))
 }
@@ -101,7 +101,11 @@ impl Build {
     fn is_for(&self, system: &str) -> bool {
         match &self.target {
             Some(target) => target.contains(system),
-            None => system == "apple" && cfg!(target_os = "macos"),
+            None => match system {
+                "apple" => cfg!(target_os = "macos"),
+                "musl" => cfg!(target_env = "musl"),
+                _ => false,
+            },
         }
     }
 
@@ -179,6 +183,11 @@ impl Build {
             ("kvroute-static.pc", file("static", &archive)),
         ]
     }
+}
+
+/// What programs of this machine link besides the static library.
+pub(crate) fn native_libraries() -> &'static str {
+    Build::default().native_libraries()
 }
 
 /// Builds libkvroute for this machine and installs it below `prefix`; answers that folder's full name.

@@ -4,15 +4,19 @@
 //! A step of `cargo xtask test` is one row of [`steps::STEPS`]; the check behind it is a function there or in
 //! the module named after what it checks.
 
+mod c;
 mod crossing;
 mod dependencies;
 mod fuzz;
+mod golang;
 mod library;
 mod modules;
 mod options;
+mod python;
 mod schema;
 mod source;
 mod steps;
+mod symbols;
 mod test;
 mod tool;
 mod versions;

@@ -20,7 +20,7 @@ pub(crate) struct Options {
 pub(crate) const USAGE: &str = "\
 cargo xtask test [options]
 
-  --quick            leave out fuzz, deny and benches
+  --quick            leave out benches, deny, fuzz and what instruments programs (valgrind, asan, tsan)
   --only <step>      run this step alone; may be repeated, and reaches steps that a plain run leaves out
   --list             print the steps and stop
   --fuzz-seconds <n> seconds each fuzz target runs (default 30)

@@ -3,8 +3,11 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-use crate::tool::{self, CARGO_DENY, CARGO_FUZZ, CLIPPY, MIRI, RUSTFMT, Tool, WASM, WASM_TARGET, cargo};
-use crate::{dependencies, fuzz, modules, source, versions};
+use crate::tool::{
+    self, CARGO_DENY, CARGO_FUZZ, CC, CLIPPY, CXX, GO, MIRI, PYTHON, RUST_SRC, RUSTFMT, Tool, VALGRIND, WASM,
+    WASM_TARGET, cargo,
+};
+use crate::{c, dependencies, fuzz, golang, library, modules, python, source, symbols, versions};
 
 /// The crate whose purity is checked.
 const CORE: &str = "kvroute-core";
@@ -173,6 +176,41 @@ pub(crate) const STEPS: &[Step] = &[
         },
     },
     Step {
+        name: "header",
+        what: "include/kvroute.h is what the source makes",
+        run: Run::Always,
+        needs: &[],
+        check: |_| library::check_header().into(),
+    },
+    Step {
+        name: "c",
+        what: "C and C++ tests and examples, with the shared and the static library",
+        run: Run::Always,
+        needs: &[&CC, &CXX],
+        check: |context| c::check(&context.root).into(),
+    },
+    Step {
+        name: "symbols",
+        what: "libkvroute exports what its header declares, and every function is guarded",
+        run: Run::Always,
+        needs: &[&CC],
+        check: |context| symbols::check(&context.root).into(),
+    },
+    Step {
+        name: "go",
+        what: "the Go package in all its ways, its example, and a module outside the repository",
+        run: Run::Always,
+        needs: &[&GO, &CC],
+        check: |context| golang::check(&context.root).into(),
+    },
+    Step {
+        name: "python",
+        what: "the Python wheel, built, installed in clean environments and tested; types, style, example",
+        run: Run::Always,
+        needs: &[&PYTHON],
+        check: |context| python::check(&context.root).into(),
+    },
+    Step {
         name: "corpus",
         what: "every committed fuzz input passes its target",
         run: Run::Always,
@@ -204,8 +242,29 @@ pub(crate) const STEPS: &[Step] = &[
         check: |context| fuzz::fuzz(&context.root, context.fuzz_seconds).into(),
     },
     Step {
+        name: "valgrind",
+        what: "the C and C++ programs under valgrind, without a leak",
+        run: Run::NotQuick,
+        needs: &[&CC, &CXX, &VALGRIND],
+        check: |context| c::valgrind(&context.root).into(),
+    },
+    Step {
+        name: "asan",
+        what: "the same programs and the library with AddressSanitizer and UBSan",
+        run: Run::NotQuick,
+        needs: &[&CC, &CXX],
+        check: |context| c::address(&context.root).into(),
+    },
+    Step {
+        name: "tsan",
+        what: "threads on one router with ThreadSanitizer",
+        run: Run::NotQuick,
+        needs: &[&CC, &RUST_SRC],
+        check: |context| c::thread(&context.root).into(),
+    },
+    Step {
         name: "miri",
-        what: "the core's tests named miri_, under Miri",
+        what: "the core's tests named miri_ and the C ABI's own, under Miri",
         run: Run::OnRequest,
         needs: &[&MIRI],
         check: |_| miri().into(),
@@ -269,12 +328,13 @@ fn benches(context: &Context) -> Verdict {
 }
 
 fn miri() -> Result<String, String> {
-    let tests =
+    let core =
         tool::run_tests(&mut cargo(&format!("+nightly miri test --package {CORE} --lib --locked -- miri_")))?;
-    if tests == 0 {
-        Err("no test of the core is named miri_".to_owned())
+    let ffi = tool::run_tests(&mut cargo("+nightly miri test --package kvroute-ffi --lib --locked"))?;
+    if core == 0 || ffi == 0 {
+        Err(format!("{core} tests of the core are named miri_, {ffi} are the C ABI's"))
     } else {
-        Ok(format!("{tests} tests"))
+        Ok(format!("{} tests", core + ffi))
     }
 }
 

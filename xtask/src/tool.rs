@@ -69,6 +69,53 @@ pub(crate) const MIRI: Tool = Tool {
     small: false,
 };
 
+pub(crate) const PYTHON: Tool = Tool {
+    name: "Python 3.11 or later",
+    probe: &[
+        "sh",
+        "-c",
+        "for p in python3 python3.14 python3.13 python3.12 python3.11; do $p -c 'import sys, venv; assert sys.version_info >= (3, 11)' && exit; done; exit 1",
+    ],
+    install: &["sudo", "apt-get", "install", "--yes", "python3", "python3-venv"],
+    small: false,
+};
+
+pub(crate) const GO: Tool = Tool {
+    name: "Go",
+    probe: &["go", "version"],
+    install: &["sudo", "apt-get", "install", "--yes", "golang-go"],
+    small: false,
+};
+
+pub(crate) const CC: Tool = Tool {
+    name: "a C compiler",
+    probe: &["cc", "--version"],
+    install: &["sudo", "apt-get", "install", "--yes", "gcc"],
+    small: false,
+};
+
+pub(crate) const CXX: Tool = Tool {
+    name: "a C++ compiler",
+    probe: &["c++", "--version"],
+    install: &["sudo", "apt-get", "install", "--yes", "g++"],
+    small: false,
+};
+
+pub(crate) const VALGRIND: Tool = Tool {
+    name: "valgrind",
+    probe: &["valgrind", "--version"],
+    install: &["sudo", "apt-get", "install", "--yes", "valgrind"],
+    small: false,
+};
+
+/// The standard library's source, which sanitizers need instrumented.
+pub(crate) const RUST_SRC: Tool = Tool {
+    name: "rust-src",
+    probe: &["sh", "-c", "test -e \"$(rustc --print sysroot)/lib/rustlib/src/rust/library/Cargo.toml\""],
+    install: &["rustup", "component", "add", "rust-src"],
+    small: true,
+};
+
 impl Tool {
     /// Makes sure that the tool is there, installing it where that is allowed.
     ///
@@ -137,29 +184,38 @@ pub(crate) fn run(command: &mut Command) -> Result<(), String> {
     }
 }
 
-/// As [`run`], for a test command: answers how many tests it ran.
+/// As [`run`], and hands each line of standard output to `look`.
 ///
 /// # Errors
 /// As [`run`].
-pub(crate) fn run_tests(command: &mut Command) -> Result<u64, String> {
+pub(crate) fn for_each_line(command: &mut Command, mut look: impl FnMut(&str)) -> Result<(), String> {
     println!("$ {}", shown(command));
     let mut child = command
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|error| format!("`{}` could not be started: {error}", shown(command)))?;
-    let mut tests = 0;
     if let Some(stdout) = child.stdout.take() {
         for line in BufReader::new(stdout).split(b'\n').map_while(Result::ok) {
             let line = String::from_utf8_lossy(&line);
-            tests += tests_passed(&line);
+            look(&line);
             println!("{line}");
         }
     }
     match child.wait() {
-        Ok(status) if status.success() => Ok(tests),
+        Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(format!("`{}` ended with {status}", shown(command))),
         Err(error) => Err(format!("`{}` was lost: {error}", shown(command))),
     }
+}
+
+/// As [`run`], for a test command: answers how many tests it ran.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn run_tests(command: &mut Command) -> Result<u64, String> {
+    let mut tests = 0;
+    for_each_line(command, |line| tests += tests_passed(line))?;
+    Ok(tests)
 }
 
 /// Reads libtest's closing line, `test result: ok. 12 passed; ...`.

@@ -1,0 +1,221 @@
+//! Requests: decided, booked, ended, explained.
+
+use std::mem::zeroed;
+use std::ptr;
+
+use kvroute::context::{kvroute_hash_context, kvroute_multimodal_item};
+use kvroute::decide::{
+    kvroute_decision, kvroute_pod_match, kvroute_request, kvroute_router_decide, kvroute_router_dispatch,
+    kvroute_router_explain, kvroute_router_finish, kvroute_router_first_token, kvroute_router_lookup,
+    kvroute_router_session_token, kvroute_score_column,
+};
+use kvroute::router::{kvroute_router_expire, kvroute_router_status};
+use kvroute::workspace::kvroute_workspace_pod_name;
+
+use super::input::{Grown, Input};
+use super::{MAX_REQUESTS, REQUEST_TTL_NS, ROOM, UNTOUCHED, World};
+
+impl World {
+    pub(super) fn request(&mut self, input: &mut Input<'_>, books: bool) {
+        let (tokens, text) = (input.tokens(), if input.rarely() { input.raw() } else { &[] });
+        let items = [kvroute_multimodal_item {
+            identifier: input.text(),
+            start: u32::from(input.byte()),
+            length: u32::from(input.byte()),
+        }];
+        let (pods, values) = ([self.pod(input), self.pod(input)], [0.5, f64::from(input.byte()) / 200.0]);
+        let columns = [kvroute_score_column {
+            scorer: input.text(),
+            pods: pods.as_ptr(),
+            values: values.as_ptr(),
+            len: input.below(3),
+        }; 17];
+        let mut context = Grown::<kvroute_hash_context>::new(input);
+        context.value.lora_name = input.text();
+        context.value.cache_salt = input.text();
+        if input.rarely() {
+            context.value.lora_path = input.text();
+            (context.value.multimodal, context.value.multimodal_len) = input.array(&items);
+        }
+        let mut request = Grown::<kvroute_request>::new(input);
+        (request.value.token_ids, request.value.token_ids_len) = input.array(&tokens);
+        (request.value.text.data, request.value.text.len) = input.array(text);
+        if input.rarely() {
+            request.value.context = context.place();
+        }
+        if input.rarely() {
+            request.value.model = input.text();
+        }
+        match input.byte() % 4 {
+            0 => request.value.session_id = input.text(),
+            1 => {
+                (request.value.session_token.data, request.value.session_token.len) =
+                    (self.token.as_ptr().cast(), self.token.len());
+            }
+            _ => {}
+        }
+        if input.rarely() {
+            let many = input.below(18);
+            (request.value.scores, request.value.scores_len) = input.array(&columns[..many]);
+        }
+        (request.value.nonce, request.value.has_nonce) = (input.number(), i32::from(input.byte() & 1));
+        self.now_ns = self.now_ns.saturating_add(u64::from(input.byte()) * 50_000_000);
+        let mut decision = Grown::<kvroute_decision>::new(input);
+        decision.value.ticket = UNTOUCHED as u64;
+        let (router, workspace, error) = (self.router(input), self.workspace(input), self.told(input));
+        let (place, decision_place) = (input.pointer(request.place()), input.pointer(decision.place()));
+        let call = if books { kvroute_router_dispatch } else { kvroute_router_decide };
+        // SAFETY: handles that live, and places that are there.
+        let status = unsafe { call(router, place, self.now_ns, workspace, decision_place, error) };
+        if !self.judge(status, error) {
+            assert_eq!(decision.value.ticket, UNTOUCHED as u64, "an answer, and status {status}");
+            return;
+        }
+        let made = decision.value;
+        assert!(self.pods.contains(&made.pod), "pod {}", made.pod);
+        assert!(made.prefill_pod == 0 || self.pods.contains(&made.prefill_pod));
+        assert!(made.matched_tokens < (tokens.len().max(1)) as u64 && made.total.is_finite());
+        if !books {
+            assert_eq!(made.ticket, 0, "a decision with a ticket");
+            return;
+        }
+        if self.in_flight.len() == MAX_REQUESTS {
+            self.forget_overdue();
+        }
+        assert_eq!(made.ticket == 0, self.in_flight.len() == MAX_REQUESTS, "tracked, where there is room");
+        if made.ticket != 0 {
+            assert!(self.in_flight.insert(made.ticket, self.now_ns).is_none(), "a ticket that is taken");
+        }
+    }
+
+    /// As the router does when it is told to, or has no room for another request.
+    fn forget_overdue(&mut self) {
+        let now = self.now_ns;
+        self.in_flight.retain(|_, began| began.saturating_add(REQUEST_TTL_NS) > now);
+    }
+
+    pub(super) fn first_token(&mut self, input: &mut Input<'_>) {
+        let (ticket, error) = (self.ticket(input), self.told(input));
+        let mut known = true;
+        // SAFETY: a live handle, and a place for an answer.
+        let status = unsafe { kvroute_router_first_token(self.router, ticket, &mut known, error) };
+        assert!(self.judge(status, error));
+        assert!(!known || self.in_flight.contains_key(&ticket), "ticket {ticket} is not in flight");
+    }
+
+    /// Finishes a request as completed; answers whether it was in flight.
+    pub(super) fn finish(&self, ticket: u64) -> bool {
+        let mut known = false;
+        // SAFETY: a live handle, and a place for an answer.
+        self.expect_ok(unsafe { kvroute_router_finish(self.router, ticket, 0, -1, &mut known, self.error) });
+        known
+    }
+
+    pub(super) fn end(&mut self, input: &mut Input<'_>) {
+        let (ticket, outcome, error) = (self.ticket(input), input.choice(), self.told(input));
+        let cached = if input.rarely() { input.number() as i64 } else { -1 };
+        let mut known = false;
+        // SAFETY: a live handle, and a place for an answer.
+        let status =
+            unsafe { kvroute_router_finish(self.router, ticket, outcome, cached, &mut known, error) };
+        if self.judge(status, error) {
+            assert_eq!(known, self.in_flight.remove(&ticket).is_some(), "ticket {ticket}");
+            self.ended.push(ticket);
+        } else {
+            assert!(!known);
+        }
+    }
+
+    pub(super) fn expire(&mut self, input: &mut Input<'_>) {
+        self.now_ns = self.now_ns.saturating_add(u64::from(input.byte()) * 100_000_000);
+        let error = self.told(input);
+        let mut expired = UNTOUCHED;
+        // SAFETY: a live handle, and a place for an answer.
+        let status = unsafe { kvroute_router_expire(self.router, self.now_ns, &mut expired, error) };
+        assert!(self.judge(status, error));
+        let before = self.in_flight.len();
+        self.forget_overdue();
+        assert_eq!(expired, before - self.in_flight.len(), "requests expired");
+    }
+
+    pub(super) fn explain(&mut self, input: &mut Input<'_>) {
+        let (router, workspace) = (self.router(input), self.workspace(input));
+        let (format, pod, error) = (input.choice(), self.pod(input), self.told(input));
+        let capacity = if input.rarely() { input.below(256) } else { ROOM };
+        let (mut buffer, mut written) = (vec![0; ROOM], UNTOUCHED);
+        // SAFETY: handles that live, and places that are there.
+        unsafe {
+            let place = input.pointer(buffer.as_mut_ptr());
+            let status =
+                kvroute_router_explain(router, workspace, format, place, capacity, &mut written, error);
+            self.judge_written(status, error, written, capacity);
+            written = UNTOUCHED;
+            let status = kvroute_workspace_pod_name(
+                workspace,
+                pod,
+                place,
+                capacity,
+                &mut written,
+                ptr::null_mut(),
+                error,
+            );
+            self.judge_written(status, error, written, capacity);
+            written = UNTOUCHED;
+            let status = kvroute_router_status(router, place, capacity, &mut written, error);
+            self.judge_written(status, error, written, capacity);
+        }
+    }
+
+    pub(super) fn seal(&mut self, input: &mut Input<'_>) {
+        let (router, pod, prefill) = (self.router(input), self.pod(input), self.pod(input));
+        let (error, capacity) = (self.told(input), if input.rarely() { input.below(64) } else { 512 });
+        let (mut buffer, mut written) = ([0_u8; 512], UNTOUCHED);
+        // SAFETY: handles that live, and places that are there.
+        let status = unsafe {
+            let place = buffer.as_mut_ptr().cast();
+            kvroute_router_session_token(
+                router,
+                pod,
+                prefill,
+                self.now_ns,
+                place,
+                capacity,
+                &mut written,
+                error,
+            )
+        };
+        self.judge_written(status, error, written, capacity);
+        if status == 0 {
+            self.token = buffer[..written].to_vec();
+        }
+    }
+
+    pub(super) fn lookup(&mut self, input: &mut Input<'_>) {
+        let hashes = if input.rarely() { input.numbers() } else { self.hashes.clone() };
+        let (hashes, len) = input.array(&hashes);
+        let (router, domain, workspace) = (self.router(input), self.domain(input), self.workspace(input));
+        let (error, capacity) = (self.told(input), input.below(10));
+        let mut written = UNTOUCHED;
+        // SAFETY: zero is a value; handles that live, and places that are there.
+        unsafe {
+            let mut matches: [kvroute_pod_match; 10] = zeroed();
+            let place = matches.as_mut_ptr();
+            let status = kvroute_router_lookup(
+                router,
+                domain,
+                hashes,
+                len,
+                workspace,
+                place,
+                capacity,
+                &mut written,
+                error,
+            );
+            self.judge_written(status, error, written, capacity);
+            for found in matches.iter().take(if status == 0 { written } else { 0 }) {
+                assert!(self.pods.contains(&found.pod), "pod {}", found.pod);
+                assert!(found.blocks.iter().sum::<u32>() as usize <= len && found.predicted as usize <= len);
+            }
+        }
+    }
+}

@@ -1,0 +1,376 @@
+package kvroute
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// The shared test table; testdata/bindings/README.md says how it is written.
+const table = "../testdata/bindings/cases.txt"
+
+func TestEveryCaseOfTheSharedTable(t *testing.T) {
+	text, err := os.ReadFile(table)
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps := 0
+	for title, lines := range casesOf(t, string(text)) {
+		t.Run(title, func(t *testing.T) {
+			c := &tableCase{t: t, router: &Router{}, pods: map[string]PodID{"?": ^PodID(0)},
+				tickets: map[string]Ticket{}, tokens: map[string]string{}}
+			defer func() { c.router.Close() }()
+			for _, line := range lines {
+				c.run(line)
+			}
+		})
+		steps += len(lines)
+	}
+	if steps < 100 {
+		t.Errorf("the table has %d steps only", steps)
+	}
+}
+
+// tableLine is one step.
+type tableLine struct {
+	number int
+	text   string
+}
+
+func casesOf(t *testing.T, text string) map[string][]tableLine {
+	cases := map[string][]tableLine{}
+	title := ""
+	for at, line := range strings.Split(text, "\n") {
+		if name, found := strings.CutPrefix(line, "case "); found {
+			if title = name; cases[title] != nil {
+				t.Fatalf("line %d: a second case of this title", at+1)
+			}
+		} else if line != "" && line[0] != '#' {
+			cases[title] = append(cases[title], tableLine{at + 1, line})
+		}
+	}
+	return cases
+}
+
+// tableCase is what a case has made so far.
+type tableCase struct {
+	t       *testing.T
+	router  *Router
+	pods    map[string]PodID
+	tickets map[string]Ticket
+	tokens  map[string]string
+	last    Decision
+	why     Explanation
+}
+
+// arguments of a step: positional ones, then key=value.
+type arguments struct {
+	positional []string
+	named      map[string]string
+}
+
+func argumentsOf(rest string) arguments {
+	a := arguments{named: map[string]string{}}
+	for _, word := range strings.Fields(rest) {
+		if key, value, found := strings.Cut(word, "="); found {
+			a.named[key] = value
+		} else {
+			a.positional = append(a.positional, word)
+		}
+	}
+	return a
+}
+
+func (c *tableCase) run(line tableLine) {
+	c.t.Helper()
+	step, expected, isExpected := strings.Cut(line.text, " => ")
+	verb, rest, _ := strings.Cut(step, " ")
+	got, err := c.step(verb, rest)
+	var failed *Error
+	if errors.As(err, &failed) {
+		got = fmt.Sprintf("error %v %s", failed.Status, failed.Message)
+	} else if err != nil {
+		got = "error " + err.Error()
+	}
+	if isExpected && got != expected || !isExpected && err != nil {
+		c.t.Errorf("line %d: %s\n     got %s\nexpected %s", line.number, step, got, expected)
+	}
+}
+
+func (c *tableCase) step(verb, rest string) (string, error) {
+	a := argumentsOf(rest)
+	switch verb {
+	case "router":
+		router, err := NewFromDocument(rest)
+		if err != nil {
+			return "", err
+		}
+		c.router = router
+		return "", c.learn()
+	case "pod":
+		return "", c.addPod(a)
+	case "remove":
+		return "", c.router.RemovePod(c.pod(a.positional[0]))
+	case "accept":
+		return "", c.router.SetAccepting(c.pod(a.positional[0]), a.positional[1] == "true")
+	case "load":
+		return "", c.router.ReportLoad(c.pod(a.positional[0]), number32(c, a, "running"), number32(c, a, "waiting"),
+			float32(c.float(a.named["kv_usage"])))
+	case "apply":
+		return outcomeText(c.router.Apply(c.pod(a.positional[0]), c.number(a.named["sequence"]), c.bytes(a.named["payload"])))
+	case "topic":
+		return outcomeText(c.router.ApplyTopic(a.positional[0], number32(c, a, "rank"), c.number(a.named["sequence"]),
+			c.bytes(a.named["payload"])))
+	case "stored", "removed", "cleared":
+		return outcomeText(c.router.ApplyEvents(c.pod(a.positional[0]), c.event(verb, a)))
+	case "abandon":
+		return "", c.router.AbandonGap(c.pod(a.positional[0]), c.number(a.named["sequence"]))
+	case "forget":
+		return "", c.router.ForgetPredictions(c.pod(a.positional[0]))
+	case "hash":
+		hashes, err := c.hashes(a)
+		return strings.Trim(fmt.Sprint(hashes), "[]"), err
+	case "lookup":
+		return c.lookup(a)
+	case "decide":
+		decision, err := c.router.Decide(c.request(a))
+		if err != nil {
+			return "", err
+		}
+		return c.shown(decision), nil
+	case "dispatch":
+		decision, err := c.router.Dispatch(c.request(a))
+		if err != nil {
+			return "", err
+		}
+		c.tickets[a.positional[0]] = decision.Ticket
+		return fmt.Sprintf("%s retries=%d contended=%t", c.shown(decision), decision.Retries, decision.Contended), nil
+	case "first_token":
+		return boolText(c.router.FirstToken(c.tickets[a.positional[0]]))
+	case "finish":
+		cached := CachedUnknown
+		if given, found := a.named["cached"]; found {
+			cached = int(c.number(given))
+		}
+		return boolText(c.router.Finish(c.tickets[a.positional[0]], Finish(a.positional[1]), cached))
+	case "expire":
+		expired, err := c.router.Expire(c.now(a))
+		return strconv.Itoa(expired), err
+	case "token":
+		token, err := c.router.SessionToken(c.last.Pod, c.last.Prefill.Pod, c.now(a))
+		c.tokens[a.positional[0]] = token
+		return "", err
+	case "counters":
+		n, err := c.router.Counters()
+		return fmt.Sprintf("in_flight=%d sessions=%d expired=%d untracked=%d", n.InFlight, n.Sessions, n.Expired, n.Untracked), err
+	case "stream":
+		return c.stream(a)
+	case "trust":
+		counters, err := c.router.PodCounters(c.pod(a.positional[0]))
+		return string(counters.Trust), err
+	case "says":
+		if text := c.why.String(); !strings.Contains(text, rest) {
+			c.t.Errorf("%q is not in:\n%s", rest, text)
+		}
+		return "", nil
+	case "reset":
+		if err := c.router.Recover(); err != nil {
+			return "", err
+		}
+		return "", c.learn()
+	}
+	c.t.Fatalf("no step is called %q", verb)
+	return "", nil
+}
+
+// learn learns the names of the router's pods.
+func (c *tableCase) learn() error {
+	pods, err := c.router.Pods()
+	for _, pod := range pods {
+		name, rank, err := c.router.PodName(pod)
+		if err != nil {
+			return err
+		}
+		if rank != 0 {
+			name = fmt.Sprintf("%s/%d", name, rank)
+		}
+		c.pods[name] = pod
+	}
+	return err
+}
+
+func (c *tableCase) addPod(a arguments) error {
+	name, rank, _ := strings.Cut(a.positional[0], "/")
+	config := PodConfig{Name: name, Domain: a.named["domain"], Role: Role(a.named["role"])}
+	if rank != "" {
+		config.DPRank = uint32(c.number(rank))
+	}
+	if key, value, found := strings.Cut(a.named["label"], ":"); found {
+		config.Labels = map[string]string{key: value}
+	}
+	if _, err := c.router.AddPod(config); err != nil {
+		return err
+	}
+	return c.learn()
+}
+
+func (c *tableCase) pod(name string) PodID {
+	pod, found := c.pods[name]
+	if !found {
+		c.t.Fatalf("no pod is called %q", name)
+	}
+	return pod
+}
+
+func (c *tableCase) name(pod PodID) string {
+	for name, id := range c.pods {
+		if id == pod {
+			return name
+		}
+	}
+	return "?"
+}
+
+func (c *tableCase) event(verb string, a arguments) Event {
+	tier := TierGPU
+	if name, found := a.named["tier"]; found {
+		tier = tierOf(name)
+	}
+	switch verb {
+	case "removed":
+		return BlocksRemoved{Hashes: c.numbers(a.named["hashes"]), Tier: tier}
+	case "cleared":
+		return CacheCleared{}
+	}
+	event := BlocksStored{
+		Hashes:    c.numbers(a.named["hashes"]),
+		TokenIDs:  c.tokenIDs(a.named["tokens"]),
+		BlockSize: uint32(c.number(a.named["block_size"])),
+		Tier:      tier,
+		LoraName:  a.named["lora"],
+		CacheSalt: a.named["salt"],
+	}
+	if parent, found := a.named["parent"]; found {
+		event.Parent = Ptr(c.number(parent))
+	}
+	return event
+}
+
+func outcomeText(report ApplyReport, err error) (string, error) {
+	outcome := string(report.Outcome)
+	switch {
+	case report.Ignored != "":
+		outcome = "ignored:" + string(report.Ignored)
+	case report.Resync == ResyncGap:
+		outcome = fmt.Sprintf("resync:gap:%d", report.ReplayFrom)
+	case report.Resync != "":
+		outcome = "resync:" + string(report.Resync)
+	}
+	return fmt.Sprintf("%s events=%d stored=%d removed=%d", outcome, report.Events, report.BlocksStored, report.BlocksRemoved), err
+}
+
+func boolText(value bool, err error) (string, error) {
+	return strconv.FormatBool(value), err
+}
+
+func (c *tableCase) context(a arguments) HashContext {
+	return HashContext{LoraName: a.named["lora"], CacheSalt: a.named["salt"]}
+}
+
+func (c *tableCase) hashes(a arguments) ([]uint64, error) {
+	domain, err := c.router.Domain(a.positional[0])
+	if err != nil {
+		return nil, err
+	}
+	defer domain.Close()
+	context := c.context(a)
+	return domain.Hash(nil, c.tokenIDs(a.named["tokens"]), &context)
+}
+
+func (c *tableCase) lookup(a arguments) (string, error) {
+	domain, err := c.router.Domain(a.positional[0])
+	if err != nil {
+		return "", err
+	}
+	defer domain.Close()
+	ids := c.tokenIDs(a.named["tokens"])
+	hashes, err := domain.Hash(nil, ids, nil)
+	if err != nil {
+		return "", err
+	}
+	searchable, err := domain.SearchableBlocks(len(ids))
+	if err != nil {
+		return "", err
+	}
+	matches, err := c.router.Lookup(domain, hashes[:searchable])
+	var shown []string
+	for _, match := range matches {
+		b := match.Blocks
+		shown = append(shown, fmt.Sprintf("%s=%d,%d,%d,%d,%d", c.name(match.Pod), b[TierGPU], b[TierCPU], b[TierDisk],
+			b[TierExternal], match.Predicted))
+	}
+	return strings.Join(shown, " "), err
+}
+
+func (c *tableCase) request(a arguments) *Request {
+	request := &Request{
+		Context:      c.context(a),
+		Model:        a.named["model"],
+		SessionID:    a.named["session"],
+		SessionToken: c.tokens[a.named["token"]],
+		Now:          c.now(a),
+		Explain:      &c.why,
+	}
+	if tokens, found := a.named["tokens"]; found {
+		request.TokenIDs = c.tokenIDs(tokens)
+	}
+	if text, found := a.named["text"]; found {
+		request.Text = string(c.bytes(text))
+	}
+	if nonce, found := a.named["nonce"]; found {
+		request.Nonce = c.number(nonce)
+	}
+	if scores, found := a.named["scores"]; found {
+		scorer, pairs, _ := strings.Cut(scores, ":")
+		column := ScoreColumn{Scorer: scorer}
+		for pair := range strings.SplitSeq(pairs, ",") {
+			colon := strings.LastIndex(pair, ":")
+			column.Pods = append(column.Pods, c.pod(pair[:colon]))
+			column.Values = append(column.Values, c.float(pair[colon+1:]))
+		}
+		request.Scores = []ScoreColumn{column}
+	}
+	return request
+}
+
+func (c *tableCase) shown(d Decision) string {
+	c.last = d
+	b := d.MatchedBlocks
+	shown := fmt.Sprintf("pod=%s total=%.3f matched=%d,%d,%d,%d matched_tokens=%d uncached_tokens=%d candidates=%d",
+		c.name(d.Pod), d.Total, b[TierGPU], b[TierCPU], b[TierDisk], b[TierExternal], d.MatchedTokens,
+		d.UncachedTokens, d.Candidates)
+	if p := d.Prefill; p.Pod != NoPod {
+		shown += fmt.Sprintf(" prefill=%s prefill_total=%.3f prefill_matched_tokens=%d prefill_uncached_tokens=%d",
+			c.name(p.Pod), p.Total, p.MatchedTokens, p.UncachedTokens)
+	}
+	return shown
+}
+
+func (c *tableCase) stream(a arguments) (string, error) {
+	counters, err := c.router.PodCounters(c.pod(a.positional[0]))
+	if err != nil {
+		return "", err
+	}
+	s := counters.Stream
+	shown := fmt.Sprintf("batches=%d events=%d stored=%d removed=%d gaps=%d restarts=%d resyncs=%d", s.Batches, s.Events,
+		s.BlocksStored, s.BlocksRemoved, s.Gaps, s.Restarts, s.Resyncs)
+	for _, reason := range ignoreReasons {
+		if s.Ignored[reason] > 0 {
+			shown += fmt.Sprintf(" ignored.%s=%d", reason, s.Ignored[reason])
+		}
+	}
+	return shown, nil
+}

@@ -1,0 +1,308 @@
+/*
+ * Structs of another size than the library's, and buffers that are too small.
+ */
+#include "bad_input.h"
+
+/* A struct with room behind it, as a later version of the header would have it. */
+#define TAIL 24
+typedef union grown {
+  size_t struct_size;
+  kvroute_hasher_options hasher_options;
+  kvroute_hash_context hash_context;
+  kvroute_router_options router_options;
+  kvroute_pod_options pod_options;
+  kvroute_kv_event kv_event;
+  kvroute_request request;
+  places all;
+  unsigned char bytes[sizeof(places) + TAIL];
+} grown;
+
+static grown place;
+
+/* One function for each struct, that gives it to the library where it is. */
+static int32_t give_hasher_options(void) {
+  kvroute_hasher *made = NULL;
+  int32_t status = kvroute_hasher_new(&place.hasher_options, &made, error);
+  kvroute_hasher_free(made);
+  return status;
+}
+
+static int32_t give_hash_context(void) {
+  size_t written = 0;
+  uint64_t hashes[8];
+  return kvroute_hasher_hash(hasher, tokens, TOKENS, &place.hash_context, hashes, 8, &written,
+                             error);
+}
+
+static int32_t give_context_in_request(void) {
+  kvroute_request request = good_request();
+  kvroute_decision decision = KVROUTE_INIT(kvroute_decision);
+  request.context = &place.hash_context;
+  return kvroute_router_decide(router, &request, 1, workspace, &decision, error);
+}
+
+static int32_t give_router_options(void) {
+  kvroute_router *made = NULL;
+  int32_t status = kvroute_router_new(&place.router_options, &made, error);
+  kvroute_router_free(made);
+  return status;
+}
+
+static int32_t give_pod_options(void) {
+  uint64_t id = 0;
+  int32_t status = kvroute_router_add_pod(router, &place.pod_options, &id, error);
+  if (status == KVROUTE_OK) {
+    REQUIRE_OK(kvroute_router_remove_pod(router, id, error));
+  }
+  return status;
+}
+
+static int32_t give_kv_event(void) {
+  return kvroute_router_apply_events(router, pod, &place.kv_event, 1, NULL, error);
+}
+
+static int32_t give_request(void) {
+  kvroute_decision decision = KVROUTE_INIT(kvroute_decision);
+  return kvroute_router_decide(router, &place.request, 1, workspace, &decision, error);
+}
+
+static int32_t take_report(void) {
+  return kvroute_router_apply_events(router, pod, NULL, 0, (void *)&place, error);
+}
+
+static int32_t take_report_of_batch(void) {
+  return kvroute_router_apply(router, pod, 1, NULL, 0, (void *)&place, error);
+}
+
+static int32_t take_decision(void) {
+  kvroute_request request = good_request();
+  return kvroute_router_decide(router, &request, 1, workspace, (void *)&place, error);
+}
+
+static int32_t take_dispatch(void) {
+  kvroute_request request = good_request();
+  return kvroute_router_dispatch(router, &request, 1, workspace, (void *)&place, error);
+}
+
+static int32_t take_counters(void) {
+  return kvroute_router_read_counters(router, (void *)&place, error);
+}
+
+static int32_t take_pod_counters(void) {
+  return kvroute_router_read_pod_counters(router, pod, (void *)&place, error);
+}
+
+typedef int32_t (*give)(void);
+
+/* Puts `size` bytes there that begin with `struct_size`; the rest of the place is filled with
+   `behind`. */
+static void put(const void *value, size_t size, size_t struct_size, int behind) {
+  memset(&place, behind, sizeof place);
+  memcpy(&place, value, size);
+  place.struct_size = struct_size;
+}
+
+/* The size that a program states must be one that the library can know what to make of. */
+static void sizes_that_cannot_be(const void *value, size_t size, give give) {
+  const size_t wrong[] = {0, 1, sizeof(size_t), size - 1, (1 << 16) + 1, SIZE_MAX / 2, SIZE_MAX};
+  size_t at;
+  for (at = 0; at < sizeof wrong / sizeof *wrong; ++at) {
+    put(value, size, wrong[at], 0);
+    NO(KVROUTE_STRUCT_SIZE, give());
+  }
+}
+
+/* Of what goes in: a later version's tail may be there as long as it says nothing. */
+static void in(const void *value, size_t size, give give) {
+  sizes_that_cannot_be(value, size, give);
+  put(value, size, size, 0x5a);
+  YES(give());
+  put(value, size, size + TAIL, 0);
+  YES(give());
+  put(value, size, size + TAIL, 0);
+  place.bytes[size + TAIL - 1] = 1;
+  NO(KVROUTE_STRUCT_SIZE, give());
+  put(value, size, size + TAIL, 0);
+  place.bytes[size] = 1;
+  NO(KVROUTE_STRUCT_SIZE, give());
+}
+
+/* Of what comes out: only what the library knows is written, whatever is there. */
+static void out_of(size_t size, give give) {
+  size_t at;
+  sizes_that_cannot_be(&untouched, size, give);
+  put(&untouched, size, size + TAIL, 0x5a);
+  YES(give());
+  CHECK_NUMBER(size + TAIL, place.struct_size);
+  for (at = size; at < sizeof place; ++at) {
+    REQUIRE(place.bytes[at] == 0x5a);
+  }
+}
+
+static void structs_of_other_versions(void) {
+  kvroute_hasher_options hasher_options = good_hasher();
+  kvroute_hash_context context = KVROUTE_INIT(kvroute_hash_context);
+  kvroute_router_options router_options = KVROUTE_INIT(kvroute_router_options);
+  kvroute_pod_options pod_options = good_pod();
+  kvroute_kv_event event = KVROUTE_INIT(kvroute_kv_event);
+  kvroute_request request = good_request();
+  event.kind = KVROUTE_EVENT_REMOVED;
+  in(&hasher_options, sizeof hasher_options, give_hasher_options);
+  in(&context, sizeof context, give_hash_context);
+  in(&context, sizeof context, give_context_in_request);
+  in(&router_options, sizeof router_options, give_router_options);
+  in(&pod_options, sizeof pod_options, give_pod_options);
+  in(&event, sizeof event, give_kv_event);
+  in(&request, sizeof request, give_request);
+  out_of(sizeof(kvroute_apply_report), take_report);
+  out_of(sizeof(kvroute_apply_report), take_report_of_batch);
+  out_of(sizeof(kvroute_decision), take_decision);
+  out_of(sizeof(kvroute_decision), take_dispatch);
+  out_of(sizeof(kvroute_router_counters), take_counters);
+  out_of(sizeof(kvroute_pod_counters), take_pod_counters);
+}
+
+/* Events in a row are as far apart as the first says, and all say the same. */
+static void an_array_of_events_has_one_size(void) {
+  unsigned char row[2 * (sizeof(kvroute_kv_event) + TAIL)];
+  const size_t stride = sizeof(kvroute_kv_event) + TAIL;
+  kvroute_kv_event event = KVROUTE_INIT(kvroute_kv_event);
+  const kvroute_kv_event *events = (const void *)row;
+  event.kind = KVROUTE_EVENT_REMOVED;
+  event.struct_size = stride;
+  memset(row, 0, sizeof row);
+  memcpy(row, &event, sizeof event);
+  memcpy(row + stride, &event, sizeof event);
+  YES(kvroute_router_apply_events(router, pod, events, 2, NULL, error));
+  row[sizeof row - 1] = 1;
+  NO(KVROUTE_STRUCT_SIZE, kvroute_router_apply_events(router, pod, events, 2, &out.report, error));
+  row[sizeof row - 1] = 0;
+  event.struct_size = sizeof event;
+  memcpy(row + stride, &event, sizeof event);
+  NO(KVROUTE_STRUCT_SIZE, kvroute_router_apply_events(router, pod, events, 2, &out.report, error));
+}
+
+/* `call(buffer, capacity)` refuses every capacity below `needed`, and takes that one. */
+typedef int32_t (*filling)(void *buffer, size_t capacity);
+
+static void short_buffers(size_t needed, size_t written, filling call) {
+  CHECK(needed > 1);
+  SHORT(needed, call(NULL, 0));
+  SHORT(needed, call(out.text, 0));
+  SHORT(needed, call(out.text, 1));
+  SHORT(needed, call(out.text, needed - 1));
+  OK(call(out.text, needed));
+  CHECK_NUMBER(written, out.written);
+  /* Nothing is written behind what fits. */
+  settle();
+  OK(call(out.text, sizeof out.text));
+  CHECK_NUMBER(written, out.written);
+  settle();
+}
+
+/* The same for texts, which need a NUL more than they have. */
+static void short_texts(filling call) {
+  size_t len;
+  OK(call(out.text, sizeof out.text));
+  len = strlen(out.text);
+  CHECK_NUMBER(len, out.written);
+  settle();
+  short_buffers(len + 1, len, call);
+}
+
+static int32_t hashes(void *buffer, size_t capacity) {
+  return kvroute_hasher_hash(hasher, tokens, TOKENS, NULL, buffer, capacity, &out.written, error);
+}
+
+static int32_t domain_hashes(void *buffer, size_t capacity) {
+  return kvroute_domain_hash(domain, tokens, TOKENS, NULL, buffer, capacity, &out.written, error);
+}
+
+static int32_t pods(void *buffer, size_t capacity) {
+  return kvroute_router_pods(router, buffer, capacity, &out.written, error);
+}
+
+static int32_t domain_name(void *buffer, size_t capacity) {
+  return kvroute_domain_name(domain, buffer, capacity, &out.written, error);
+}
+
+static int32_t pod_name(void *buffer, size_t capacity) {
+  return kvroute_router_pod_name(router, pod, buffer, capacity, &out.written, NULL, error);
+}
+
+static int32_t pod_name_of_decision(void *buffer, size_t capacity) {
+  return kvroute_workspace_pod_name(workspace, pod, buffer, capacity, &out.written, NULL, error);
+}
+
+static int32_t status(void *buffer, size_t capacity) {
+  return kvroute_router_status(router, buffer, capacity, &out.written, error);
+}
+
+static int32_t schema(void *buffer, size_t capacity) {
+  return kvroute_config_schema(buffer, capacity, &out.written, error);
+}
+
+static int32_t session_token(void *buffer, size_t capacity) {
+  return kvroute_router_session_token(router, pod, KVROUTE_NO_POD, 1, buffer, capacity,
+                                      &out.written, error);
+}
+
+static int32_t json(void *buffer, size_t capacity) {
+  return kvroute_router_explain(router, workspace, KVROUTE_EXPLAIN_JSON, buffer, capacity,
+                                &out.written, error);
+}
+
+static int32_t text(void *buffer, size_t capacity) {
+  return kvroute_router_explain(router, workspace, KVROUTE_EXPLAIN_TEXT, buffer, capacity,
+                                &out.written, error);
+}
+
+static int32_t environment(void *buffer, size_t capacity) {
+  kvroute_str name = str("ENABLE_PREFIX_AWARE_SCORER"), value = str("true");
+  return kvroute_config_from_env(&name, &value, 1, buffer, capacity, &out.written, NULL, 0, NULL,
+                                 error);
+}
+
+static int32_t environment_notes(void *buffer, size_t capacity) {
+  kvroute_str name = str("ENABLE_PREFIX_AWARE_SCORER"), value = str("true");
+  char document[4096];
+  size_t written = 0;
+  /* No place at all would say that notes are not wanted. */
+  return kvroute_config_from_env(&name, &value, 1, document, sizeof document, &written,
+                                 buffer == NULL ? out.text : buffer, capacity, &out.written, error);
+}
+
+static uint64_t known_hashes[3];
+
+static int32_t lookup(void *buffer, size_t capacity) {
+  return kvroute_router_lookup(router, domain, known_hashes, 3, workspace, buffer, capacity,
+                               &out.written, error);
+}
+
+static void buffers_that_are_too_small(void) {
+  size_t written = 0;
+  OK(kvroute_domain_hash(domain, tokens, TOKENS, NULL, known_hashes, 3, &written, error));
+  short_buffers(3, 3, hashes);
+  short_buffers(3, 3, domain_hashes);
+  short_buffers(2, 2, pods);
+  short_texts(domain_name);
+  short_texts(pod_name);
+  short_texts(pod_name_of_decision);
+  short_texts(status);
+  short_texts(schema);
+  short_texts(session_token);
+  short_texts(json);
+  short_texts(text);
+  short_texts(environment);
+  short_texts(environment_notes);
+  /* One pod stored the prompt, and both were sent it. */
+  short_buffers(2, 2, lookup);
+}
+
+int main(void) {
+  set_up();
+  structs_of_other_versions();
+  an_array_of_events_has_one_size();
+  buffers_that_are_too_small();
+  return tear_down();
+}

@@ -1,0 +1,90 @@
+/*
+ * Requests of the shared table, and the decisions that answer them.
+ */
+#ifndef TABLE_REQUEST_H
+#define TABLE_REQUEST_H
+
+#include "table_case.h"
+
+static void say_decision(const kvroute_decision *made) {
+  const uint32_t *blocks = made->matched_blocks;
+  say("pod=%s total=%.3f matched=%" PRIu32 ",%" PRIu32 ",%" PRIu32 ",%" PRIu32, name_of(made->pod),
+      made->total, blocks[0], blocks[1], blocks[2], blocks[3]);
+  say(" matched_tokens=%" PRIu64 " uncached_tokens=%" PRIu64 " candidates=%" PRIu64,
+      made->matched_tokens, made->uncached_tokens, made->candidates);
+  if (made->prefill_pod != KVROUTE_NO_POD) {
+    say(" prefill=%s prefill_total=%.3f prefill_matched_tokens=%" PRIu64
+        " prefill_uncached_tokens=%" PRIu64,
+        name_of(made->prefill_pod), made->prefill_total, made->prefill_matched_tokens,
+        made->prefill_uncached_tokens);
+  }
+}
+
+/* `scorer:name:value,name:value`; a name may have colons of its own. */
+static void fill_column(char *text, kvroute_score_column *column, uint64_t *of, double *values) {
+  char *pair = strchr(text, ':'), *next;
+  *pair++ = 0;
+  column->scorer = str(text);
+  for (column->len = 0; pair != NULL; pair = next) {
+    char *value;
+    next = strchr(pair, ',');
+    if (next != NULL) {
+      *next++ = 0;
+    }
+    value = strrchr(pair, ':');
+    *value++ = 0;
+    of[column->len] = pod_of(pair);
+    values[column->len++] = strtod(value, NULL);
+  }
+  column->pods = of;
+  column->values = values;
+}
+
+static int32_t decide(const words *line, const char *ticket) {
+  kvroute_request request = KVROUTE_INIT(kvroute_request);
+  kvroute_decision made = KVROUTE_INIT(kvroute_decision);
+  kvroute_hash_context context = context_of(line);
+  kvroute_score_column column;
+  uint64_t of[MAX_NAMES];
+  double values[MAX_NAMES];
+  char *ids = optional(line, "tokens"), *text = optional(line, "text");
+  char *scores = optional(line, "scores"), *nonce = optional(line, "nonce");
+  const char *token = optional(line, "token");
+  uint32_t *token_ids = token_ranges(ids == NULL ? "-" : ids, &request.token_ids_len);
+  uint64_t now = now_of(line);
+  int32_t status;
+  request.token_ids = token_ids;
+  request.context = &context;
+  request.model = plain(line, "model");
+  request.session_id = plain(line, "session");
+  if (text != NULL) {
+    request.text = bytes_of(text);
+  }
+  if (token != NULL) {
+    request.session_token = str(session_tokens[named_value(&tokens, token)]);
+  }
+  if (scores != NULL) {
+    fill_column(scores, &column, of, values);
+    request.scores = &column;
+    request.scores_len = 1;
+  }
+  request.has_nonce = nonce != NULL;
+  request.nonce = nonce == NULL ? 0 : number(nonce);
+  status = ticket == NULL
+               ? kvroute_router_decide(router, &request, now, workspace, &made, error)
+               : kvroute_router_dispatch(router, &request, now, workspace, &made, error);
+  free(token_ids);
+  if (status != KVROUTE_OK) {
+    return status;
+  }
+  last = made;
+  has_last = true;
+  say_decision(&made);
+  if (ticket != NULL) {
+    give_name(&tickets, ticket, made.ticket);
+    say(" retries=%" PRIu32 " contended=%s", made.retries, made.contended ? "true" : "false");
+  }
+  return status;
+}
+
+#endif

@@ -1,0 +1,258 @@
+//! The C ABI from outside: programs in C and C++, compiled against the installed library and run; plainly, under
+//! valgrind, and with everything instrumented by AddressSanitizer or ThreadSanitizer.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::library::{install, target_folder};
+use crate::tool::{cargo, command, output, run};
+
+const C: &[&str] = &["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-Wredundant-decls"];
+const CPP: &[&str] =
+    &["-std=c++17", "-Wall", "-Wextra", "-Werror", "-pedantic", "-Wredundant-decls", "-Wshadow"];
+
+/// A program, and what it is run with; `{}` there is the folder of what `flatten` wrote.
+struct Program {
+    name: &'static str,
+    sources: &'static [&'static str],
+    arguments: &'static [&'static str],
+}
+
+const fn c(name: &'static str, sources: &'static [&'static str]) -> Program {
+    Program { name, sources, arguments: &[] }
+}
+
+/// In the order of a reader: small and telling ones first.
+const PROGRAMS: &[Program] = &[
+    c("abi", &["kvroute-ffi/tests/c/abi.c"]),
+    c("lifecycle", &["kvroute-ffi/tests/c/lifecycle.c"]),
+    Program { arguments: &["testdata/bindings/cases.txt"], ..c("table", &["kvroute-ffi/tests/c/table.c"]) },
+    Program { arguments: &["{}/golden.txt"], ..c("golden", &["kvroute-ffi/tests/c/golden.c"]) },
+    Program { arguments: &["{}/capture.txt"], ..c("capture", &["kvroute-ffi/tests/c/capture.c"]) },
+    c("bad_pointers", &["kvroute-ffi/tests/c/bad_pointers.c"]),
+    c("bad_structs", &["kvroute-ffi/tests/c/bad_structs.c"]),
+    c("bad_values", &["kvroute-ffi/tests/c/bad_values.c"]),
+    c("bad_lengths", &["kvroute-ffi/tests/c/bad_lengths.c"]),
+    c("threads", &["kvroute-ffi/tests/c/threads.c"]),
+    // Two translation units: what is not `inline` in the header does not link.
+    c("wrapper", &["kvroute-ffi/tests/cpp/wrapper.cpp", "kvroute-ffi/tests/cpp/include_again.cpp"]),
+    c("route", &["examples/c/route.c"]),
+    c("route_cpp", &["examples/cpp/route.cpp"]),
+];
+
+/// How programs are compiled and run.
+struct Build<'a> {
+    root: &'a Path,
+    /// Where programs and their data are put.
+    folder: PathBuf,
+    /// For the compiler, besides warnings.
+    flags: &'a [&'a str],
+    /// For the linker, behind the sources.
+    libraries: Vec<String>,
+    /// What runs a program; nothing: it runs itself.
+    runner: &'a [&'a str],
+}
+
+impl Build<'_> {
+    /// Compiles programs and runs them; answers how many checks they made.
+    fn check(&self, programs: &[&Program]) -> Result<u64, String> {
+        let mut checks = 0;
+        for program in programs {
+            let binary = self.compile(program)?;
+            let data = self.folder.with_file_name("data").display().to_string();
+            let arguments = program.arguments.iter().map(|argument| argument.replace("{}", &data));
+            let mut words: Vec<String> = self.runner.iter().map(|&word| word.to_owned()).collect();
+            words.push(binary.display().to_string());
+            words.extend(arguments);
+            let said = output(command(&words).current_dir(self.root))?;
+            println!("{}: {}", program.name, said.lines().last().unwrap_or(""));
+            checks += said.lines().find_map(checks_made).unwrap_or(0);
+        }
+        Ok(checks)
+    }
+
+    fn compile(&self, program: &Program) -> Result<PathBuf, String> {
+        let is_cpp = program.sources[0].ends_with(".cpp");
+        let (variable, otherwise, warnings) = if is_cpp { ("CXX", "c++", CPP) } else { ("CC", "cc", C) };
+        let compiler = env::var(variable).unwrap_or_else(|_| otherwise.to_owned());
+        fs::create_dir_all(&self.folder).map_err(|error| format!("{}: {error}", self.folder.display()))?;
+        let binary = self.folder.join(program.name);
+        let mut compile = command(&[compiler]);
+        compile.args(warnings).args(["-g", "-O1", "-pthread"]).args(self.flags).args(program.sources);
+        compile.arg("-o").arg(&binary).args(&self.libraries).current_dir(self.root);
+        run(&mut compile)?;
+        Ok(binary)
+    }
+}
+
+/// Reads a program's last line, `ok 12 checks`.
+fn checks_made(line: &str) -> Option<u64> {
+    line.strip_prefix("ok ")?.strip_suffix(" checks")?.parse().ok()
+}
+
+/// Every program, with the shared library and with the static one.
+///
+/// # Errors
+/// What could not be built, or the check that failed.
+pub(crate) fn check(root: &Path) -> Result<String, String> {
+    let (folder, prefix) = prepare(root)?;
+    let mut checks = 0;
+    for (how, package) in [("shared", "kvroute"), ("static", "kvroute-static")] {
+        let mut libraries = pkg_config(&prefix, package)?;
+        libraries.push(format!("-Wl,-rpath,{}/lib", prefix.display()));
+        let build = Build { root, folder: folder.join(how), flags: &[], libraries, runner: &[] };
+        checks += build.check(&PROGRAMS.iter().collect::<Vec<_>>())?;
+        // Reads memory that was freed, which only a plain build lets pass.
+        let sources = &["kvroute-ffi/tests/c/bad_pointers.c"];
+        checks += build.check(&[&Program { arguments: &["freed"], ..c("bad_pointers_freed", sources) }])?;
+    }
+    Ok(format!("{} programs, {checks} checks", PROGRAMS.len()))
+}
+
+/// Every program under valgrind: no access to memory that is none, and no leak.
+///
+/// # Errors
+/// As [`check`].
+pub(crate) fn valgrind(root: &Path) -> Result<String, String> {
+    let (folder, prefix) = prepare(root)?;
+    let build = Build {
+        root,
+        folder: folder.join("valgrind"),
+        flags: &[],
+        libraries: pkg_config(&prefix, "kvroute-static")?,
+        runner: &[
+            "valgrind",
+            "--quiet",
+            "--error-exitcode=9",
+            "--leak-check=full",
+            "--fair-sched=yes",
+            "--suppressions=kvroute-ffi/tests/c/valgrind.supp",
+        ],
+    };
+    let checks = build.check(&PROGRAMS.iter().collect::<Vec<_>>())?;
+    Ok(format!("{} programs, {checks} checks", PROGRAMS.len()))
+}
+
+/// Every program and the library with AddressSanitizer, the programs with UndefinedBehaviorSanitizer too.
+///
+/// # Errors
+/// As [`check`].
+pub(crate) fn address(root: &Path) -> Result<String, String> {
+    let (folder, prefix) = prepare(root)?;
+    let build = Build {
+        root,
+        folder: folder.join("asan"),
+        flags: &["-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
+        libraries: instrumented(root, &prefix, "address", &[])?,
+        runner: &[],
+    };
+    let checks = build.check(&PROGRAMS.iter().collect::<Vec<_>>())?;
+    Ok(format!("{} programs, {checks} checks", PROGRAMS.len()))
+}
+
+/// The program with many threads, and the library down to its standard library, with ThreadSanitizer.
+///
+/// # Errors
+/// As [`check`].
+pub(crate) fn thread(root: &Path) -> Result<String, String> {
+    let (folder, prefix) = prepare(root)?;
+    let build = Build {
+        root,
+        folder: folder.join("tsan"),
+        flags: &["-fsanitize=thread", "kvroute-ffi/tests/c/tsan_memory.c"],
+        libraries: instrumented(root, &prefix, "thread", &["-Zbuild-std=std,panic_unwind"])?,
+        runner: &[],
+    };
+    let threads: Vec<&Program> = PROGRAMS.iter().filter(|program| program.name == "threads").collect();
+    Ok(format!("{} checks", build.check(&threads)?))
+}
+
+/// Builds the static library with a sanitizer; answers what a program is compiled and linked with.
+fn instrumented(root: &Path, prefix: &Path, sanitizer: &str, more: &[&str]) -> Result<Vec<String>, String> {
+    let target = target_folder(root).join("c").join(sanitizer);
+    let host = output(&mut command(&["rustc", "-vV"]))?;
+    let host = host.lines().find_map(|line| line.strip_prefix("host: ")).ok_or("rustc -vV names no host")?;
+    let mut build = cargo("rustc --package kvroute-ffi --lib --crate-type staticlib --locked");
+    // With the checks of a debug build; the core optimised, so that threads do more than wait for a slow one.
+    build.args(["--config", "profile.dev.package.kvroute-core.opt-level=1"]);
+    build.args(["--target", host]).args(more).current_dir(root);
+    // The flags are unstable; this lets the stable compiler take them.
+    build.env("RUSTC_BOOTSTRAP", "1").env("RUSTFLAGS", format!("-Zsanitizer={sanitizer}"));
+    run(build.env("CARGO_TARGET_DIR", &target))?;
+    let archive = target.join(host).join("debug/libkvroute.a").display().to_string();
+    let flags = pkg_config(prefix, "kvroute-static")?.into_iter();
+    Ok(flags.map(|flag| if flag.ends_with("/libkvroute.a") { archive.clone() } else { flag }).collect())
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+/// Installs the library, and writes what C cannot read by itself as lines into `data`; answers where programs go, and
+/// the prefix.
+fn prepare(root: &Path) -> Result<(PathBuf, PathBuf), String> {
+    let folder = target_folder(root).join("c");
+    let data = folder.join("data");
+    fs::create_dir_all(&data).map_err(|error| format!("{}: {error}", data.display()))?;
+    for (what, source, name) in [
+        ("golden", "testdata/hashes", "golden.txt"),
+        ("capture", "testdata/captures/sim-cbor-small.jsonl.gz", "capture.txt"),
+    ] {
+        let mut flatten = cargo("run --quiet --package kvroute-ffi --example flatten --locked --");
+        let lines = output(flatten.args([what, source]).current_dir(root))?;
+        let path = data.join(name);
+        fs::write(&path, lines).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    let folder = folder.canonicalize().map_err(|error| format!("{}: {error}", folder.display()))?;
+    let prefix = install(root, &folder.join("prefix"))?;
+    Ok((folder, prefix))
+}
+
+/// What a program is compiled and linked with, as the installed pkg-config file says.
+fn pkg_config(prefix: &Path, package: &str) -> Result<Vec<String>, String> {
+    let files = prefix.join("lib/pkgconfig");
+    let mut ask = command(&["pkg-config", "--cflags", "--libs", package]);
+    if let Ok(flags) = output(ask.env("PKG_CONFIG_PATH", &files)) {
+        return Ok(words(&flags));
+    }
+    // Without the program: the file is short, and its variables are defined before they are used.
+    let path = files.join(format!("{package}.pc"));
+    let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(words(&expanded(&text)))
+}
+
+/// The flags of a pkg-config file.
+fn expanded(file: &str) -> String {
+    let mut variables: Vec<(String, String)> = Vec::new();
+    let mut flags = String::new();
+    for line in file.lines() {
+        let replaced = |text: &str| {
+            variables.iter().fold(text.to_owned(), |text, (name, value)| text.replace(name.as_str(), value))
+        };
+        if let Some(more) = line.strip_prefix("Cflags:").or(line.strip_prefix("Libs:")) {
+            flags.push_str(&replaced(more));
+        } else if let Some((name, value)) = line.split_once('=') {
+            let value = replaced(value);
+            variables.push((format!("${{{name}}}"), value));
+        }
+    }
+    flags
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checks_are_read_from_a_programs_last_line() {
+        assert_eq!(checks_made("ok 12 checks"), Some(12));
+        assert_eq!(checks_made("pod-b has 64 of 80 tokens in its cache"), None);
+    }
+
+    #[test]
+    fn a_pkg_config_file_is_read_without_pkg_config() {
+        let file = "prefix=/p\nlibdir=${prefix}/lib\n\nName: kvroute\nCflags: -I${prefix}/include\nLibs: -L${libdir} -lx\n";
+        assert_eq!(words(&expanded(file)), ["-I/p/include", "-L/p/lib", "-lx"]);
+    }
+}

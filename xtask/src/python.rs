@@ -1,0 +1,101 @@
+//! The Python package: its wheel is built, installed and tested as a user would.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::library;
+use crate::tool::{command, for_each_line, run};
+
+const PACKAGE: &str = "kvroute-py";
+
+/// The oldest CPython that the wheel is for.
+const OLDEST: &str = "3.11";
+
+/// Checks everything of Python; answers what was run.
+///
+/// # Errors
+/// The first thing that failed.
+pub(crate) fn check(root: &Path) -> Result<String, String> {
+    let package = root.join(PACKAGE);
+    let folder = library::target_folder(root).join("python");
+    let folder = if folder.is_absolute() { folder } else { root.join(folder) };
+    let tools = environment(&folder.join("tools"), &["-r", &shown(&package.join("requirements-dev.txt"))])?;
+    let wheel = wheel(&tools, &package, &folder.join("dist"))?;
+
+    // As somebody who only wants to use it.
+    let _ = fs::remove_dir_all(folder.join("clean"));
+    let clean = environment(&folder.join("clean"), &[&wheel])?;
+    run(clean.python().arg(root.join("examples/python/route.py")))?;
+
+    run(tools.python().args(["-m", "pip", "install", "--quiet", "--force-reinstall", "--no-deps", &wheel]))?;
+    let tests = pytest(tools.python().current_dir(&package))?;
+    run(tools.python().args(["-m", "mypy"]).current_dir(&package))?;
+    let black =
+        ["-m", "black", "--quiet", "--config", "pyproject.toml", "--check", ".", "../examples/python"];
+    run(tools.python().args(black).current_dir(&package))?;
+    let name = Path::new(&wheel).file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(format!("{tests}; {name}"))
+}
+
+/// A virtual environment.
+struct Environment(PathBuf);
+
+impl Environment {
+    fn python(&self) -> Command {
+        let mut python = command(&[self.0.join("bin/python")]);
+        // The repository's folders stay as they are.
+        python.env("PYTHONDONTWRITEBYTECODE", "1");
+        python
+    }
+}
+
+/// Makes the environment unless it is there, and installs `requirements` into it.
+fn environment(folder: &Path, requirements: &[&str]) -> Result<Environment, String> {
+    let environment = Environment(folder.to_owned());
+    if !folder.join("bin/python").exists() {
+        run(command(&[interpreter()?.as_str(), "-m", "venv"]).arg(folder))?;
+    }
+    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
+    run(environment.python().args(pip).args(requirements))?;
+    Ok(environment)
+}
+
+/// A CPython that is new enough.
+fn interpreter() -> Result<String, String> {
+    let is_new_enough = format!("import sys; assert sys.version_info >= ({})", OLDEST.replace('.', ", "));
+    let names = ["python3", "python3.14", "python3.13", "python3.12", "python3.11"];
+    let found = names.iter().find(|name| {
+        command(&[name, "-c", &is_new_enough])
+            .stderr(std::process::Stdio::null())
+            .status()
+            .is_ok_and(|s| s.success())
+    });
+    found.map(|name| (*name).to_owned()).ok_or_else(|| format!("no CPython {OLDEST} or later is installed"))
+}
+
+/// Builds the wheel; answers its path.
+fn wheel(tools: &Environment, package: &Path, dist: &Path) -> Result<String, String> {
+    let _ = fs::remove_dir_all(dist);
+    let mut maturin = tools.python();
+    maturin.args(["-m", "maturin", "build", "--release", "--locked", "--out"]).arg(dist).current_dir(package);
+    run(&mut maturin)?;
+    let wheels = fs::read_dir(dist).map_err(|error| format!("{}: {error}", dist.display()))?;
+    let mut wheels = wheels
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|e| e == "whl"));
+    wheels.next().map(|path| shown(&path)).ok_or_else(|| format!("{}: no wheel", dist.display()))
+}
+
+/// Runs pytest; answers its closing line, such as "210 passed in 9.8s".
+fn pytest(python: &mut Command) -> Result<String, String> {
+    let mut closing = String::new();
+    let shows = python.args(["-m", "pytest", "--quiet", "-p", "no:cacheprovider"]);
+    for_each_line(shows, |line| closing = line.to_owned())?;
+    Ok(closing)
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
