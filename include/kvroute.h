@@ -202,6 +202,39 @@
 /// A KV-cache group of a kind that is not credited.
 #define KVROUTE_GROUP_UNKNOWN 2
 
+/// Blocks became available.
+#define KVROUTE_EVENT_STORED 0
+
+/// Blocks went away.
+#define KVROUTE_EVENT_REMOVED 1
+
+/// The whole cache went away.
+#define KVROUTE_EVENT_CLEARED 2
+
+/// A medium that is not known; of a removal, everywhere.
+#define KVROUTE_TIER_UNKNOWN (-1)
+
+/// Device memory.
+#define KVROUTE_TIER_GPU 0
+
+/// Host memory.
+#define KVROUTE_TIER_CPU 1
+
+/// Local storage.
+#define KVROUTE_TIER_DISK 2
+
+/// A store shared with others.
+#define KVROUTE_TIER_EXTERNAL 3
+
+/// A text: an adapter's name, a cache salt, or (vLLM before 0.19) a multimodal identifier.
+#define KVROUTE_EXTRA_KEY_TEXT 0
+
+/// A multimodal item and its start relative to the block's.
+#define KVROUTE_EXTRA_KEY_MULTIMODAL 1
+
+/// The key of prompt embeddings.
+#define KVROUTE_EXTRA_KEY_BYTES 2
+
 /// The index shows it.
 #define KVROUTE_OUTCOME_APPLIED 0
 
@@ -268,39 +301,6 @@
 /// The batch could not be read at all, so the pod's view was dropped; it heals as blocks are announced again, and
 /// nothing is to be done.
 #define KVROUTE_RESYNC_UNDECODABLE 2
-
-/// Blocks became available.
-#define KVROUTE_EVENT_STORED 0
-
-/// Blocks went away.
-#define KVROUTE_EVENT_REMOVED 1
-
-/// The whole cache went away.
-#define KVROUTE_EVENT_CLEARED 2
-
-/// A medium that is not known; of a removal, everywhere.
-#define KVROUTE_TIER_UNKNOWN (-1)
-
-/// Device memory.
-#define KVROUTE_TIER_GPU 0
-
-/// Host memory.
-#define KVROUTE_TIER_CPU 1
-
-/// Local storage.
-#define KVROUTE_TIER_DISK 2
-
-/// A store shared with others.
-#define KVROUTE_TIER_EXTERNAL 3
-
-/// A text: an adapter's name, a cache salt, or (vLLM before 0.19) a multimodal identifier.
-#define KVROUTE_EXTRA_KEY_TEXT 0
-
-/// A multimodal item and its start relative to the block's.
-#define KVROUTE_EXTRA_KEY_MULTIMODAL 1
-
-/// The key of prompt embeddings.
-#define KVROUTE_EXTRA_KEY_BYTES 2
 
 /// Room for tiers: those that `KVROUTE_TIER_...` does not name yet are 0.
 #define KVROUTE_MAX_TIERS 8
@@ -617,6 +617,18 @@ typedef struct kvroute_kv_event {
   size_t extra_keys_len;
 } kvroute_kv_event;
 
+/// What one pod has of a query.
+typedef struct kvroute_pod_match {
+  /// The pod.
+  uint64_t pod;
+  /// Leading blocks it can use, by tier.
+  uint32_t blocks[KVROUTE_MAX_TIERS];
+  /// Leading blocks that this router sent to it.
+  uint32_t predicted;
+  /// Room; 0.
+  uint32_t reserved;
+} kvroute_pod_match;
+
 /// What an external scorer says of the pods; every profile that has one of the name reads it.
 typedef struct kvroute_score_column {
   /// Name of the scorer, one of `external` in the configuration.
@@ -693,18 +705,6 @@ typedef struct kvroute_decision {
   /// Dispatch: 1 if somebody still did at the last try, and it was booked all the same.
   uint32_t contended;
 } kvroute_decision;
-
-/// What one pod has of a query.
-typedef struct kvroute_pod_match {
-  /// The pod.
-  uint64_t pod;
-  /// Leading blocks it can use, by tier.
-  uint32_t blocks[KVROUTE_MAX_TIERS];
-  /// Leading blocks that this router sent to it.
-  uint32_t predicted;
-  /// Room; 0.
-  uint32_t reserved;
-} kvroute_pod_match;
 
 /// What a router has, and what befell it.
 typedef struct kvroute_router_counters {
@@ -1104,6 +1104,21 @@ int32_t kvroute_workspace_pod_name(struct kvroute_workspace *workspace,
                                    uint32_t *dp_rank,
                                    struct kvroute_error *error);
 
+/// Looks up what every pod of `domain` has of the blocks `hashes: [n]`, cut by the caller where an engine would cut
+/// them (`kvroute_domain_searchable_blocks`). Writes the pods that have any into `matches: [*written]`, in order of
+/// their ids.
+///
+/// Errors: `KVROUTE_BUSY`; `KVROUTE_BUFFER_TOO_SMALL`.
+int32_t kvroute_router_lookup(const struct kvroute_router *router,
+                              const struct kvroute_domain *domain,
+                              const uint64_t *hashes,
+                              size_t hashes_len,
+                              struct kvroute_workspace *workspace,
+                              struct kvroute_pod_match *matches,
+                              size_t capacity,
+                              size_t *written,
+                              struct kvroute_error *error);
+
 /// Chooses a pod, or two, for a request. Changes nothing but `workspace` and `*decision`. `now_ns`: see "Time".
 ///
 /// Errors: `KVROUTE_NO_CANDIDATE` if there is no pod or the filters drop every one; `KVROUTE_INVALID_INPUT` if the
@@ -1174,21 +1189,6 @@ int32_t kvroute_router_explain(const struct kvroute_router *router,
                                size_t capacity,
                                size_t *written,
                                struct kvroute_error *error);
-
-/// Looks up what every pod of `domain` has of the blocks `hashes: [n]`, cut by the caller where an engine would cut
-/// them (`kvroute_domain_searchable_blocks`). Writes the pods that have any into `matches: [*written]`, in order of
-/// their ids.
-///
-/// Errors: `KVROUTE_BUSY`; `KVROUTE_BUFFER_TOO_SMALL`.
-int32_t kvroute_router_lookup(const struct kvroute_router *router,
-                              const struct kvroute_domain *domain,
-                              const uint64_t *hashes,
-                              size_t hashes_len,
-                              struct kvroute_workspace *workspace,
-                              struct kvroute_pod_match *matches,
-                              size_t capacity,
-                              size_t *written,
-                              struct kvroute_error *error);
 
 /// Fills `*counters` in for the whole router.
 int32_t kvroute_router_read_counters(const struct kvroute_router *router,

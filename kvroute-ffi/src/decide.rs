@@ -1,29 +1,20 @@
-//! Looking up, deciding, and a request's life.
+//! Deciding, and a request's life.
 
 use std::ffi::c_char;
 use std::time::Duration;
 
-use kvroute_core::index::{PodMatch, TierBlocks};
-use kvroute_core::{
-    BlockHash, Decision, Dispatch, Finish, PodId, Prompt, Request, ScoreColumn, Session, Ticket, Tier,
-};
+use kvroute_core::{Decision, Dispatch, Finish, PodId, Ticket};
 
-use crate::context::kvroute_hash_context;
-use crate::domain::kvroute_domain;
 use crate::error::kvroute_error;
-use crate::memory::{array, fill, fill_text, kvroute_bytes, kvroute_str, put, wanted};
+use crate::guard;
+use crate::lookup::{KVROUTE_MAX_TIERS, by_tier};
+use crate::memory::{fill_text, put};
 use crate::pod::KVROUTE_NO_POD;
-use crate::router::{json, kvroute_router};
+use crate::request::{kvroute_request, with_request};
+use crate::router::kvroute_router;
 use crate::status::Failure;
 use crate::structs::{self, versioned};
-use crate::workspace::{self, kvroute_workspace};
-use crate::{guard, handle};
-
-/// Room for tiers: those that `KVROUTE_TIER_...` does not name yet are 0.
-pub const KVROUTE_MAX_TIERS: usize = 8;
-
-/// Most score columns of one request.
-pub const KVROUTE_MAX_SCORE_COLUMNS: usize = 16;
+use crate::workspace::kvroute_workspace;
 
 /// The engine answered.
 pub const KVROUTE_FINISH_COMPLETED: i32 = 0;
@@ -34,60 +25,6 @@ pub const KVROUTE_FINISH_CANCELLED: i32 = 2;
 
 /// The engine's count of cached tokens is not known.
 pub const KVROUTE_CACHED_UNKNOWN: i64 = -1;
-
-/// An explanation as JSON.
-pub const KVROUTE_EXPLAIN_JSON: i32 = 0;
-/// An explanation as text, a line a pod.
-pub const KVROUTE_EXPLAIN_TEXT: i32 = 1;
-
-/// What an external scorer says of the pods; every profile that has one of the name reads it.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct kvroute_score_column {
-    /// Name of the scorer, one of `external` in the configuration.
-    pub scorer: kvroute_str,
-    /// The pods it is about. Those that are gone are passed over, those left out score 0, and of one that is there
-    /// twice the last score counts.
-    pub pods: *const u64,
-    /// Their scores, 0 to 1; `[len]`.
-    pub values: *const f64,
-    /// How many.
-    pub len: usize,
-}
-
-/// A request to be routed. All zero but `struct_size`: an empty prompt.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct kvroute_request {
-    /// `sizeof(kvroute_request)`.
-    pub struct_size: usize,
-    /// The prompt's token ids.
-    pub token_ids: *const u32,
-    /// How many.
-    pub token_ids_len: usize,
-    /// The prompt's text, where nobody tokenized it; then no `token_ids`. Any bytes will do.
-    pub text: kvroute_bytes,
-    /// What else decides whether KV can be shared; may be NULL.
-    pub context: *const kvroute_hash_context,
-    /// The served model it asks for; empty is content with any.
-    pub model: kvroute_str,
-    /// The conversation it belongs to, by an id of the client's choice; empty for none.
-    pub session_id: kvroute_str,
-    /// The same by a token of `kvroute_router_session_token`; then no `session_id`.
-    pub session_token: kvroute_str,
-    /// What external scorers say of the pods; at most `KVROUTE_MAX_SCORE_COLUMNS`.
-    pub scores: *const kvroute_score_column,
-    /// How many.
-    pub scores_len: usize,
-    /// Distinguishes requests where a choice is otherwise even, if `has_nonce` is not 0.
-    pub nonce: u64,
-    /// See `nonce`.
-    pub has_nonce: i32,
-    /// Room; 0.
-    pub reserved: u32,
-}
-
-versioned!(kvroute_request up to reserved);
 
 /// Where a request should go; of a dispatch, also how it went.
 #[repr(C)]
@@ -127,28 +64,6 @@ pub struct kvroute_decision {
 
 versioned!(kvroute_decision up to contended);
 
-/// What one pod has of a query.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct kvroute_pod_match {
-    /// The pod.
-    pub pod: u64,
-    /// Leading blocks it can use, by tier.
-    pub blocks: [u32; KVROUTE_MAX_TIERS],
-    /// Leading blocks that this router sent to it.
-    pub predicted: u32,
-    /// Room; 0.
-    pub reserved: u32,
-}
-
-fn by_tier(blocks: TierBlocks) -> [u32; KVROUTE_MAX_TIERS] {
-    let mut by_tier = [0; KVROUTE_MAX_TIERS];
-    for (to, tier) in by_tier.iter_mut().zip(Tier::ALL) {
-        *to = blocks.in_tier(tier);
-    }
-    by_tier
-}
-
 fn decision_of(decision: &Decision) -> kvroute_decision {
     let prefill = decision.prefill;
     kvroute_decision {
@@ -176,70 +91,6 @@ fn dispatch_of(dispatch: &Dispatch) -> kvroute_decision {
         retries: dispatch.retries,
         contended: u32::from(dispatch.contended),
         ..decision_of(&dispatch.decision)
-    }
-}
-
-/// Calls `act` with the request at `place`, whose context is kept in `scratch`.
-///
-/// # Safety
-///
-/// `place` is NULL or a `kvroute_request` of the caller's with what it points to; `workspace` is NULL or a live
-/// handle.
-unsafe fn with_request<R>(
-    place: *const kvroute_request,
-    workspace: *const kvroute_workspace,
-    act: impl FnOnce(&Request<'_>, &mut kvroute_core::Workspace) -> Result<R, Failure>,
-) -> Result<R, Failure> {
-    // SAFETY: the caller's word, for this and all that it points to.
-    unsafe {
-        workspace::with(workspace, |scratch| {
-            let raw = structs::read(place)?;
-            if raw.reserved != 0 {
-                return Err(Failure::invalid("request.reserved is not 0"));
-            }
-            let text = raw.text.get("request.text")?;
-            let token_ids = array("request.token_ids", raw.token_ids, raw.token_ids_len)?;
-            let prompt = match (token_ids, text) {
-                (token_ids, []) => Prompt::TokenIds(token_ids),
-                ([], text) => Prompt::Text(text),
-                _ => return Err(Failure::invalid("request: token_ids and text; one of them is the prompt")),
-            };
-            let id = raw.session_id.non_empty("request.session_id")?;
-            let token = raw.session_token.non_empty("request.session_token")?;
-            let session = match (id, token) {
-                (Some(_), Some(_)) => {
-                    return Err(Failure::invalid("request: session_id and session_token; one of them"));
-                }
-                (id, token) => id.map(Session::Id).or(token.map(Session::Token)),
-            };
-            let columns = array("request.scores", raw.scores, raw.scores_len)?;
-            const NONE: ScoreColumn<'static> = ScoreColumn { scorer: "", pods: &[], values: &[] };
-            // Most requests have none, and pay for none.
-            let (mut some, mut none) = (None, []);
-            let scores: &mut [ScoreColumn<'_>] =
-                if columns.is_empty() { &mut none } else { some.insert([NONE; KVROUTE_MAX_SCORE_COLUMNS]) };
-            if columns.len() > scores.len() {
-                let (given, most) = (columns.len(), scores.len());
-                return Err(Failure::invalid(format!("request: {given} score columns; at most {most}")));
-            }
-            for (to, column) in scores.iter_mut().zip(columns) {
-                *to = ScoreColumn {
-                    scorer: column.scorer.get("request.scores.scorer")?,
-                    // A `PodId` is a number in memory, and any number is one.
-                    pods: array("request.scores.pods", column.pods.cast::<PodId>(), column.len)?,
-                    values: array("request.scores.values", column.values, column.len)?,
-                };
-            }
-            let request = Request {
-                prompt,
-                context: scratch.context.fill(raw.context)?,
-                model: raw.model.non_empty("request.model")?,
-                session,
-                scores: scores.get(..columns.len()).unwrap_or_default(),
-                nonce: (raw.has_nonce != 0).then_some(raw.nonce),
-            };
-            act(&request, &mut scratch.workspace)
-        })
     }
 }
 
@@ -372,75 +223,6 @@ pub unsafe extern "C" fn kvroute_router_session_token(
             let prefill = (prefill_pod != KVROUTE_NO_POD).then_some(PodId::from_u64(prefill_pod));
             let token = router.session_token(PodId::from_u64(pod), prefill, Duration::from_nanos(now_ns))?;
             fill_text(&token, buffer, capacity, written)
-        })
-    }
-}
-
-/// Explains the last decision that `router` made with `workspace`: every pod with what was known of it, each scorer's
-/// part, what dropped it, and why nothing is matched where nothing is. As `KVROUTE_EXPLAIN_...` says, with a NUL
-/// behind it, into `buffer`. If the workspace's last decision was another router's, or failed before pods were looked
-/// at, there are no pods in it.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn kvroute_router_explain(
-    router: *const kvroute_router,
-    workspace: *mut kvroute_workspace,
-    format: i32,
-    buffer: *mut c_char,
-    capacity: usize,
-    written: *mut usize,
-    error: *mut kvroute_error,
-) -> i32 {
-    // SAFETY: the header's contract.
-    unsafe {
-        guard::reading(router, error, |router| {
-            let explanation = workspace::with(workspace, |scratch| Ok(router.explain(&scratch.workspace)))?;
-            let explanation = match format {
-                KVROUTE_EXPLAIN_JSON => json(&explanation)?,
-                KVROUTE_EXPLAIN_TEXT => explanation.to_string(),
-                other => return Err(Failure::invalid(format!("format is {other}, which is none"))),
-            };
-            fill_text(&explanation, buffer, capacity, written)
-        })
-    }
-}
-
-/// Looks up what every pod of `domain` has of the blocks `hashes: [n]`, cut by the caller where an engine would cut
-/// them (`kvroute_domain_searchable_blocks`). Writes the pods that have any into `matches: [*written]`, in order of
-/// their ids.
-///
-/// Errors: `KVROUTE_BUSY`; `KVROUTE_BUFFER_TOO_SMALL`.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn kvroute_router_lookup(
-    router: *const kvroute_router,
-    domain: *const kvroute_domain,
-    hashes: *const u64,
-    hashes_len: usize,
-    workspace: *mut kvroute_workspace,
-    matches: *mut kvroute_pod_match,
-    capacity: usize,
-    written: *mut usize,
-    error: *mut kvroute_error,
-) -> i32 {
-    // SAFETY: the header's contract.
-    unsafe {
-        guard::reading(router, error, |router| {
-            wanted("written", written)?;
-            let domain = handle::get(domain)?;
-            // A `BlockHash` is a number in memory, and any number is one.
-            let hashes = array("hashes", hashes.cast::<BlockHash>(), hashes_len)?;
-            workspace::with(workspace, |scratch| {
-                router.index().lookup(domain, hashes, &mut scratch.table);
-                let found = scratch.table.matches().iter().map(|found: &PodMatch| kvroute_pod_match {
-                    pod: found.pod.as_u64(),
-                    blocks: by_tier(found.blocks),
-                    predicted: found.predicted,
-                    reserved: 0,
-                });
-                scratch.found.clear();
-                scratch.found.extend(found);
-                scratch.found.sort_unstable_by_key(|found| found.pod);
-                fill(&scratch.found, matches, capacity, written)
-            })
         })
     }
 }

@@ -35,9 +35,17 @@ pub mod pod;
 
 pub mod event;
 
+pub mod apply;
+
 pub mod workspace;
 
+pub mod lookup;
+
+pub mod request;
+
 pub mod decide;
+
+pub mod explain;
 
 pub mod counters;
 

@@ -167,8 +167,12 @@ impl kvroute_pod_options {
                 }
             }
             let groups = array("options.groups", self.groups, self.groups_len)?.iter();
-            let groups = groups
-                .map(|group| Ok((group.group, group_kind("options.groups.kind", group.kind, group.window)?)));
+            let groups = groups.map(|group| {
+                if group.reserved != 0 {
+                    return Err(Failure::invalid("options.groups.reserved is not 0"));
+                }
+                Ok((group.group, group_kind("options.groups.kind", group.kind, group.window)?))
+            });
             let adapters = array("options.adapters", self.adapters, self.adapters_len)?.iter();
             let adapters = adapters
                 .map(|adapter| Ok((adapter.id, adapter.name.get("options.adapters.name")?.to_owned())));

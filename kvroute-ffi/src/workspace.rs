@@ -8,10 +8,10 @@ use kvroute_core::index::MatchTable;
 use kvroute_core::{PodId, Workspace};
 
 use crate::context::ContextBuffer;
-use crate::decide::kvroute_pod_match;
 use crate::error::kvroute_error;
 use crate::guard;
 use crate::handle::{self, Handle, mark};
+use crate::lookup::kvroute_pod_match;
 use crate::memory::{fill_text, put};
 use crate::status::{Failure, KVROUTE_BUSY, KVROUTE_UNKNOWN_POD};
 

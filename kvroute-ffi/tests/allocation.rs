@@ -4,9 +4,10 @@
 use std::ptr;
 
 use kvroute::context::{kvroute_hash_context, kvroute_multimodal_item};
-use kvroute::decide::{kvroute_decision, kvroute_request, kvroute_router_decide, kvroute_score_column};
+use kvroute::decide::{kvroute_decision, kvroute_router_decide};
 use kvroute::memory::kvroute_str;
 use kvroute::pod::kvroute_router_find_pod;
+use kvroute::request::{kvroute_request, kvroute_score_column};
 use kvroute::router::{kvroute_router, kvroute_router_free, kvroute_router_from_config};
 use kvroute::status::KVROUTE_OK;
 use kvroute::workspace::{kvroute_workspace_free, kvroute_workspace_new};

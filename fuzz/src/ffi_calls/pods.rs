@@ -1,12 +1,12 @@
 //! Pods: their events, and themselves.
 
+use kvroute::apply::{
+    kvroute_apply_report, kvroute_router_abandon_gap, kvroute_router_apply, kvroute_router_apply_events,
+    kvroute_router_apply_topic, kvroute_router_apply_trtllm, kvroute_router_forget_predictions,
+};
 use kvroute::counters::{kvroute_pod_counters, kvroute_router_read_pod_counters};
 use kvroute::error::kvroute_error;
-use kvroute::event::{
-    kvroute_apply_report, kvroute_extra_key, kvroute_kv_event, kvroute_router_abandon_gap,
-    kvroute_router_apply, kvroute_router_apply_events, kvroute_router_apply_topic,
-    kvroute_router_apply_trtllm, kvroute_router_forget_predictions,
-};
+use kvroute::event::{kvroute_extra_key, kvroute_kv_event};
 use kvroute::pod::{
     kvroute_adapter, kvroute_group, kvroute_label, kvroute_pod_options, kvroute_router_add_pod,
     kvroute_router_find_pod, kvroute_router_pod_name, kvroute_router_remove_pod, kvroute_router_report_load,
@@ -119,8 +119,9 @@ impl World {
             (options.value.groups, options.value.groups_len) = input.array(&groups);
             (options.value.adapters, options.value.adapters_len) = input.array(&adapters);
             options.value.max_parked = input.number() as i64;
-            options.value.max_parked_bytes = input.number();
+            options.value.max_parked_bytes = input.number() as i64;
             options.value.max_retired = input.number() as i64;
+            options.value.domain_name = input.text();
         }
         let (router, place, error) = (self.router(input), input.pointer(options.place()), self.told(input));
         let mut pod = UNTOUCHED as u64;

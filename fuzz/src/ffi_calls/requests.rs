@@ -5,10 +5,12 @@ use std::ptr;
 
 use kvroute::context::{kvroute_hash_context, kvroute_multimodal_item};
 use kvroute::decide::{
-    kvroute_decision, kvroute_pod_match, kvroute_request, kvroute_router_decide, kvroute_router_dispatch,
-    kvroute_router_explain, kvroute_router_finish, kvroute_router_first_token, kvroute_router_lookup,
-    kvroute_router_session_token, kvroute_score_column,
+    kvroute_decision, kvroute_router_decide, kvroute_router_dispatch, kvroute_router_finish,
+    kvroute_router_first_token, kvroute_router_session_token,
 };
+use kvroute::explain::kvroute_router_explain;
+use kvroute::lookup::{kvroute_pod_match, kvroute_router_lookup};
+use kvroute::request::{kvroute_request, kvroute_score_column};
 use kvroute::router::{kvroute_router_expire, kvroute_router_status};
 use kvroute::workspace::kvroute_workspace_pod_name;
 

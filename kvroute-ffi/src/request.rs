@@ -1,0 +1,125 @@
+//! Requests to be routed.
+
+use kvroute_core::{PodId, Prompt, Request, ScoreColumn, Session, Workspace};
+
+use crate::context::kvroute_hash_context;
+use crate::memory::{array, kvroute_bytes, kvroute_str};
+use crate::status::Failure;
+use crate::structs::{self, versioned};
+use crate::workspace::{self, kvroute_workspace};
+
+/// Most score columns of one request.
+pub const KVROUTE_MAX_SCORE_COLUMNS: usize = 16;
+
+/// What an external scorer says of the pods; every profile that has one of the name reads it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct kvroute_score_column {
+    /// Name of the scorer, one of `external` in the configuration.
+    pub scorer: kvroute_str,
+    /// The pods it is about. Those that are gone are passed over, those left out score 0, and of one that is there
+    /// twice the last score counts.
+    pub pods: *const u64,
+    /// Their scores, 0 to 1; `[len]`.
+    pub values: *const f64,
+    /// How many.
+    pub len: usize,
+}
+
+/// A request to be routed. All zero but `struct_size`: an empty prompt.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct kvroute_request {
+    /// `sizeof(kvroute_request)`.
+    pub struct_size: usize,
+    /// The prompt's token ids.
+    pub token_ids: *const u32,
+    /// How many.
+    pub token_ids_len: usize,
+    /// The prompt's text, where nobody tokenized it; then no `token_ids`. Any bytes will do.
+    pub text: kvroute_bytes,
+    /// What else decides whether KV can be shared; may be NULL.
+    pub context: *const kvroute_hash_context,
+    /// The served model it asks for; empty is content with any.
+    pub model: kvroute_str,
+    /// The conversation it belongs to, by an id of the client's choice; empty for none.
+    pub session_id: kvroute_str,
+    /// The same by a token of `kvroute_router_session_token`; then no `session_id`.
+    pub session_token: kvroute_str,
+    /// What external scorers say of the pods; at most `KVROUTE_MAX_SCORE_COLUMNS`.
+    pub scores: *const kvroute_score_column,
+    /// How many.
+    pub scores_len: usize,
+    /// Distinguishes requests where a choice is otherwise even, if `has_nonce` is not 0.
+    pub nonce: u64,
+    /// See `nonce`.
+    pub has_nonce: i32,
+    /// Room; 0.
+    pub reserved: u32,
+}
+
+versioned!(kvroute_request up to reserved);
+
+/// Calls `act` with the request at `place`, whose context is kept in `scratch`.
+///
+/// # Safety
+///
+/// `place` is NULL or a `kvroute_request` of the caller's with what it points to; `workspace` is NULL or a live
+/// handle.
+pub(crate) unsafe fn with_request<R>(
+    place: *const kvroute_request,
+    workspace: *const kvroute_workspace,
+    act: impl FnOnce(&Request<'_>, &mut Workspace) -> Result<R, Failure>,
+) -> Result<R, Failure> {
+    // SAFETY: the caller's word, for this and all that it points to.
+    unsafe {
+        workspace::with(workspace, |scratch| {
+            let raw = structs::read(place)?;
+            if raw.reserved != 0 {
+                return Err(Failure::invalid("request.reserved is not 0"));
+            }
+            let text = raw.text.get("request.text")?;
+            let token_ids = array("request.token_ids", raw.token_ids, raw.token_ids_len)?;
+            let prompt = match (token_ids, text) {
+                (token_ids, []) => Prompt::TokenIds(token_ids),
+                ([], text) => Prompt::Text(text),
+                _ => return Err(Failure::invalid("request: token_ids and text; one of them is the prompt")),
+            };
+            let id = raw.session_id.non_empty("request.session_id")?;
+            let token = raw.session_token.non_empty("request.session_token")?;
+            let session = match (id, token) {
+                (Some(_), Some(_)) => {
+                    return Err(Failure::invalid("request: session_id and session_token; one of them"));
+                }
+                (id, token) => id.map(Session::Id).or(token.map(Session::Token)),
+            };
+            let columns = array("request.scores", raw.scores, raw.scores_len)?;
+            const NONE: ScoreColumn<'static> = ScoreColumn { scorer: "", pods: &[], values: &[] };
+            // Most requests have none, and pay for none.
+            let (mut some, mut none) = (None, []);
+            let scores: &mut [ScoreColumn<'_>] =
+                if columns.is_empty() { &mut none } else { some.insert([NONE; KVROUTE_MAX_SCORE_COLUMNS]) };
+            if columns.len() > scores.len() {
+                let (given, most) = (columns.len(), scores.len());
+                return Err(Failure::invalid(format!("request: {given} score columns; at most {most}")));
+            }
+            for (to, column) in scores.iter_mut().zip(columns) {
+                *to = ScoreColumn {
+                    scorer: column.scorer.get("request.scores.scorer")?,
+                    // A `PodId` is a number in memory, and any number is one.
+                    pods: array("request.scores.pods", column.pods.cast::<PodId>(), column.len)?,
+                    values: array("request.scores.values", column.values, column.len)?,
+                };
+            }
+            let request = Request {
+                prompt,
+                context: scratch.context.fill(raw.context)?,
+                model: raw.model.non_empty("request.model")?,
+                session,
+                scores: scores.get(..columns.len()).unwrap_or_default(),
+                nonce: (raw.has_nonce != 0).then_some(raw.nonce),
+            };
+            act(&request, &mut scratch.workspace)
+        })
+    }
+}
