@@ -41,19 +41,26 @@ func (a *arena) room(size int) []byte {
 	return room
 }
 
+// reset ends a call: all but one block is freed.
 func (a *arena) reset() {
 	for _, block := range a.full {
-		C.free(unsafe.Pointer(unsafe.SliceData(block)))
+		release(block)
 	}
 	a.full, a.used = nil, 0
 	if len(a.block) > mostKept {
-		a.free()
+		release(a.block)
+		a.block = nil
 	}
 }
 
 func (a *arena) free() {
-	C.free(unsafe.Pointer(unsafe.SliceData(a.block)))
+	a.reset()
+	release(a.block)
 	a.block = nil
+}
+
+func release(block []byte) {
+	C.free(unsafe.Pointer(unsafe.SliceData(block)))
 }
 
 // array is room for n values of C's, all zero.

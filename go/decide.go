@@ -100,7 +100,8 @@ func (r *Router) Decide(request *Request) (Decision, error) {
 // prompt, until its end as a request of the pod that answers it; its blocks are predicted to be in those pods' caches;
 // its session is at home there. If others booked the same pods meanwhile it is decided again, three times at most.
 //
-// Errors: those of Decide; then nothing is booked.
+// Errors: those of Decide; then nothing is booked and Ticket is 0. Should only a name or the explanation that was asked
+// for be missing, the decision is there beside the error, and it is booked.
 func (r *Router) Dispatch(request *Request) (Decision, error) {
 	return r.decide(request, 1)
 }
@@ -130,7 +131,8 @@ func (r *Router) decide(request *Request, books C.int) (Decision, error) {
 	if err = s.check(status); err == nil {
 		answer := decisionOf(&decision)
 		// Should this fail, what is booked is still told.
-		return answer, errors.Join(s.name(request, &answer.Choice), s.name(request, &answer.Prefill), r.explain(request, s))
+		err = errors.Join(s.name(request, &answer.Choice), s.name(request, &answer.Prefill), r.explain(request, s))
+		return answer, err
 	}
 	if status == C.KVROUTE_NO_CANDIDATE {
 		if failed := r.explain(request, s); failed != nil {

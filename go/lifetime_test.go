@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -284,5 +285,27 @@ func TestSeatsOfOneCallLeaveRoomForTheNext(t *testing.T) {
 	a.reset()
 	if len(a.block) > mostKept || a.full != nil {
 		t.Errorf("%d bytes are kept", len(a.block))
+	}
+}
+
+func TestCallsWithoutARouterGiveTheirMemoryBack(t *testing.T) {
+	environ := make([]string, 50)
+	for at := range environ {
+		environ[at] = fmt.Sprintf("SOME_VARIABLE_%d=%s", at, strings.Repeat("x", 2500))
+	}
+	read := func() {
+		if _, _, err := ConfigFromEnv(environ); err == nil {
+			t.Fatal("no scorer is enabled")
+		}
+	}
+	for range 20 {
+		read()
+	}
+	before := residentBytes(t)
+	for range 200 {
+		read()
+	}
+	if more := residentBytes(t) - before; more > 8<<20 {
+		t.Errorf("200 calls with 130 KB each left %d KB behind", more>>10)
 	}
 }

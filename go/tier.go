@@ -7,7 +7,6 @@ import "C"
 
 import (
 	"encoding/json"
-	"fmt"
 )
 
 // Tier is where a block lies.
@@ -73,7 +72,8 @@ func (b *TierBlocks) UnmarshalJSON(data []byte) error {
 		}
 		tier := tierOf(name)
 		if tier == TierUnknown {
-			return fmt.Errorf("no tier is called %q", name)
+			// Of a later library.
+			continue
 		}
 		if err := json.Unmarshal(pair[1], &b[tier]); err != nil {
 			return err

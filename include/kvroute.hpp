@@ -533,11 +533,10 @@ struct PodOptions {
   std::int64_t max_parked_bytes = 0;
   std::int64_t max_retired = 0;
 
-  /// The same for kvroute.h.
-  kvroute_pod_options raw(const Domain &domain) const noexcept {
+  /// The same for kvroute.h, without the domain.
+  kvroute_pod_options raw() const noexcept {
     auto raw = detail::sized<kvroute_pod_options>();
     raw.name = detail::str(name);
-    raw.domain = domain.get();
     raw.dp_rank = dp_rank;
     raw.role = static_cast<std::int32_t>(role);
     raw.labels = labels.data();
@@ -702,10 +701,16 @@ class Router {
 
   /// Adds a pod of a cache domain, holding nothing.
   PodId add_pod(const Domain &domain, const PodOptions &options) const {
-    const auto raw = options.raw(domain);
-    PodId pod = KVROUTE_NO_POD;
-    detail::check(kvroute_router_add_pod(get(), &raw, &pod, detail::error()));
-    return pod;
+    auto raw = options.raw();
+    raw.domain = domain.get();
+    return add(raw);
+  }
+
+  /// The same, of a cache domain that the router knows by name.
+  PodId add_pod(std::string_view domain, const PodOptions &options) const {
+    auto raw = options.raw();
+    raw.domain_name = detail::str(domain);
+    return add(raw);
   }
 
   /// Removes a pod and all it holds.
@@ -860,6 +865,12 @@ class Router {
  private:
   explicit Router(kvroute_router *made) noexcept : object_(made) {}
 
+  PodId add(const kvroute_pod_options &options) const {
+    PodId pod = KVROUTE_NO_POD;
+    detail::check(kvroute_router_add_pod(get(), &options, &pod, detail::error()));
+    return pod;
+  }
+
   template <class Call>
   Decision route(Call call, const Request &request, Time now, Workspace &workspace) const {
     const auto context = request.context.raw();
@@ -893,18 +904,19 @@ struct EnvironmentConfig {
       names.push_back(detail::str(variables.data()[at].first));
       values.push_back(detail::str(variables.data()[at].second));
     }
-    // How much the document needs is only told once there is room for the notes.
-    notes = detail::text(0, [&](char *notes_buffer, std::size_t notes_capacity, std::size_t *notes_written) {
-      std::int32_t status = KVROUTE_OK;
-      do {
-        std::size_t written = 0;
-        status = kvroute_config_from_env(names.data(), values.data(), names.size(), &document[0], document.size(),
-                                         &written, notes_buffer, notes_capacity, notes_written, detail::error());
-        if (status == KVROUTE_BUFFER_TOO_SMALL && *notes_written > notes_capacity) return status;
-        document.resize(written);
-      } while (status == KVROUTE_BUFFER_TOO_SMALL);
-      return status;
-    });
+    // A first call tells how much room both need.
+    std::size_t needed = 0, notes_needed = 0;
+    char none = 0;
+    std::int32_t status =
+        kvroute_config_from_env(names.data(), values.data(), names.size(), nullptr, 0, &needed, &none, 1, &notes_needed,
+                                detail::error());
+    if (status != KVROUTE_BUFFER_TOO_SMALL) detail::check(status);
+    document.resize(needed);
+    notes.resize(notes_needed);
+    detail::check(kvroute_config_from_env(names.data(), values.data(), names.size(), &document[0], document.size(),
+                                          &needed, &notes[0], notes.size(), &notes_needed, detail::error()));
+    document.resize(needed);
+    notes.resize(notes_needed);
   }
 
   std::string document;

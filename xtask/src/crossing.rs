@@ -1,7 +1,7 @@
 //! `cargo xtask crossing`: what one decision costs from each language, in one run.
 
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use crate::library;
 use crate::steps::Context;
@@ -43,11 +43,10 @@ fn measure() -> Result<Vec<Figure>, String> {
     let program = prefix.join("crossing-go");
     let mut build = command(&["go", "build", "-a", "-o"]);
     build.arg(&program).arg("./internal/crossing").current_dir("go").env("PKG_CONFIG_PATH", &pkg_config);
-    text += &optional("Go", &mut build);
-    text += &optional("Go", &mut command(&[program]));
+    text += &optional("Go", || output(&mut build).and_then(|_| output(&mut command(&[program]))));
     // An interpreter that has the package and NumPy.
     let python = std::env::var("KVROUTE_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    text += &optional("Python", &mut command(&[&*python, "kvroute-py/benches/crossing.py"]));
+    text += &optional("Python", || output(&mut command(&[&*python, "kvroute-py/benches/crossing.py"])));
     Ok(text.lines().filter_map(figure).collect())
 }
 
@@ -60,8 +59,8 @@ fn c(prefix: &Path) -> Result<String, String> {
 }
 
 /// A language that this machine may lack.
-fn optional(language: &str, command: &mut Command) -> String {
-    output(command).unwrap_or_else(|why| {
+fn optional(language: &str, figures: impl FnOnce() -> Result<String, String>) -> String {
+    figures().unwrap_or_else(|why| {
         println!("{language} is left out: {why}");
         String::new()
     })

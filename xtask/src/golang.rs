@@ -109,8 +109,8 @@ impl Go {
         fs::copy(self.example.join("main.go"), folder.join("main.go")).map_err(|error| error.to_string())?;
         let manifest = format!(
             "module example.com/gateway\n\ngo 1.24\n\nrequire github.com/kvroute/kvroute/go v0.0.0\n\n\
-             replace github.com/kvroute/kvroute/go => {}\n",
-            self.package.display()
+             replace github.com/kvroute/kvroute/go => {:?}\n",
+            self.package.display().to_string()
         );
         fs::write(folder.join("go.mod"), manifest).map_err(|error| error.to_string())?;
         run(&mut self.go(folder, "build -o static ."))?;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::options;
+use crate::steps::Context;
 use crate::tool::{cargo, output, run};
 
 /// The committed header, made of kvroute-ffi's source.
@@ -30,7 +31,7 @@ pub(crate) fn header_main(arguments: &[String]) -> ExitCode {
         eprintln!("error: unknown option `{argument}`; `cargo xtask header` takes none");
         return ExitCode::from(2);
     }
-    let written = generated_header().and_then(|text| {
+    let written = Context::new(0).and_then(|_| generated_header()).and_then(|text| {
         let is_same = fs::read_to_string(HEADER).is_ok_and(|old| old == text);
         fs::write(HEADER, text).map_err(|error| format!("{HEADER}: {error}"))?;
         Ok(is_same)
@@ -67,7 +68,12 @@ pub(crate) fn install_main(arguments: &[String]) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    end(build.install(Path::new("."), Path::new(&prefix)).map(|prefix| {
+    // A relative prefix is the caller's; all else is below the root.
+    let installed = env::current_dir().map_err(|error| error.to_string()).and_then(|current| {
+        let prefix = current.join(prefix);
+        build.install(Context::new(0)?.root(), &prefix)
+    });
+    end(installed.map(|prefix| {
         println!("\ninstalled into {0}; for pkg-config: PKG_CONFIG_PATH={0}/lib/pkgconfig", prefix.display());
     }))
 }

@@ -25,7 +25,9 @@ pub(crate) fn check(root: &Path) -> Result<String, String> {
 
     // As somebody who only wants to use it.
     let _ = fs::remove_dir_all(folder.join("clean"));
-    let clean = environment(&folder.join("clean"), &[&wheel])?;
+    // With the versions that were tested with, not with whatever is newest today.
+    let pinned = shown(&package.join("requirements-dev.txt"));
+    let clean = environment(&folder.join("clean"), &["-c", &pinned, &wheel])?;
     run(clean.python().arg(root.join("examples/python/route.py")))?;
 
     run(tools.python().args(["-m", "pip", "install", "--quiet", "--force-reinstall", "--no-deps", &wheel]))?;

@@ -4,8 +4,8 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 use crate::tool::{
-    self, CARGO_DENY, CARGO_FUZZ, CC, CLIPPY, CXX, GO, MIRI, PYTHON, RUST_SRC, RUSTFMT, Tool, VALGRIND, WASM,
-    WASM_TARGET, cargo,
+    self, CARGO_DENY, CARGO_FUZZ, CC, CLIPPY, CXX, GO, MIRI, PKG_CONFIG, PYTHON, RUST_SRC, RUSTFMT, Tool,
+    VALGRIND, WASM, WASM_TARGET, cargo,
 };
 use crate::{c, dependencies, fuzz, golang, library, modules, python, source, symbols, versions};
 
@@ -186,7 +186,7 @@ pub(crate) const STEPS: &[Step] = &[
         name: "c",
         what: "C and C++ tests and examples, with the shared and the static library",
         run: Run::Always,
-        needs: &[&CC, &CXX],
+        needs: &[&CC, &CXX, &PKG_CONFIG],
         check: |context| c::check(&context.root).into(),
     },
     Step {
@@ -200,7 +200,7 @@ pub(crate) const STEPS: &[Step] = &[
         name: "go",
         what: "the Go package in all its ways, its example, and a module outside the repository",
         run: Run::Always,
-        needs: &[&GO, &CC],
+        needs: &[&GO, &CC, &PKG_CONFIG],
         check: |context| golang::check(&context.root).into(),
     },
     Step {
@@ -245,21 +245,21 @@ pub(crate) const STEPS: &[Step] = &[
         name: "valgrind",
         what: "the C and C++ programs under valgrind, without a leak",
         run: Run::NotQuick,
-        needs: &[&CC, &CXX, &VALGRIND],
+        needs: &[&CC, &CXX, &PKG_CONFIG, &VALGRIND],
         check: |context| c::valgrind(&context.root).into(),
     },
     Step {
         name: "asan",
         what: "the same programs and the library with AddressSanitizer and UBSan",
         run: Run::NotQuick,
-        needs: &[&CC, &CXX],
+        needs: &[&CC, &CXX, &PKG_CONFIG],
         check: |context| c::address(&context.root).into(),
     },
     Step {
         name: "tsan",
         what: "threads on one router with ThreadSanitizer",
         run: Run::NotQuick,
-        needs: &[&CC, &RUST_SRC],
+        needs: &[&CC, &PKG_CONFIG, &RUST_SRC],
         check: |context| c::thread(&context.root).into(),
     },
     Step {

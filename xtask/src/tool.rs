@@ -81,9 +81,16 @@ pub(crate) const PYTHON: Tool = Tool {
 };
 
 pub(crate) const GO: Tool = Tool {
-    name: "Go",
-    probe: &["go", "version"],
+    name: "Go 1.24 or later",
+    probe: &["sh", "-c", "go version | grep -Eq 'go1\\.(2[4-9]|[3-9][0-9])'"],
     install: &["sudo", "apt-get", "install", "--yes", "golang-go"],
+    small: false,
+};
+
+pub(crate) const PKG_CONFIG: Tool = Tool {
+    name: "pkg-config",
+    probe: &["pkg-config", "--version"],
+    install: &["sudo", "apt-get", "install", "--yes", "pkg-config"],
     small: false,
 };
 

@@ -144,7 +144,8 @@ void a_fleet_made_by_hand() {
   pod.role = kvroute::Role::prefill;
   pod.on_gap = kvroute::OnGap::replay;
   pod.copies = kvroute::Copies::count;
-  const kvroute::PodId prefill = router.add_pod(domain, pod);
+  CHECK(status_of([&] { router.add_pod("nowhere", pod); }) == KVROUTE_UNKNOWN_DOMAIN);
+  const kvroute::PodId prefill = router.add_pod(domain.name(), pod);
   CHECK(router.find_pod("decode", 1) == decode);
   CHECK(status_of([&] { (void)router.find_pod("decode"); }) == KVROUTE_UNKNOWN_POD);
   CHECK((router.pods() == std::vector<kvroute::PodId>{decode, prefill}));
