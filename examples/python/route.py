@@ -23,7 +23,8 @@ def main() -> None:
     router = Router(config)
     pod_a, pod_b, pod_c = (pod.id for pod in router.pods())
 
-    # What engines publish. From a socket it comes as bytes: router.apply(pod, sequence, payload).
+    # What engines publish. From a socket it comes as frames:
+    # router.apply(pod, int.from_bytes(frames[1], "big"), frames[2]).
     names = list(range(1, 11))  # the engine's own hashes of its blocks; any will do
     stored = BlockStored(names, token_ids=SYSTEM_PROMPT, block_size=BLOCK_SIZE)
     router.apply_events(pod_a, [stored, BlockRemoved(names[4:])])  # evicted all but four of them

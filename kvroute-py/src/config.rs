@@ -8,6 +8,7 @@ use pyo3::types::{PyDict, PyString};
 
 use crate::error::{call, invalid};
 use crate::input::{utf8, wrong_type};
+use crate::output::to_python;
 
 /// Reads a dict, or a YAML or JSON document; nothing is the configuration with all defaults.
 pub(crate) fn read_config(value: Option<&Bound<'_, PyAny>>) -> PyResult<Config> {
@@ -21,6 +22,21 @@ pub(crate) fn read_config(value: Option<&Bound<'_, PyAny>>) -> PyResult<Config> 
     }
     let document = json_text("config", value)?;
     call(|| Config::from_json(&document))
+}
+
+/// Checks a configuration as `Router` does, and makes nothing of it: InvalidInputError names the place.
+///
+/// config: a dict (`kvroute.config.Config`), or a YAML or JSON document as str.
+#[pyfunction]
+#[pyo3(signature = (config, /))]
+pub(crate) fn check_config(config: &Bound<'_, PyAny>) -> PyResult<()> {
+    read_config(Some(config)).map(drop)
+}
+
+/// The JSON Schema of configurations, for editors and other checkers.
+#[pyfunction]
+pub(crate) fn config_schema(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    to_python(py, &call(|| Ok(Config::json_schema()))?)
 }
 
 /// A Python value as JSON text; the core reads and checks it as it does a document.

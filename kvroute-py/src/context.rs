@@ -4,7 +4,7 @@ use kvroute_core::hash;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
-use crate::input::{argument, bytes, utf8};
+use crate::input::{argument, bytes, signed, utf8};
 use crate::output::{quoted, quoted_or_none};
 
 /// A LoRA adapter as the engine knows it.
@@ -24,11 +24,12 @@ impl Lora {
     fn new(
         name: &Bound<'_, PyString>,
         path: Option<&Bound<'_, PyString>>,
-        id: Option<i64>,
+        id: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
+        let id = id.map_or(Ok(0), |id| signed(|| "id".into(), id))?;
         let path = path.map_or(Ok(""), |path| utf8("path", path))?;
         let name = utf8("name", name)?;
-        Ok(Self(hash::Lora { name: name.into(), path: path.into(), id: id.unwrap_or(0) }))
+        Ok(Self(hash::Lora { name: name.into(), path: path.into(), id }))
     }
 
     /// What requests call it.

@@ -27,9 +27,11 @@ impl CacheDomain {
     fn new(
         name: &Bound<'_, PyString>,
         hasher: &Bound<'_, BlockHasher>,
-        models: Vec<String>,
+        models: Vec<Bound<'_, PyString>>,
     ) -> PyResult<Self> {
         let name = utf8("name", name)?;
+        let models = models.iter().map(|model| Ok(utf8("models", model)?.to_string()));
+        let models = models.collect::<PyResult<Vec<_>>>()?;
         let domain = call(|| core::CacheDomain::new(name, hasher.get().0.clone()))?;
         Ok(Self(Arc::new(domain.with_models(models))))
     }

@@ -10,7 +10,7 @@ use kvroute_core::{Error, Tier};
 use numpy::{PyArray1, PyArrayMethods, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyOverflowError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyByteArray, PyBytes, PySequence, PyString};
+use pyo3::types::{PyBool, PyByteArray, PyBytes, PyMemoryView, PySequence, PyString};
 
 use crate::error::{call, call_detached, invalid};
 
@@ -69,6 +69,33 @@ pub(crate) fn argument<N: Whole>(name: &str, value: &Bound<'_, PyAny>) -> PyResu
 /// [`argument`] with a default.
 pub(crate) fn argument_or<N: Whole>(name: &str, value: Option<&Bound<'_, PyAny>>, default: N) -> PyResult<N> {
     value.map_or(Ok(default), |value| argument(name, value))
+}
+
+/// A whole number of either sign, of 64 bits; no bool.
+pub(crate) fn signed(what: impl Fn() -> String, value: &Bound<'_, PyAny>) -> PyResult<i64> {
+    if value.is_instance_of::<PyBool>() {
+        return Err(wrong_type(&what(), "an int", value));
+    }
+    match value.extract::<i64>() {
+        Ok(number) => Ok(number),
+        Err(error) if error.is_instance_of::<PyOverflowError>(value.py()) => {
+            let (least, most) = (i64::MIN, i64::MAX);
+            Err(invalid(format!("{}: {} is not in {least}..={most}", what(), shown(value))))
+        }
+        Err(_) => Err(wrong_type(&what(), "an int", value)),
+    }
+}
+
+/// A number; no bool. One that is too big for a float is infinite.
+pub(crate) fn real(what: impl Fn() -> String, value: &Bound<'_, PyAny>) -> PyResult<f64> {
+    if value.is_instance_of::<PyBool>() {
+        return Err(wrong_type(&what(), "a float", value));
+    }
+    match value.extract::<f64>() {
+        Ok(number) => Ok(number),
+        Err(error) if error.is_instance_of::<PyOverflowError>(value.py()) => Ok(f64::INFINITY),
+        Err(_) => Err(wrong_type(&what(), "a float", value)),
+    }
 }
 
 /// A time in seconds, 0 or more.
@@ -144,22 +171,31 @@ fn read_sequence(name: &str, value: &Bound<'_, PyAny>, into: &mut Vec<u32>) -> P
     Ok(())
 }
 
-/// The bytes of `bytes` or `bytearray`; those of the latter, which others may change, are copied.
+/// The bytes of `bytes`, `bytearray` or `memoryview`; those of the latter two, which others may change, are
+/// copied.
 pub(crate) fn bytes<'a>(name: &str, value: &'a Bound<'_, PyAny>) -> PyResult<Cow<'a, [u8]>> {
     if let Ok(bytes) = value.cast::<PyBytes>() {
         return Ok(Cow::Borrowed(bytes.as_bytes()));
     }
-    match value.cast::<PyByteArray>() {
-        Ok(bytes) => Ok(Cow::Owned(bytes.to_vec())),
-        Err(_) => Err(wrong_type(name, "bytes or bytearray", value)),
+    if let Ok(bytes) = value.cast::<PyByteArray>() {
+        return Ok(Cow::Owned(bytes.to_vec()));
     }
+    if !value.is_instance_of::<PyMemoryView>() {
+        return Err(wrong_type(name, "bytes, bytearray or memoryview", value));
+    }
+    // One that was released has none.
+    let bytes = value.call_method0("tobytes").map_err(|error| invalid(format!("{name}: {error}")))?;
+    Ok(Cow::Owned(bytes.cast::<PyBytes>()?.as_bytes().to_vec()))
 }
 
-/// The bytes of a text: UTF-8 of a `str`, or `bytes` and `bytearray` as they are.
+/// The bytes of a text: UTF-8 of a `str`, or those of what [`bytes`] takes.
 pub(crate) fn text_bytes<'a>(name: &str, value: &'a Bound<'_, PyAny>) -> PyResult<Cow<'a, [u8]>> {
     match value.cast::<PyString>() {
         Ok(text) => Ok(Cow::Borrowed(utf8(name, text)?.as_bytes())),
-        Err(_) => bytes(name, value).map_err(|_| wrong_type(name, "str, bytes or bytearray", value)),
+        Err(_) => bytes(name, value).map_err(|error| {
+            let is_type = error.is_instance_of::<PyTypeError>(value.py());
+            if is_type { wrong_type(name, "str, bytes, bytearray or memoryview", value) } else { error }
+        }),
     }
 }
 

@@ -1,9 +1,10 @@
 //! The extension module of the Python package `kvroute`.
 //!
 //! It converts and delegates, and decides nothing: what it answers is what `kvroute-core` answers. Classes
-//! are frozen; every call of the core goes through `error::call` or `error::call_detached`, which turn its
-//! errors and panics into exceptions. No lock of the core is ever held while Python is waited for, so that a
-//! thread may block on one while it holds the GIL.
+//! are frozen; every call of the core that may fail or takes a lock goes through `error::call` or
+//! `error::call_detached`, which turn its errors and panics into exceptions; without them, what it
+//! answered is read and blocks are counted. No lock of the core is ever held while Python is waited for, nor
+//! while Python code may run, so that a thread may block on one while it holds the GIL: arguments are read before.
 //!
 //! Python's documentation is made of the doc comments here, signatures for type checkers are in
 //! `python/kvroute/_kvroute.pyi`, and the package's tests compare the two.
@@ -26,6 +27,10 @@ mod scratch;
 
 #[pyo3::pymodule(gil_used = false)]
 mod _kvroute {
+    use pyo3::prelude::*;
+
+    #[pymodule_export]
+    use crate::config::{check_config, config_schema};
     #[pymodule_export]
     use crate::context::{HashContext, Lora, MultimodalItem};
     #[pymodule_export]
@@ -49,4 +54,9 @@ mod _kvroute {
     use crate::report::{ApplyReport, PodMatch};
     #[pymodule_export]
     use crate::router::Router;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
 }

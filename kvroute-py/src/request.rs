@@ -9,7 +9,9 @@ use pyo3::types::{PyDict, PyString};
 
 use crate::context;
 use crate::error::invalid;
-use crate::input::{LONG_BYTES, LONG_PROMPT, argument, read_token_ids, text_bytes, utf8, whole, wrong_type};
+use crate::input::{
+    LONG_BYTES, LONG_PROMPT, argument, read_token_ids, real, text_bytes, utf8, whole, wrong_type,
+};
 
 /// What `decide` and `dispatch` are called with.
 pub(crate) struct Arguments<'a, 'py> {
@@ -52,10 +54,11 @@ impl<'a> Arguments<'a, '_> {
             (None, Some(text)) => Some(text_bytes("text", text)?),
             _ => return Err(invalid("token_ids, text: exactly one of them is needed")),
         };
-        let session = match (self.session, self.session_token) {
+        let token = some_text("session_token", self.session_token)?;
+        let session = match (some_text("session", self.session)?, token) {
             (None, None) => None,
-            (Some(id), None) => Some(Session::Id(utf8("session", id)?)),
-            (None, Some(token)) => Some(Session::Token(utf8("session_token", token)?)),
+            (Some(id), None) => Some(Session::Id(id)),
+            (None, Some(token)) => Some(Session::Token(token)),
             _ => return Err(invalid("session, session_token: only one of them can be given")),
         };
         Ok(Parts {
@@ -64,7 +67,7 @@ impl<'a> Arguments<'a, '_> {
                 Some(context) => Cow::Borrowed(&context.get().0),
                 None => Cow::Owned(HashContext::default()),
             },
-            model: self.model.map(|model| utf8("model", model)).transpose()?,
+            model: some_text("model", self.model)?,
             session,
             columns: self.scores.map_or(Ok(Vec::new()), read_columns)?,
             nonce: self.nonce.map(|nonce| argument("nonce", nonce)).transpose()?,
@@ -91,9 +94,17 @@ impl Parts<'_> {
     }
 }
 
-/// `{scorer: {pod id: score}}`.
+/// A text that may be left out; an empty one is none.
+fn some_text<'a>(name: &str, text: Option<&'a Bound<'_, PyString>>) -> PyResult<Option<&'a str>> {
+    let text = text.map(|text| utf8(name, text)).transpose()?;
+    Ok(text.filter(|text| !text.is_empty()))
+}
+
+/// `{scorer: {pod id: score}}`. Items are taken as they are now: to read one may run Python code, which may
+/// change the dicts.
 fn read_columns(scores: &Bound<'_, PyDict>) -> PyResult<Vec<Column>> {
-    let column = |(scorer, values): (Bound<'_, PyAny>, Bound<'_, PyAny>)| {
+    let column = |item: Bound<'_, PyAny>| {
+        let (scorer, values) = item.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
         let Ok(scorer) = scorer.cast::<PyString>() else {
             return Err(wrong_type("scores", "names of scorers as keys", &scorer));
         };
@@ -102,13 +113,13 @@ fn read_columns(scores: &Bound<'_, PyDict>) -> PyResult<Vec<Column>> {
             return Err(wrong_type(&format!("scores[{scorer:?}]"), "a dict of pod ids and scores", &values));
         };
         let mut column = Column { scorer, pods: Vec::new(), values: Vec::new() };
-        for (pod, value) in values {
+        for item in values.items() {
+            let (pod, value) = item.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
             let name = || format!("scores[{:?}]", column.scorer);
             column.pods.push(PodId::from_u64(whole(name, &pod)?));
-            let value = value.extract().map_err(|_| wrong_type(&name(), "scores as floats", &value))?;
-            column.values.push(value);
+            column.values.push(real(name, &value)?);
         }
         Ok(column)
     };
-    scores.iter().map(column).collect()
+    scores.items().iter().map(column).collect()
 }

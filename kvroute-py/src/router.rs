@@ -24,8 +24,8 @@ use crate::error::{call, call_detached, exception, invalid, no_candidate, unknow
 use crate::event::read_batch;
 use crate::explanation::Explanation;
 use crate::input::{
-    LONG_BYTES, LONG_PROMPT, argument, argument_or, bytes, one_of, read_token_ids, run, seconds, utf8,
-    wrong_type,
+    LONG_BYTES, LONG_PROMPT, argument, argument_or, bytes, one_of, read_token_ids, real, run, seconds,
+    text_bytes, utf8, wrong_type,
 };
 use crate::output::to_python;
 use crate::pod::Pod;
@@ -90,7 +90,8 @@ impl Router {
     /// The cache domain of this name, or None.
     #[pyo3(signature = (name, /))]
     fn domain(&self, name: &Bound<'_, PyString>) -> PyResult<Option<CacheDomain>> {
-        Ok(self.core.read().domain(utf8("name", name)?).map(CacheDomain))
+        let name = utf8("name", name)?;
+        call(|| Ok(self.core.read().domain(name).map(CacheDomain)))
     }
 
     /// Adds a pod, holding nothing, and answers its id.
@@ -106,7 +107,7 @@ impl Router {
         domain: &Bound<'_, PyAny>,
         dp_rank: Option<&Bound<'_, PyAny>>,
         role: Option<&Bound<'_, PyString>>,
-        labels: Option<BTreeMap<String, String>>,
+        labels: Option<&Bound<'_, PyDict>>,
         events: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<u64> {
         const ROLES: [Role; 3] = [Role::Prefill, Role::Decode, Role::Both];
@@ -117,7 +118,7 @@ impl Router {
             domain: domain.name().into(),
             role: role
                 .map_or(Ok(Role::Both), |r| one_of("role", r, &ROLES.map(|role| (role.name(), role))))?,
-            labels: labels.unwrap_or_default(),
+            labels: labels.map_or(Ok(BTreeMap::new()), read_labels)?,
             events: events.map_or(Ok(EventsConfig::default()), read_events_config)?,
         };
         let domains = BTreeMap::from([(pod.domain.clone(), domain)]);
@@ -133,21 +134,25 @@ impl Router {
     }
 
     /// All pods, in order of slot.
-    fn pods(&self) -> Vec<Pod> {
-        self.core.read().pods().into_iter().map(Pod).collect()
+    fn pods(&self) -> PyResult<Vec<Pod>> {
+        call(|| Ok(self.core.read().pods().into_iter().map(Pod).collect()))
     }
 
     /// The pod of this name and rank, or None.
     #[pyo3(signature = (name, dp_rank = None), text_signature = "($self, name, dp_rank=0)")]
     fn pod(&self, name: &Bound<'_, PyString>, dp_rank: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Pod>> {
-        let dp_rank = argument_or("dp_rank", dp_rank, 0)?;
-        Ok(self.core.read().pod(utf8("name", name)?, dp_rank).map(Pod))
+        let (name, dp_rank) = (utf8("name", name)?, argument_or("dp_rank", dp_rank, 0)?);
+        call(|| Ok(self.core.read().pod(name, dp_rank).map(Pod)))
     }
 
     /// Applies one published batch of a pod.
     ///
-    /// sequence: its number, frame 2 of the message. payload: bytes or bytearray, frame 3. What is wrong with
-    /// the batch is in the report; only a pod that is not there is an error.
+    /// sequence: its number, frame 2 of the message, which is 8 bytes, big-endian. payload: bytes, bytearray or
+    /// memoryview, frame 3. What is wrong with the batch is in the report; only a pod that is not there is an
+    /// error. For each message of a ZeroMQ socket:
+    ///
+    ///     topic, number, payload = socket.recv_multipart()
+    ///     router.apply(pod, int.from_bytes(number, "big"), payload)
     #[pyo3(signature = (pod, sequence, payload))]
     fn apply(
         &self,
@@ -163,6 +168,8 @@ impl Router {
     }
 
     /// Applies one published message by its topic, `kv@<pod>@<model>`, for subscribers that many pods publish to.
+    ///
+    /// sequence, payload: as in `apply`.
     #[pyo3(signature = (topic, sequence, payload, *, dp_rank = None),
            text_signature = "($self, topic, sequence, payload, *, dp_rank=0)")]
     fn apply_topic(
@@ -181,8 +188,9 @@ impl Router {
 
     /// Applies one poll of TensorRT-LLM's events: a JSON array of them, one, or either per line.
     ///
-    /// Those of other ranks than the pod's are left out and counted, and so are those of attention windows other than
-    /// `window_size`, where one is given: only those of the largest say what a prompt can reuse from its start.
+    /// json: str, bytes, bytearray or memoryview. Those of other ranks than the pod's are left out and counted, and
+    /// so are those of attention windows other than `window_size`, where one is given (None and 0 are any): only
+    /// those of the largest say what a prompt can reuse from its start.
     /// Events lost between polls, and restarts, show in the events' numbers; then the pod's view is dropped first.
     #[pyo3(signature = (pod, json, *, window_size = None))]
     fn apply_trtllm(
@@ -192,8 +200,9 @@ impl Router {
         json: &Bound<'_, PyAny>,
         window_size: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<ApplyReport> {
-        let (pod, json) = (pod_id(pod)?, bytes("json", json)?);
-        let window_size = window_size.map(|size| argument("window_size", size)).transpose()?;
+        let (pod, json) = (pod_id(pod)?, text_bytes("json", json)?);
+        let window_size = argument_or("window_size", window_size, 0)?;
+        let window_size = (window_size != 0).then_some(window_size);
         call_detached(py, || self.core.read().apply_trtllm(pod, &json, window_size)).map(ApplyReport)
     }
 
@@ -240,9 +249,9 @@ impl Router {
         pod: &Bound<'_, PyAny>,
         running: &Bound<'_, PyAny>,
         waiting: &Bound<'_, PyAny>,
-        kv_usage: f32,
+        kv_usage: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        let pod = pod_id(pod)?;
+        let (pod, kv_usage) = (pod_id(pod)?, real(|| "kv_usage".into(), kv_usage)? as f32);
         let (running, waiting) = (argument("running", running)?, argument("waiting", waiting)?);
         call(|| self.core.read().report_load(pod, core::LoadReport { running, waiting, kv_usage }))
     }
@@ -289,12 +298,13 @@ impl Router {
 
     /// Chooses a pod, or two. Changes nothing.
     ///
-    /// token_ids: `[n]`, a numpy array of uint32 (copied, never kept) or a sequence of ints; or text: str, bytes or
-    /// bytearray, where nobody tokenized it. context: adapter, salt, multimodal items. model: the served model it
-    /// asks for; None is content with any. session: an id of the client's choice; or session_token: one that
-    /// `session_token` made. scores: `{scorer: {pod id: score}}` for the policy's external scorers, scores 0 to 1.
-    /// nonce: distinguishes requests where a choice is otherwise even; None takes it from the prompt. explain:
-    /// takes down why (`Decision.explanation`), which costs more than deciding.
+    /// token_ids: `[n]`, a numpy array of uint32 (copied, never kept) or a sequence of ints; or text: str, bytes,
+    /// bytearray or memoryview, where nobody tokenized it. context: adapter, salt, multimodal items. model: the
+    /// served model it asks for; None and "" are content with any. session: an id of the client's choice; or
+    /// session_token: one that `session_token` made; "" is none. scores: `{scorer: {pod id: score}}` for the
+    /// policy's external scorers, scores 0 to 1. nonce: distinguishes requests where a choice is otherwise even;
+    /// None takes it from the prompt. explain: takes down why (`Decision.explanation`), which costs more than
+    /// deciding.
     ///
     /// Raises NoCandidateError if there is no pod or the filters drop every one; with explain=True its
     /// `explanation` says which filter dropped which.
@@ -356,17 +366,19 @@ impl Router {
     }
 
     /// The engine sent the request's first token: its prompt is computed. Answers whether that was news.
+    ///
+    /// ticket: a Dispatch, or its `ticket`.
     #[pyo3(signature = (ticket, /))]
     fn first_token(&self, ticket: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let ticket = Ticket::from_u64(argument("ticket", ticket)?);
+        let ticket = read_ticket(ticket)?;
         call(|| Ok(self.core.read().first_token(ticket)))
     }
 
     /// The request ended: what was booked for it is given back. Answers whether it was in flight still.
     ///
-    /// how: "completed"; "failed" (the engine did not answer: what was predicted is taken back); or "cancelled"
-    /// (the client went away). engine_cached_tokens: what the engine says it took from its cache
-    /// (`usage.prompt_tokens_details.cached_tokens`), where the caller has it.
+    /// ticket: a Dispatch, or its `ticket`. how: "completed"; "failed" (the engine did not answer: what was
+    /// predicted is taken back); or "cancelled" (the client went away). engine_cached_tokens: what the engine says
+    /// it took from its cache (`usage.prompt_tokens_details.cached_tokens`), where the caller has it.
     #[pyo3(signature = (ticket, how = None, *, engine_cached_tokens = None),
            text_signature = "($self, ticket, how='completed', *, engine_cached_tokens=None)")]
     fn finish(
@@ -377,7 +389,7 @@ impl Router {
     ) -> PyResult<bool> {
         const ENDS: [(&str, Finish); 3] =
             [("completed", Finish::Completed), ("failed", Finish::Failed), ("cancelled", Finish::Cancelled)];
-        let ticket = Ticket::from_u64(argument("ticket", ticket)?);
+        let ticket = read_ticket(ticket)?;
         let how = how.map_or(Ok(Finish::Completed), |how| one_of("how", how, &ENDS))?;
         let cached =
             engine_cached_tokens.map(|tokens| argument("engine_cached_tokens", tokens)).transpose()?;
@@ -393,20 +405,18 @@ impl Router {
     }
 
     /// A token for the client to send with its next request, so that it comes back to the pods of this decision.
+    ///
+    /// decision: a Decision or a Dispatch.
     #[pyo3(signature = (decision, now = None))]
-    fn session_token(
-        &self,
-        decision: &Bound<'_, Decision>,
-        now: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<String> {
+    fn session_token(&self, decision: &Bound<'_, PyAny>, now: Option<&Bound<'_, PyAny>>) -> PyResult<String> {
+        let core::Decision { pod, prefill, .. } = read_decision(decision)?;
         let now = self.read_now(now)?;
-        let core::Decision { pod, prefill, .. } = decision.get().decision;
         call(|| self.core.read().session_token(pod, prefill.map(|prefill| prefill.pod), now))
     }
 
     /// What is in flight, and what befell it: `kvroute.status.RouterCounters`.
     fn counters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let counters = self.core.read().counters();
+        let counters = call(|| Ok(self.core.read().counters()))?;
         to_python(py, &counters)
     }
 
@@ -440,9 +450,12 @@ impl Router {
         })
     }
 
-    fn __repr__(&self) -> String {
-        let router = self.core.read();
-        format!("Router({} pods, {} requests in flight)", router.pods().len(), router.counters().in_flight)
+    fn __repr__(&self) -> PyResult<String> {
+        let (pods, in_flight) = call(|| {
+            let router = self.core.read();
+            Ok((router.pods().len(), router.counters().in_flight))
+        })?;
+        Ok(format!("Router({pods} pods, {in_flight} requests in flight)"))
     }
 }
 
@@ -517,7 +530,7 @@ impl Router {
             return Err(wrong_type("domain", "a CacheDomain or its name", value));
         };
         let name = utf8("domain", name)?;
-        self.core.read().domain(name).ok_or_else(|| unknown_domain(name))
+        call(|| Ok(self.core.read().domain(name)))?.ok_or_else(|| unknown_domain(name))
     }
 
     fn read_now(&self, now: Option<&Bound<'_, PyAny>>) -> PyResult<Duration> {
@@ -533,6 +546,37 @@ impl Router {
 
 fn pod_id(value: &Bound<'_, PyAny>) -> PyResult<PodId> {
     argument("pod", value).map(PodId::from_u64)
+}
+
+/// A ticket, or the dispatch that has it.
+fn read_ticket(value: &Bound<'_, PyAny>) -> PyResult<Ticket> {
+    match value.cast::<Dispatch>() {
+        Ok(dispatch) => Ok(dispatch.get().ticket),
+        Err(_) => argument("ticket", value).map(Ticket::from_u64),
+    }
+}
+
+/// A decision, or that of a dispatch.
+fn read_decision(value: &Bound<'_, PyAny>) -> PyResult<core::Decision> {
+    if let Ok(decision) = value.cast::<Decision>() {
+        return Ok(decision.get().decision);
+    }
+    match value.cast::<Dispatch>() {
+        Ok(dispatch) => Ok(dispatch.get().decision.get().decision),
+        Err(_) => Err(wrong_type("decision", "a Decision or a Dispatch", value)),
+    }
+}
+
+fn read_labels(labels: &Bound<'_, PyDict>) -> PyResult<BTreeMap<String, String>> {
+    let text = |value: &Bound<'_, PyAny>| match value.cast::<PyString>() {
+        Ok(text) => Ok(utf8("labels", text)?.to_string()),
+        Err(_) => Err(wrong_type("labels", "names and values as str", value)),
+    };
+    let label = |item: Bound<'_, PyAny>| {
+        let (name, value) = item.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
+        Ok((text(&name)?, text(&value)?))
+    };
+    labels.items().iter().map(label).collect()
 }
 
 fn read_events_config(events: &Bound<'_, PyDict>) -> PyResult<EventsConfig> {

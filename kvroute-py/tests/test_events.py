@@ -180,5 +180,7 @@ def test_a_poll_of_numbered_events_tells_lost_ones(router: Router, a: PodId) -> 
     assert router.stream(a)["gaps"] == 0
     assert router.apply_trtllm(a, poll(9, 4, 400)).blocks_stored == 1
     assert router.stream(a)["gaps"] == 1
+    as_text = poll(10, 5, 500).decode()
+    assert router.apply_trtllm(a, as_text, window_size=0).blocks_stored == 1, "0 is any window"
     with pytest.raises(kvroute.DecodeError):
         router.apply_trtllm(a, b"not json")

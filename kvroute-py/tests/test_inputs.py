@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from packing import stored_batch
 
 import kvroute
 from kvroute import (
@@ -154,21 +155,111 @@ def test_text_is_any_bytes_but_a_str_must_be_unicode(router: Router) -> None:
         lambda: router.decide([1], model="\ud800"),
         lambda: router.add_pod("\ud800", domain="m"),
         lambda: Router("\ud800"),
+        lambda: router.add_pod("x", domain="m", labels={"a": "\ud800"}),
+        lambda: router.add_pod("x", domain="m", labels={"\ud800": "a"}),
+        lambda: router.pod("\ud800"),
+        lambda: router.domain("\ud800"),
+        lambda: kvroute.check_config("\ud800"),
         lambda: kvroute.Lora("\ud800"),
+        lambda: kvroute.CacheDomain("x", kvroute.BlockHasher.own(4), models=["\ud800"]),
+        lambda: BlockStored([1], token_ids=[], block_size=4, extra_keys=[[("\ud800", 0)]]),
     ):
         with pytest.raises(InvalidInputError, match="not Unicode text"):
             call()
-    with pytest.raises(TypeError, match="text: expected str, bytes or bytearray, found int"):
+    with pytest.raises(
+        TypeError, match="text: expected str, bytes, bytearray or memoryview, found"
+    ):
         router.decide(text=7)  # type: ignore[arg-type]
 
 
 def test_payloads_are_bytes(router: Router, a: PodId) -> None:
-    for payload in ("text", memoryview(b"x"), [1], None):
-        with pytest.raises(TypeError, match="payload: expected bytes or bytearray"):
+    for payload in ("text", [1], None):
+        with pytest.raises(TypeError, match="payload: expected bytes, bytearray or memoryview"):
             router.apply(a, 0, payload)  # type: ignore[arg-type]
     report = router.apply(a, 0, bytearray(b"\xc1"))
     assert (report.outcome, report.reason) == ("resync", "undecodable")
     assert report.error
+
+
+def test_memoryviews_are_copied_as_they_are(router: Router, a: PodId) -> None:
+    payload = stored_batch([1, 2], range(8), 4)
+    spread = bytearray(2 * len(payload))
+    spread[::2] = payload
+    for view in (memoryview(payload), memoryview(spread)[::2], memoryview(payload).cast("b")):
+        assert kvroute.decode_batch(view) == kvroute.decode_batch(payload)
+    assert router.apply(a, 0, memoryview(payload)).blocks_stored == 2
+    assert router.apply_topic("kv@b@m", 0, memoryview(payload)).blocks_stored == 2
+    assert router.apply_trtllm(a, memoryview(b"[]")).blocks_stored == 0
+    assert kvroute.decode_trtllm(memoryview(b"[]"), block_size=4) == []
+    assert router.decide(text=memoryview(b"a" * 5000)).uncached_tokens == 1250
+    released = memoryview(payload)
+    released.release()
+    for call in (
+        lambda: router.apply(a, 1, released),
+        lambda: router.decide(text=released),
+    ):
+        with pytest.raises(InvalidInputError, match="released memoryview"):
+            call()
+
+
+def test_scores_may_change_while_they_are_read(router: Router, a: PodId) -> None:
+    scores: dict[str, dict[Any, Any]] = {"queue": {}, "other": {}}
+
+    class Meddler:
+        def __index__(self) -> int:
+            scores["queue"].clear()
+            scores["new"] = {}
+            return int(a)
+
+        def __float__(self) -> float:
+            scores["queue"][7] = 0.5
+            scores.pop("other", None)
+            return 0.5
+
+    scores["queue"] = {Meddler(): 0.5, int(a): Meddler()}
+    for _ in range(2):
+        try:
+            router.decide([1], scores=scores)
+        except KvrouteError:
+            pass
+        scores = {"queue": {int(a): Meddler()}, "other": {}}
+    wrong: list[tuple[Any, str]] = [
+        ({"queue": {a: True}}, r'scores\["queue"\]: expected a float, found bool'),
+        ({"queue": {a: "1"}}, r'scores\["queue"\]: expected a float, found str'),
+        ({"queue": {True: 1.0}}, r'scores\["queue"\]: expected an int, found bool'),
+        ({"queue": [1.0]}, r'scores\["queue"\]: expected a dict'),
+        ({7: {}}, "scores: expected names of scorers"),
+    ]
+    for given, message in wrong:
+        with pytest.raises(TypeError, match=message):
+            router.decide([1], scores=given)
+
+
+def test_numbers_of_either_sign_are_no_bools_and_have_64_bits(router: Router, a: PodId) -> None:
+    def stored(lora_id: int) -> BlockStored:
+        return BlockStored([1], token_ids=[], block_size=4, lora_id=lora_id)
+
+    def keyed(offset: int) -> BlockStored:
+        return BlockStored([1], token_ids=[], block_size=4, extra_keys=[[("x", offset)]])
+
+    for number in (-(2**63), -1, 0, 2**63 - 1):
+        assert kvroute.Lora("a", id=number).id == number
+        assert stored(number).lora_id == number
+        assert keyed(number).extra_keys == [[("x", number)]]
+    for call in (lambda id: kvroute.Lora("a", id=id), stored, keyed):
+        for number in (2**70, 2**63, -(2**63) - 1):
+            with pytest.raises(InvalidInputError, match="is not in -9223372036854775808"):
+                call(number)
+        others: list[Any] = [True, 1.0, "1"]
+        for wrong in others:
+            with pytest.raises(TypeError, match="expected an int, found"):
+                call(wrong)
+    with pytest.raises(TypeError, match="labels: expected names and values as str, found int"):
+        router.add_pod("x", domain="m", labels={"a": 1})  # type: ignore[dict-item]
+    with pytest.raises(TypeError, match="kv_usage: expected a float, found bool"):
+        router.report_load(a, running=0, waiting=0, kv_usage=True)
+    with pytest.raises(InvalidInputError):
+        router.report_load(a, running=0, waiting=0, kv_usage=10**400)
 
 
 @pytest.mark.parametrize(
@@ -304,15 +395,19 @@ def test_tickets_that_name_nothing_do_nothing(router: Router) -> None:
     ],
 )
 def test_configurations_say_where_they_are_wrong(config: Any, message: str) -> None:
-    with pytest.raises(InvalidInputError, match=message):
-        Router(config)
+    for read in (Router, kvroute.check_config):
+        with pytest.raises(InvalidInputError, match=message):
+            read(config)
 
 
 def test_configurations_are_dicts_or_documents() -> None:
     wrong: list[Any] = [7, [], b"{}"]
     for config in wrong:
-        with pytest.raises(TypeError, match="config: expected a dict"):
-            Router(config)
+        for read in (Router, kvroute.check_config):
+            with pytest.raises(TypeError, match="config: expected a dict"):
+                read(config)
+    kvroute.check_config({"index": {"shards": 64}})
+    kvroute.check_config("index: {shards: 64}")
     recursive: dict[str, Any] = {}
     recursive["index"] = recursive
     with pytest.raises(InvalidInputError, match="config: Circular reference"):

@@ -144,7 +144,7 @@ def test_scores_of_others_count(domain: CacheDomain) -> None:
     assert router.decide([1], scores={"cheap": {pods["a"]: 1, PodId(7): 1}}).total == 2
     with pytest.raises(kvroute.InvalidInputError, match="no profile has an external scorer"):
         router.decide([1], scores={"cheep": {}})
-    with pytest.raises(TypeError, match=r'scores\["cheap"\]: expected scores as floats, found str'):
+    with pytest.raises(TypeError, match=r'scores\["cheap"\]: expected a float, found str'):
         router.decide([1], scores={"cheap": {pods["a"]: "1"}})  # type: ignore[dict-item]
     with pytest.raises(TypeError, match="expected a dict of pod ids and scores"):
         router.decide([1], scores={"cheap": [1.0]})  # type: ignore[dict-item]
@@ -193,3 +193,34 @@ def test_the_founding_environment_makes_a_router(domain: CacheDomain) -> None:
         Router.from_env({"ENABLE_KVCACHE_AWARE_SCORER": "yes"})
     with pytest.raises(TypeError, match="environment: expected names and values as str, found int"):
         Router.from_env({"PD_ENABLED": 1})  # type: ignore[dict-item]
+
+
+def test_empty_texts_are_none(domain: CacheDomain) -> None:
+    router = Router()
+    router.add_domain(CacheDomain("n", domain.hasher, models=["llama"]))
+    router.add_pod("a", domain="n")
+    with pytest.raises(NoCandidateError):
+        router.decide([1], model="other")
+    assert router.decide([1], model="").pod == "a"
+    decision = router.decide([1], session="", session_token="", explain=True)
+    assert decision.explanation is not None and decision.explanation.session is None
+    assert router.decide([1], session="alice", session_token="").pod == "a"
+    router.dispatch([1], session="")
+    assert router.counters()["sessions"] == 0
+
+
+def test_a_dispatch_stands_for_its_ticket_and_its_decision(domain: CacheDomain) -> None:
+    router = Router({"sessions": {"key": KEY}})
+    router.add_pod("a", domain=domain)
+    dispatch = router.dispatch([1, 2, 3])
+    token = router.session_token(dispatch, 5)
+    assert router.decide([1], session_token=token, now=5).pod == "a"
+    assert router.session_token(dispatch.decision, 5)
+    with pytest.raises(TypeError, match="decision: expected a Decision or a Dispatch, found int"):
+        router.session_token(dispatch.ticket)  # type: ignore[arg-type]
+    assert router.first_token(dispatch)
+    assert not router.first_token(dispatch.ticket)
+    assert router.finish(dispatch, engine_cached_tokens=0)
+    assert not router.finish(dispatch)
+    with pytest.raises(TypeError, match="ticket: expected an int, found Decision"):
+        router.finish(dispatch.decision)  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import inspect
 import json
 import subprocess
@@ -130,6 +131,11 @@ def test_the_comparison_finds_differences() -> None:
         compare(wrong, config.Config, "config", set())
     with pytest.raises(AssertionError, match="config.role"):
         compare({"enum": ["prefill"]}, config.Role, "config.role", set())
+
+
+def test_the_schema_and_the_version_are_answered() -> None:
+    assert kvroute.config_schema() == SCHEMA
+    assert kvroute.__version__ == importlib.metadata.version("kvroute")
 
 
 def test_a_configuration_with_every_key_is_accepted() -> None:

@@ -2,7 +2,7 @@
 # help(kvroute.Router).
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,11 +42,18 @@ __all__ = [
     "Router",
     "Skipped",
     "TierBlocks",
+    "__version__",
     "_panic",
+    "check_config",
+    "config_schema",
     "decode_batch",
     "decode_trtllm",
 ]
 
+__version__: str
+
+def check_config(config: Config | str, /) -> None: ...
+def config_schema() -> dict[str, Any]: ...
 @final
 class Lora:
     def __new__(cls, name: str, *, path: str = "", id: int = 0) -> Lora: ...
@@ -80,7 +87,7 @@ class HashContext:
         lora: Lora | None = None,
         cache_salt: str | None = None,
         multimodal: Sequence[MultimodalItem] = (),
-        prompt_embeds: Sequence[bytes | bytearray] = (),
+        prompt_embeds: Sequence[bytes | bytearray | memoryview] = (),
     ) -> HashContext: ...
     @property
     def lora(self) -> Lora | None: ...
@@ -116,7 +123,7 @@ class BlockHasher:
         version: str | None = None,
         era: VllmEra | None = None,
         python_hash_seed: str | None = None,
-        none_hash: bytes | bytearray | None = None,
+        none_hash: bytes | bytearray | memoryview | None = None,
         lookahead: int = 0,
     ) -> BlockHasher: ...
     @staticmethod
@@ -272,8 +279,10 @@ class NumberedEvent:
     def batch(self) -> EventBatch: ...
     def __eq__(self, other: object, /) -> bool: ...
 
-def decode_batch(payload: bytes | bytearray, /) -> EventBatch: ...
-def decode_trtllm(json: str | bytes | bytearray, *, block_size: int) -> list[NumberedEvent]: ...
+def decode_batch(payload: bytes | bytearray | memoryview, /) -> EventBatch: ...
+def decode_trtllm(
+    json: str | bytes | bytearray | memoryview, *, block_size: int
+) -> list[NumberedEvent]: ...
 @final
 class ApplyReport:
     __hash__: ClassVar[None]  # type: ignore[assignment]
@@ -449,12 +458,23 @@ class Router:
     def remove_pod(self, pod: PodId, /) -> None: ...
     def pods(self) -> list[Pod]: ...
     def pod(self, name: str, dp_rank: int = 0) -> Pod | None: ...
-    def apply(self, pod: PodId, sequence: int, payload: bytes | bytearray) -> ApplyReport: ...
+    def apply(
+        self, pod: PodId, sequence: int, payload: bytes | bytearray | memoryview
+    ) -> ApplyReport: ...
     def apply_topic(
-        self, topic: str, sequence: int, payload: bytes | bytearray, *, dp_rank: int = 0
+        self,
+        topic: str,
+        sequence: int,
+        payload: bytes | bytearray | memoryview,
+        *,
+        dp_rank: int = 0,
     ) -> ApplyReport: ...
     def apply_trtllm(
-        self, pod: PodId, json: bytes | bytearray, *, window_size: int | None = None
+        self,
+        pod: PodId,
+        json: str | bytes | bytearray | memoryview,
+        *,
+        window_size: int | None = None,
     ) -> ApplyReport: ...
     def apply_events(self, pod: PodId, events: EventBatch | Sequence[Event]) -> ApplyReport: ...
     def abandon_gap(self, pod: PodId, sequence: int) -> None: ...
@@ -471,7 +491,7 @@ class Router:
         self,
         token_ids: TokenIds | None = None,
         *,
-        text: str | bytes | bytearray | None = None,
+        text: str | bytes | bytearray | memoryview | None = None,
         context: HashContext | None = None,
         model: str | None = None,
         session: str | None = None,
@@ -485,7 +505,7 @@ class Router:
         self,
         token_ids: TokenIds | None = None,
         *,
-        text: str | bytes | bytearray | None = None,
+        text: str | bytes | bytearray | memoryview | None = None,
         context: HashContext | None = None,
         model: str | None = None,
         session: str | None = None,
@@ -495,16 +515,16 @@ class Router:
         now: float | None = None,
         explain: bool = False,
     ) -> Dispatch: ...
-    def first_token(self, ticket: Ticket, /) -> bool: ...
+    def first_token(self, ticket: Ticket | Dispatch, /) -> bool: ...
     def finish(
         self,
-        ticket: Ticket,
+        ticket: Ticket | Dispatch,
         how: Literal["completed", "failed", "cancelled"] = "completed",
         *,
         engine_cached_tokens: int | None = None,
     ) -> bool: ...
     def expire(self, now: float | None = None) -> int: ...
-    def session_token(self, decision: Decision, now: float | None = None) -> str: ...
+    def session_token(self, decision: Decision | Dispatch, now: float | None = None) -> str: ...
     def counters(self) -> RouterCounters: ...
     def status(self) -> RouterStatus: ...
     def stream(self, pod: PodId, /) -> StreamCounters: ...

@@ -14,7 +14,8 @@ use pyo3::types::{PyBytes, PyString};
 pub(crate) use self::read::read_batch;
 use self::read::{block_keys, engine_hash, engine_hashes, read_event, read_group_kind};
 use crate::input::{
-    LONG_BYTES, TierArgument, argument, argument_or, bytes, read_token_ids, run, seconds, text_bytes, utf8,
+    LONG_BYTES, TierArgument, argument, argument_or, bytes, read_token_ids, run, seconds, signed, text_bytes,
+    utf8,
 };
 use crate::output::{listed, quoted, to_python};
 
@@ -50,7 +51,7 @@ impl BlockStored {
         parent: Option<&Bound<'_, PyAny>>,
         tier: TierArgument,
         lora_name: Option<&Bound<'_, PyString>>,
-        lora_id: Option<i64>,
+        lora_id: Option<&Bound<'_, PyAny>>,
         extra_keys: Vec<Vec<Bound<'_, PyAny>>>,
         cache_salt: Option<&Bound<'_, PyString>>,
         group: Option<&Bound<'_, PyAny>>,
@@ -58,6 +59,7 @@ impl BlockStored {
         bigrams: bool,
     ) -> PyResult<Self> {
         let lora_name = lora_name.map(|name| utf8("lora_name", name)).transpose()?;
+        let lora_id = lora_id.map(|id| signed(|| "lora_id".into(), id)).transpose()?;
         let is_named = lora_name.is_some() || lora_id.is_some();
         let mut ids = Vec::new();
         read_token_ids(token_ids, &mut ids)?;
@@ -360,8 +362,8 @@ impl NumberedEvent {
 
 /// Decodes the payload of one published batch: vLLM, SGLang and whoever writes their format.
 ///
-/// payload: bytes or bytearray, MessagePack. Raises DecodeError if not even its frame can be read; a single
-/// event that cannot be is in `skipped`.
+/// payload: bytes, bytearray or memoryview, MessagePack. Raises DecodeError if not even its frame can be read; a
+/// single event that cannot be is in `skipped`.
 #[pyfunction]
 #[pyo3(signature = (payload, /))]
 pub(crate) fn decode_batch(py: Python<'_>, payload: &Bound<'_, PyAny>) -> PyResult<EventBatch> {
@@ -371,8 +373,8 @@ pub(crate) fn decode_batch(py: Python<'_>, payload: &Bound<'_, PyAny>) -> PyResu
 
 /// Decodes one poll of TensorRT-LLM's events: a JSON array, a single event, or one of either per line.
 ///
-/// json: str, bytes or bytearray. block_size: the engine's tokens a block, which the events do not say. Raises
-/// DecodeError if nothing in it is JSON.
+/// json: str, bytes, bytearray or memoryview. block_size: the engine's tokens a block, which the events do not
+/// say. Raises DecodeError if nothing in it is JSON.
 #[pyfunction]
 #[pyo3(signature = (json, *, block_size))]
 pub(crate) fn decode_trtllm(

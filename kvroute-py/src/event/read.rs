@@ -11,7 +11,7 @@ use pyo3::types::{PyBytes, PyInt, PyString, PyTuple};
 use super::{AllBlocksCleared, BlockRemoved, BlockStored, EventBatch};
 use crate::config::json_text;
 use crate::error::invalid;
-use crate::input::{read_array, utf8, whole, wrong_type};
+use crate::input::{read_array, signed, utf8, whole, wrong_type};
 
 /// A batch, or a sequence of events as one.
 pub(crate) fn read_batch(value: &Bound<'_, PyAny>) -> PyResult<event::EventBatch> {
@@ -66,14 +66,17 @@ pub(super) fn engine_hashes(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Ve
 }
 
 pub(super) fn block_keys(blocks: &[Vec<Bound<'_, PyAny>>]) -> PyResult<Vec<Vec<ExtraKey>>> {
+    fn item<'py>(value: &Bound<'py, PyAny>) -> Option<(Bound<'py, PyString>, Bound<'py, PyAny>)> {
+        value.cast::<PyTuple>().ok()?.extract().ok()
+    }
     let key = |at: usize, value: &Bound<'_, PyAny>| {
         if let Ok(text) = value.cast::<PyString>() {
             Ok(ExtraKey::Text(utf8("extra_keys", text)?.into()))
         } else if let Ok(bytes) = value.cast::<PyBytes>() {
             Ok(ExtraKey::Bytes(bytes.as_bytes().to_vec()))
-        } else if let Ok((identifier, offset)) =
-            value.cast::<PyTuple>().map_err(PyErr::from).and_then(|pair| pair.extract::<(String, i64)>())
-        {
+        } else if let Some((identifier, offset)) = item(value) {
+            let identifier = utf8("extra_keys", &identifier)?.into();
+            let offset = signed(|| format!("extra_keys[{at}]"), &offset)?;
             Ok(ExtraKey::Multimodal { identifier, offset })
         } else {
             Err(wrong_type(&format!("extra_keys[{at}]"), "str, bytes or (str, int)", value))
