@@ -62,7 +62,7 @@ pub mod router;
 pub mod score;
 mod sequence;
 mod session;
-mod snapshot;
+mod published;
 mod ticket;
 
 #[cfg(feature = "config")]

@@ -52,7 +52,7 @@ pub use predicted::{PredictedCounts, Prediction};
 
 use crate::domain::CacheDomain;
 use crate::event::{EventBatch, GroupKind, NumberedEvent};
-use crate::snapshot::{Seen, Snapshots};
+use crate::published::{Seen, Published};
 use crate::{BlockHash, Error, ErrorKind, Tier};
 use chains::Chains;
 use fleet::{Fleet, Lane, Pod};
@@ -158,7 +158,7 @@ pub enum GapPolicy {
 #[derive(Debug)]
 pub struct BlockIndex {
     chains: Chains,
-    fleet: Snapshots<Fleet>,
+    fleet: Published<Fleet>,
     max_predicted: usize,
 }
 
@@ -209,7 +209,7 @@ impl BlockIndex {
     pub fn new(options: IndexOptions) -> Self {
         Self {
             chains: Chains::new(options.shards, options.max_bytes),
-            fleet: Snapshots::default(),
+            fleet: Published::default(),
             max_predicted: options.max_predicted,
         }
     }
@@ -217,7 +217,7 @@ impl BlockIndex {
     /// An index without pods, in which no id of this one names a pod.
     pub(crate) fn emptied(&self, options: IndexOptions) -> Self {
         let fleet = self.fleet.read(Fleet::emptied);
-        Self { fleet: Snapshots::new(fleet), ..Self::new(options) }
+        Self { fleet: Published::new(fleet), ..Self::new(options) }
     }
 
     /// Adds a pod that holds nothing yet. A pod that comes back is a new one.

@@ -16,7 +16,7 @@ use crate::index::{MatchTable, PodId, TierBlocks, TrustLevel};
 use crate::pod::RoutedPod;
 use crate::request::{Prompt, Request, ScoreColumn, Session};
 use crate::session::SessionTable;
-use crate::snapshot::Seen;
+use crate::published::Seen;
 use crate::{BlockHash, CacheDomain, Error, ErrorKind};
 
 /// Room for one decision at a time, reused so that deciding allocates nothing once warm; and what the last

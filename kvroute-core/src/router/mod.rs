@@ -30,7 +30,7 @@ use crate::pod::{LoadReport, PodSpec, RoutedPod};
 use crate::profile::Policy;
 use crate::request::Prompt;
 use crate::session::{Sealer, SessionKey, SessionTable};
-use crate::snapshot::Snapshots;
+use crate::published::Published;
 use crate::ticket::TicketTable;
 use crate::{CacheDomain, Error, ErrorKind};
 
@@ -120,7 +120,7 @@ pub struct RouterCounters {
 pub struct Router {
     index: BlockIndex,
     policy: Policy,
-    roster: Snapshots<Roster>,
+    roster: Published<Roster>,
     /// Hashes prompts that are only known as text.
     text: BlockHasher,
     options: RouterOptions,
@@ -163,7 +163,7 @@ impl Router {
         Self {
             index: BlockIndex::new(options.index),
             policy,
-            roster: Snapshots::default(),
+            roster: Published::default(),
             text,
             sessions: SessionTable::new(options.max_sessions, options.session_ttl),
             sealer: options.session_key.as_ref().map(Sealer::new),
@@ -185,7 +185,7 @@ impl Router {
         self.sessions = SessionTable::new(self.options.max_sessions, self.options.session_ttl);
         self.tickets.clear();
         (self.expired, self.untracked) = (AtomicU64::new(0), AtomicU64::new(0));
-        self.roster = Snapshots::default();
+        self.roster = Published::default();
         for domain in &old.named {
             // They agreed with each other before.
             let _ = self.add_domain(Arc::clone(domain));

@@ -11,10 +11,10 @@ use parking_lot::RwLock;
 
 /// The value, with the number of times it was replaced.
 #[derive(Debug, Default)]
-pub(crate) struct Snapshots<T> {
+pub(crate) struct Published<T> {
     replaced: AtomicU64,
     current: RwLock<Arc<T>>,
-    /// Tells the snapshots of one owner from another's.
+    /// Tells what was seen of one owner from another's.
     owner: Arc<()>,
 }
 
@@ -33,13 +33,13 @@ impl<T> Seen<T> {
     }
 }
 
-impl<T> Snapshots<T> {
+impl<T> Published<T> {
     pub(crate) fn new(value: T) -> Self {
         Self { replaced: AtomicU64::new(0), current: RwLock::new(Arc::new(value)), owner: Arc::default() }
     }
 }
 
-impl<T: Clone> Snapshots<T> {
+impl<T: Clone> Published<T> {
     /// The current value, for those who need it now and then.
     pub(crate) fn load(&self) -> Arc<T> {
         Arc::clone(&self.current.read())
@@ -89,17 +89,17 @@ mod tests {
 
     #[test]
     fn a_reader_sees_each_replacement_and_keeps_what_it_holds() {
-        let snapshots = Snapshots::<u32>::default();
+        let value = Published::<u32>::default();
         let mut seen = None;
-        let old = Arc::clone(snapshots.refresh(&mut seen));
-        snapshots.update(|value| *value = 7);
-        assert!(!seen.as_ref().is_some_and(|seen| snapshots.is_current(seen)));
-        assert_eq!((*old, **snapshots.refresh(&mut seen)), (0, 7));
+        let old = Arc::clone(value.refresh(&mut seen));
+        value.update(|value| *value = 7);
+        assert!(!seen.as_ref().is_some_and(|seen| value.is_current(seen)));
+        assert_eq!((*old, **value.refresh(&mut seen)), (0, 7));
     }
 
     #[test]
     fn what_was_seen_of_one_owner_is_not_taken_for_another_owners() {
-        let (one, other) = (Snapshots::<u32>::default(), Snapshots::<u32>::default());
+        let (one, other) = (Published::<u32>::default(), Published::<u32>::default());
         one.update(|value| *value = 1);
         other.update(|value| *value = 2);
         let mut seen = None;
