@@ -44,25 +44,30 @@ extern crate std;
 pub mod candidate;
 #[cfg(feature = "config")]
 pub mod config;
+pub mod credits;
 pub mod decision;
 mod domain;
 mod error;
 pub mod event;
 pub mod filter;
+pub mod guard;
 pub mod hash;
 mod id;
 pub mod index;
+pub mod latency;
+pub mod load;
 #[cfg(any(test, feature = "oracle"))]
 pub mod oracle;
 pub mod pick;
 pub mod pod;
+pub mod policy;
 pub mod profile;
+mod published;
 pub mod request;
 pub mod router;
 pub mod score;
 mod sequence;
 mod session;
-mod published;
 mod ticket;
 
 #[cfg(feature = "config")]
@@ -73,8 +78,10 @@ pub use error::{Error, ErrorKind};
 pub use hash::{BlockHasher, HashContext, OwnScheme};
 pub use id::{BlockHash, EngineHash, Tier};
 pub use index::{PodId, PodOptions};
-pub use pod::{LoadReport, PodSpec, Role};
-pub use profile::{Policy, PrefillPolicy, Profile};
+pub use load::{AdapterReport, LoadReport};
+pub use pod::{PodSpec, Role};
+pub use policy::{Policy, PrefillPolicy};
+pub use profile::Profile;
 pub use request::{Prompt, Request, ScoreColumn, Session};
 pub use router::{Dispatch, Router, RouterOptions, Workspace};
 pub use session::SessionKey;

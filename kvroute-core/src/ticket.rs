@@ -53,6 +53,8 @@ pub(crate) struct Leg {
     /// Tokens it has to compute.
     pub(crate) prefill_tokens: u64,
     pub(crate) prediction: Prediction,
+    /// Until the first token.
+    pub(crate) speculation: Option<Prediction>,
 }
 
 /// A request in flight.

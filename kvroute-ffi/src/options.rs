@@ -83,8 +83,10 @@ impl kvroute_router_options {
         })?;
         if self.has_prefill != 0 {
             let max_uncached_tokens = usize::try_from(self.prefill_max_uncached_tokens).unwrap_or(usize::MAX);
-            let profile = Profile::llm_d_demo(Role::Prefill);
-            policy.prefill = Some(PrefillPolicy { profile, max_uncached_tokens });
+            // The name is known: the policy is made of it.
+            let profile =
+                Profile::preset(name, Role::Prefill).unwrap_or_else(|| Profile::llm_d_demo(Role::Prefill));
+            policy.prefill = Some(PrefillPolicy::new(profile, max_uncached_tokens));
         }
         let session_key = match key {
             [] => None,
@@ -114,6 +116,7 @@ impl kvroute_router_options {
             session_key,
             request_ttl: time(self.request_ttl_ns, default.request_ttl),
             max_requests: count(self.max_requests, default.max_requests),
+            ..default
         };
         Ok((options, policy))
     }

@@ -116,6 +116,7 @@ pub(crate) unsafe fn with_request<R>(
                 context: scratch.context.fill(raw.context)?,
                 model: raw.model.non_empty("request.model")?,
                 session,
+                subset: None,
                 scores: scores.get(..columns.len()).unwrap_or_default(),
                 nonce: (raw.has_nonce != 0).then_some(raw.nonce),
             };

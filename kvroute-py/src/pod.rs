@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kvroute_core as core;
-use kvroute_core::pod::{Bookings, RoutedPod};
+use kvroute_core::load::Bookings;
+use kvroute_core::pod::RoutedPod;
 use pyo3::prelude::*;
 
 use crate::domain::CacheDomain;

@@ -88,6 +88,7 @@ impl Parts<'_> {
             context: &self.context,
             model: self.model,
             session: self.session,
+            subset: None,
             scores: &scores,
             nonce: self.nonce,
         })

@@ -119,6 +119,7 @@ impl Router {
             role: role
                 .map_or(Ok(Role::Both), |r| one_of("role", r, &ROLES.map(|role| (role.name(), role))))?,
             labels: labels.map_or(Ok(BTreeMap::new()), read_labels)?,
+            capacity: 1.0,
             events: events.map_or(Ok(EventsConfig::default()), read_events_config)?,
         };
         let domains = BTreeMap::from([(pod.domain.clone(), domain)]);

@@ -79,7 +79,7 @@ pub fn pods(size: Size) -> Result<FleetOptions> {
 /// None that these options could bring about.
 pub fn kvroute() -> Result<KvroutePolicy> {
     let profile = Profile::llm_d_demo(Role::Prefill);
-    let prefill = Some(PrefillPolicy { profile, max_uncached_tokens: MAX_UNCACHED_TOKENS });
+    let prefill = Some(PrefillPolicy::new(profile, MAX_UNCACHED_TOKENS));
     let router = Router::new(RouterOptions::default(), Policy { prefill, ..Policy::default() })?;
     let hasher = BlockHasher::new(OwnScheme::default(), BLOCK_SIZE as u32)?;
     Ok(KvroutePolicy::new(router, Arc::new(CacheDomain::new("llama-3.1-8b", hasher)?)))

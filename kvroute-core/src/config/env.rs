@@ -138,13 +138,9 @@ impl Variables {
             self.note(QUEUE_THRESHOLD, "LOAD_AWARE_SCORER is not enabled");
         }
         if has_prefill {
-            config.policy.prefill = Some(PrefillConfig {
-                max_uncached_tokens: u64::from(threshold.saturating_sub(1)) / Prompt::BYTES_PER_TOKEN as u64,
-                seed: 0,
-                filters: None,
-                scorers: Some(some_scorer(prefill, "PREFILL_")?),
-                picker: super::PickerConfig::default(),
-            });
+            let tokens = u64::from(threshold.saturating_sub(1)) / Prompt::BYTES_PER_TOKEN as u64;
+            let scorers = Some(some_scorer(prefill, "PREFILL_")?);
+            config.policy.prefill = Some(PrefillConfig { scorers, ..PrefillConfig::new(tokens) });
         } else {
             let of_prefill = |name: &&String| name.starts_with("PREFILL_") || *name == PD_THRESHOLD;
             let unused: Vec<String> = self.values.keys().filter(of_prefill).cloned().collect();

@@ -36,20 +36,24 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use domain::{DomainConfig, OwnConfig, SchemeConfig, VllmConfig};
-pub use options::{IndexConfig, RequestsConfig, SessionsConfig};
+pub use options::{IndexConfig, OverloadConfig, RequestsConfig, SessionsConfig};
 pub use pod::{AdapterConfig, EventsConfig, GroupConfig, PodConfig};
 pub use policy::{
-    CreditsConfig, FilterConfig, KvCacheConfig, LoadConfig, PickerConfig, PolicyConfig, PrefillConfig,
-    Preset, ProfileConfig, ScorersConfig, WeightConfig,
+    AffinityConfig, CreditsConfig, FilterConfig, GuardConfig, HealthConfig, KvCacheConfig, LabelsConfig,
+    LatencyConfig, LoadConfig, ModelConfig, Operator, PickerConfig, PolicyConfig, PrefillConfig, Preset,
+    ProfileConfig, RequirementConfig, SamplingConfig, ScorersConfig, SoftmaxConfig, SpillConfig,
+    TokenLoadConfig, TopologyConfig, TopologyLevel, TrustCreditsConfig, WarmUpConfig, WarmUpShare,
+    WeightConfig,
 };
 
 use crate::hash::BlockHasher;
-use crate::profile::Policy;
+use crate::policy::Policy;
 use crate::request::Prompt;
 use crate::{CacheDomain, Error, PodSpec, Router, RouterOptions};
 use problem::Problem;
@@ -94,6 +98,8 @@ pub struct Config {
     pub sessions: SessionsConfig,
     /// What is kept of requests in flight.
     pub requests: RequestsConfig,
+    /// From when on a pod counts as overloaded.
+    pub overload: OverloadConfig,
     /// Cache domains by name.
     #[serde(deserialize_with = "mapping")]
     pub domains: BTreeMap<String, DomainConfig>,
@@ -109,6 +115,7 @@ impl Default for Config {
             text_block_bytes: 256,
             sessions: SessionsConfig::default(),
             requests: RequestsConfig::default(),
+            overload: OverloadConfig::default(),
             domains: BTreeMap::new(),
             pods: Vec::new(),
         }
@@ -296,6 +303,8 @@ impl Config {
             session_ttl: options::ttl(self.sessions.ttl_seconds).map_err(|p| p.at("sessions"))?,
             max_sessions: options::count(self.sessions.max),
             session_key: self.sessions.key.clone(),
+            speculation_ttl: Duration::from_millis(self.requests.speculation_ms),
+            overload: self.overload.overload().map_err(|p| p.at("overload"))?,
             request_ttl: options::ttl(self.requests.ttl_seconds).map_err(|p| p.at("requests"))?,
             max_requests: self.requests.most().map_err(|p| p.at("requests"))?,
         })

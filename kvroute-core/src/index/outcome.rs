@@ -148,6 +148,9 @@ pub enum TrustLevel {
 }
 
 impl TrustLevel {
+    /// All of them, least trusted first.
+    pub const ALL: [Self; 4] = [Self::LoadOnly, Self::Approximate, Self::Degraded, Self::Exact];
+
     /// Name in explanations.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -165,15 +168,12 @@ impl TrustLevel {
 pub(crate) struct TrustCell(AtomicU8);
 
 impl TrustCell {
-    const LEVELS: [TrustLevel; 4] =
-        [TrustLevel::LoadOnly, TrustLevel::Approximate, TrustLevel::Degraded, TrustLevel::Exact];
-
     pub(super) fn new(level: TrustLevel) -> Self {
         Self(AtomicU8::new(level as u8))
     }
 
     pub(crate) fn get(&self) -> TrustLevel {
-        Self::LEVELS[usize::from(self.0.load(Ordering::Relaxed)) % Self::LEVELS.len()]
+        TrustLevel::ALL[usize::from(self.0.load(Ordering::Relaxed)) % TrustLevel::ALL.len()]
     }
 
     pub(super) fn set(&self, level: TrustLevel) {

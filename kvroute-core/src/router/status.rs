@@ -8,7 +8,8 @@ use serde::Serialize;
 
 use super::{Router, RouterCounters};
 use crate::index::{Counters, PodId, PredictedCounts};
-use crate::pod::{Audit, Bookings, LoadReport, RoutedPod};
+use crate::load::{Bookings, LoadReport};
+use crate::pod::{Audit, RoutedPod};
 
 /// A router at one moment. Its parts are read one after the other.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kvroute_core::config::{Config, DomainConfig, OwnConfig, SchemeConfig};
+use kvroute_core::credits::Credits;
 use kvroute_core::event::GroupKind;
 use kvroute_core::hash::{
     BlockHasher, HashScheme, HashSeed, MultimodalForm, VllmAlgorithm, VllmEra, VllmScheme,
@@ -86,7 +87,7 @@ fn defaults_are_those_of_the_code() {
     assert_eq!(debug(&config.policy().unwrap()), debug(&Policy::default()));
     assert_eq!(debug(&config.router_options().unwrap()), debug(&RouterOptions::default()));
     let built = config.build().unwrap();
-    assert_eq!(debug(built.policy()), debug(router.policy()));
+    assert_eq!(debug(&built.policy()), debug(&router.policy()));
     assert_eq!((built.pods().len(), built.counters()), (0, router.counters()));
     assert_eq!(built.index().bytes(), router.index().bytes());
 
@@ -99,8 +100,6 @@ fn defaults_are_those_of_the_code() {
 #[test]
 fn the_example_says_the_defaults_where_it_says_so() {
     let mut config = example();
-    let prefill = config.policy().unwrap().prefill.unwrap();
-    assert_eq!(debug(&prefill.profile), debug(&Profile::llm_d_demo(Role::Prefill)));
     let pod = config.pods.remove(0);
     assert_eq!(pod.events.copies, CopyPolicy::default());
 
@@ -201,11 +200,11 @@ policy:
       kv-cache: {weight: 2, credits: {cpu: 0, disk: 1}}
 ",
     );
-    let credits = KvCacheScorer::default().with_credit(Tier::Cpu, 0.0).unwrap();
+    let credits = Credits::default().with_tier(Tier::Cpu, 0.0).unwrap();
     let expected = Profile::builder("decode")
         .filter(kvroute_core::filter::RoleFilter::new(Role::Both))
         .filter(kvroute_core::filter::AcceptingFilter)
-        .scorer(credits.with_credit(Tier::Disk, 1.0).unwrap(), 2.0)
+        .scorer(KvCacheScorer::new(credits.with_tier(Tier::Disk, 1.0).unwrap()), 2.0)
         .scorer(LoadScorer::new(7).unwrap(), 0.5)
         .build()
         .unwrap();

@@ -247,7 +247,7 @@ fn pods_can_be_listed_and_found_by_id() {
 #[test]
 fn a_warm_decision_allocates_nothing_with_prefill_pods_texts_and_sessions_either() {
     let profile = Profile::llm_d_demo(Role::Prefill);
-    let prefill = Some(PrefillPolicy { profile, max_uncached_tokens: 0 });
+    let prefill = Some(PrefillPolicy::new(profile, 0));
     let options = RouterOptions { session_key: Some(SessionKey::new([1; 32])), ..RouterOptions::default() };
     let router = Router::new(options, Policy { prefill, ..Policy::default() }).unwrap();
     for n in 0..8 {

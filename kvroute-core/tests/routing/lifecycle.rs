@@ -251,7 +251,7 @@ proptest! {
         const TTL: u64 = 60;
         let options = RouterOptions { request_ttl: seconds(TTL), max_requests: 32, ..RouterOptions::default() };
         let profile = Profile::llm_d_demo(Role::Prefill);
-        let prefill = Some(PrefillPolicy { profile, max_uncached_tokens: 25 });
+        let prefill = Some(PrefillPolicy::new(profile, 25));
         let router = Router::new(options, Policy { prefill, ..Policy::default() }).unwrap();
         let roles = [Role::Decode, Role::Decode, Role::Both, Role::Prefill, Role::Prefill];
         let add = |n: usize| {

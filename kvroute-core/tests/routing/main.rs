@@ -17,7 +17,8 @@ use std::time::Duration;
 
 use kvroute_core::event::{BlockStored, EventBatch, KvEvent};
 use kvroute_core::index::{IndexOptions, TrustLevel};
-use kvroute_core::pod::{Audit, Bookings, RoutedPod};
+use kvroute_core::load::Bookings;
+use kvroute_core::pod::{Audit, RoutedPod};
 use kvroute_core::{
     BlockHasher, CacheDomain, Decision, Dispatch, EngineHash, Finish, HashContext, LoadReport, OwnScheme,
     PodId, PodSpec, Policy, PrefillPolicy, Profile, Request, Role, Router, RouterOptions, Session,

@@ -7,7 +7,7 @@ const MOST: usize = 20;
 /// `decode` and `prefill` pods, prompts with more than [`MOST`] uncached tokens being prefilled elsewhere.
 fn fleet(decode: usize, prefill: usize) -> (Router, Vec<PodId>, Vec<PodId>) {
     let profile = Profile::llm_d_demo(Role::Prefill);
-    let prefill_policy = Some(PrefillPolicy { profile, max_uncached_tokens: MOST });
+    let prefill_policy = Some(PrefillPolicy::new(profile, MOST));
     let policy = Policy { prefill: prefill_policy, ..Policy::default() };
     let options = RouterOptions { session_key: Some(SessionKey::new([1; 32])), ..RouterOptions::default() };
     let router = Router::new(options, policy).unwrap();
@@ -115,7 +115,7 @@ fn without_a_prefill_pod_that_takes_requests_the_decode_pod_computes_the_prompt(
 #[test]
 fn a_pod_that_does_both_is_not_its_own_prefill_pod() {
     let profile = Profile::llm_d_demo(Role::Prefill);
-    let prefill = Some(PrefillPolicy { profile, max_uncached_tokens: 0 });
+    let prefill = Some(PrefillPolicy::new(profile, 0));
     let router = Router::new(RouterOptions::default(), Policy { prefill, ..Policy::default() }).unwrap();
     router.add_pod(PodSpec::new("both", domain("model", BLOCK_SIZE))).unwrap();
     assert_eq!(decide(&router, &prompt(1)).prefill, None);
