@@ -57,12 +57,12 @@ pub mod oracle;
 pub mod pick;
 pub mod pod;
 pub mod profile;
+mod published;
 pub mod request;
 pub mod router;
 pub mod score;
 mod sequence;
 mod session;
-mod published;
 mod ticket;
 
 #[cfg(feature = "config")]

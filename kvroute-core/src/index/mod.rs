@@ -52,7 +52,7 @@ pub use predicted::{PredictedCounts, Prediction};
 
 use crate::domain::CacheDomain;
 use crate::event::{EventBatch, GroupKind, NumberedEvent};
-use crate::published::{Seen, Published};
+use crate::published::{Published, Seen};
 use crate::{BlockHash, Error, ErrorKind, Tier};
 use chains::Chains;
 use fleet::{Fleet, Lane, Pod};

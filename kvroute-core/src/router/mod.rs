@@ -28,9 +28,9 @@ use crate::hash::{BlockHasher, OwnScheme};
 use crate::index::{ApplyReport, BlockIndex, IndexOptions, PodId};
 use crate::pod::{LoadReport, PodSpec, RoutedPod};
 use crate::profile::Policy;
+use crate::published::Published;
 use crate::request::Prompt;
 use crate::session::{Sealer, SessionKey, SessionTable};
-use crate::published::Published;
 use crate::ticket::TicketTable;
 use crate::{CacheDomain, Error, ErrorKind};
 
