@@ -21,6 +21,10 @@ pub const LOADS: [&str; 3] = ["light", "busy", "saturated"];
 /// Blocks of a pod's KV cache, as in the measured experiment: 144k tokens.
 const BLOCKS: u32 = 9000;
 
+/// The same for the trace, whose prompts are long and return late: 832k tokens, nearly what an H200 has room for
+/// beside an 8B model (141 GB, nine tenths of it used, 16 GB of weights, 128 KiB a token).
+const ALL_BLOCKS: u32 = 52_000;
+
 /// What is asked, and of whom.
 #[derive(Clone, Debug)]
 pub struct Workload {
@@ -76,27 +80,33 @@ pub const WORKLOADS: [Workload; 11] = [
     workload(
         "chat",
         "conversations whose history grows with every turn",
-        [14.0, 28.0, 42.0],
-        1600,
+        [18.0, 36.0, 54.0],
+        2400,
         Kind::Chat,
     ),
-    workload("agents", "agents in tool loops, three long preambles", [14.0, 28.0, 42.0], 1600, Kind::Agents),
+    workload("agents", "agents in tool loops, three long preambles", [20.0, 40.0, 60.0], 2400, Kind::Agents),
     workload(
         "tenants",
         "300 tenants with a system prompt each, unequal",
-        [14.0, 28.0, 42.0],
-        1600,
+        [30.0, 60.0, 90.0],
+        2400,
         Kind::Tenants,
     ),
     workload(
         "hot-prefix",
         "four of five requests share 8000 tokens",
-        [14.0, 28.0, 42.0],
-        1600,
+        [24.0, 48.0, 72.0],
+        2400,
         Kind::HotPrefix,
     ),
-    workload("bursts", "questions about one text within two seconds", [14.0, 28.0, 42.0], 1600, Kind::Bursts),
-    workload("unique", "prompts that share nothing", [14.0, 28.0, 42.0], 1600, Kind::Unique),
+    workload(
+        "bursts",
+        "questions about one text within two seconds",
+        [34.0, 68.0, 100.0],
+        2400,
+        Kind::Bursts,
+    ),
+    workload("unique", "prompts that share nothing", [25.0, 50.0, 75.0], 2400, Kind::Unique),
     workload(
         "three-pods",
         "the load measured on three H200s: 60 groups",
@@ -104,10 +114,10 @@ pub const WORKLOADS: [Workload; 11] = [
         800,
         Kind::ThreePods,
     ),
-    workload("join", "60 groups; a fifth and a sixth pod join four", [10.0, 20.0, 30.0], 1600, Kind::Join),
-    workload("death", "60 groups; one of six pods dies and returns", [10.0, 20.0, 30.0], 1600, Kind::Death),
-    workload("trace", "real conversations: Mooncake's trace", [3.0, 6.0, 9.0], 800, Kind::Trace),
-    workload("split", "tenants; four pods prefill for four others", [10.0, 20.0, 30.0], 1600, Kind::Split),
+    workload("join", "60 groups; a fifth and a sixth pod join four", [18.0, 36.0, 52.0], 2400, Kind::Join),
+    workload("death", "60 groups; one of six pods dies and returns", [24.0, 48.0, 68.0], 2400, Kind::Death),
+    workload("trace", "real conversations: Mooncake's trace", [3.0, 6.0, 9.0], 1200, Kind::Trace),
+    workload("split", "tenants; four pods prefill for four others", [20.0, 40.0, 60.0], 2400, Kind::Split),
 ];
 
 const fn workload(
@@ -155,6 +165,8 @@ impl Workload {
             Kind::ThreePods | Kind::Join | Kind::Death => groups.requests().collect(),
             Kind::Trace => trace.excerpt(rate, count as usize, seed).collect(),
         };
+        let blocks = if matches!(self.kind, Kind::Trace) { ALL_BLOCKS } else { BLOCKS };
+        let pod = |role, number| pod(role, number, blocks);
         let pods = |count, role| (0..count).map(move |number| pod(role, number));
         let mut changes = Vec::new();
         let specs: Vec<_> = match self.kind {
@@ -181,7 +193,7 @@ impl Workload {
     }
 }
 
-fn pod(role: Role, number: usize) -> Result<PodSpec> {
+fn pod(role: Role, number: usize, num_blocks: u32) -> Result<PodSpec> {
     let spec = simulated::pod(role, number)?;
-    Ok(PodSpec { engine: EngineOptions { num_blocks: BLOCKS, ..spec.engine }, ..spec })
+    Ok(PodSpec { engine: EngineOptions { num_blocks, ..spec.engine }, ..spec })
 }

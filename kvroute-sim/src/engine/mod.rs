@@ -133,11 +133,15 @@ impl Engine {
                 Some(hashed) => (hashed.hashes.clone(), hashed.cursor.clone()),
                 None => (Vec::new(), self.cache.hasher().start(&context)?),
             };
+            // Room for the answer, so that a long prompt is not moved when the first token comes.
+            let answer = (max_tokens as usize).min(longest + 1 - token_ids.len());
+            let mut tokens = Vec::with_capacity(token_ids.len() + answer);
+            tokens.extend_from_slice(&token_ids);
             let mut request = Request {
                 id,
                 context,
                 prompt_len: token_ids.len(),
-                tokens: token_ids.to_vec(),
+                tokens,
                 max_tokens: max_tokens as usize,
                 wants_transfer: transferred,
                 state: State::Waiting,

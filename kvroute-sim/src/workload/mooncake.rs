@@ -16,6 +16,9 @@ use crate::random::Random;
 /// Tokens that one hash id stands for.
 const CHUNK: usize = 512;
 
+/// Seconds between two times that a trace tells apart.
+const STEP: f64 = 3.0;
+
 /// One line of a trace.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct TraceRequest {
@@ -103,18 +106,22 @@ impl MooncakeTrace {
     }
 
     /// `count` requests in a row, as many as there are, from a place that the seed chooses; times begin at 0 and
-    /// are stretched so that `rate` requests arrive a second.
+    /// are stretched so that `rate` requests arrive a second. The trace tells time in steps of three seconds:
+    /// within them the seed chooses too.
     pub fn excerpt(&self, rate: f64, count: usize, seed: u64) -> impl Iterator<Item = FleetRequest> {
+        let mut random = Random::new(seed);
         let spare = self.requests.len().saturating_sub(count);
-        let first = Random::new(seed).below(spare as u64 + 1) as usize;
+        let first = random.below(spare as u64 + 1) as usize;
         let lines = &self.requests[first..self.requests.len().min(first + count)];
-        let at = |line: Option<&TraceRequest>| line.map_or(0, |line| line.timestamp);
+        let at = |line: Option<&TraceRequest>| line.map_or(0.0, |line| line.timestamp as f64 * 1e-3);
         let begin = at(lines.first());
-        // A second longer than from first to last, so that a single request has a rate too.
-        let seconds = (at(lines.last()) - begin) as f64 * 1e-3 + 1.0;
-        let stretch = lines.len() as f64 / rate / seconds;
-        let time = move |line: &TraceRequest| (line.timestamp - begin) as f64 * 1e-3 * stretch;
-        lines.iter().zip(0..).map(move |(line, id)| line.request(id, time(line)))
+        let stretch = lines.len() as f64 / rate / (at(lines.last()) - begin + STEP);
+        let mut timed: Vec<_> = lines
+            .iter()
+            .map(|line| ((at(Some(line)) - begin + STEP * random.unit()) * stretch, line))
+            .collect();
+        timed.sort_by(|(one, _), (other, _)| one.total_cmp(other));
+        timed.into_iter().zip(0..).map(|((arrival, line), id)| line.request(id, arrival))
     }
 }
 
