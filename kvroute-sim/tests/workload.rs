@@ -19,7 +19,7 @@ fn a_traces_hash_ids_become_512_tokens_each() {
     assert_eq!(lengths, [600, 1100, 1024, 512], "in order of time, then of lines");
     let sessions: Vec<u64> = requests.iter().map(|request| request.session).collect();
     assert_eq!(sessions, [1, 7, 7, 0]);
-    let tokens = |place: usize| requests[place].token_ids.as_slice();
+    let tokens = |place: usize| &requests[place].token_ids[..];
     assert_eq!(tokens(1)[..1024], *tokens(2));
     assert_eq!(tokens(0)[..512], *tokens(3));
     assert_ne!(tokens(0)[512..600], tokens(1)[512..600]);
@@ -66,8 +66,12 @@ fn a_group_shares_its_prefix_and_nothing_else() {
     let first = &requests[0];
     for request in &requests[1..] {
         assert!((180..=210).contains(&request.token_ids.len()));
-        let shared =
-            first.token_ids.iter().zip(&request.token_ids).take_while(|(one, other)| one == other).count();
+        let shared = first
+            .token_ids
+            .iter()
+            .zip(request.token_ids.iter())
+            .take_while(|(one, other)| one == other)
+            .count();
         let expected = if request.session == first.session { 160 } else { 0 };
         assert_eq!(shared, expected);
     }
