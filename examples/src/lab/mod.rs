@@ -17,6 +17,7 @@
 mod cell;
 mod policy;
 mod queue;
+pub mod report;
 mod run;
 mod statistics;
 mod verdict;

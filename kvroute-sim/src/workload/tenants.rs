@@ -60,9 +60,8 @@ impl TenantLoad {
     #[must_use]
     pub fn script(&self) -> Script {
         let mut random = Random::new(self.seed);
-        let prefixes: Vec<Vec<u32>> = (0..self.tenants)
-            .map(|n| text_of(self.seed, PREFIX, n.into(), self.prefix_length(n)))
-            .collect();
+        let prefixes: Vec<Vec<u32>> =
+            (0..self.tenants).map(|n| text_of(self.seed, PREFIX, n.into(), self.prefix_length(n))).collect();
         // `shares[n]`: how often one of the tenants up to `n` asks.
         let mut shares = Vec::with_capacity(prefixes.len());
         let mut sum = 0.0;

@@ -11,7 +11,7 @@ use kvroute_sim::workload::MooncakeTrace;
 use lexopt::{Arg, Parser, ValueExt};
 
 pub(super) const USAGE: &str = "\
-usage: cargo lab [--quick] [--json [FILE]] [...]
+usage: cargo lab [--quick] [--html FILE] [--png DIR] [--json [FILE]] [...]
 
 Compares routing policies on simulated pods: kvroute's presets, configurations that are tried, and policies
 that know no caches, on every workload at three loads. Prints one table a workload.
@@ -27,6 +27,8 @@ that know no caches, on every workload at three loads. Prints one table a worklo
   --size X           requests of a run, against the quick number (2.5; quick: 1)
   --trace FILE       a whole Mooncake trace (JSON lines) in place of the 2000 requests that are committed
   --jobs N           threads (one a core); results do not depend on it
+  --html FILE        a report with plots, in one file
+  --png DIR          plots as PNG
   --json             one JSON line at the end: how the default policy compares with the best of every cell
   --json FILE        all results as JSON; - for a line of standard output instead of the table
   --list             names of workloads and policies";
@@ -36,6 +38,8 @@ that know no caches, on every workload at three loads. Prints one table a worklo
 pub(super) struct Options {
     pub(super) plan: Plan,
     pub(super) list: bool,
+    pub(super) html: Option<OsString>,
+    pub(super) png: Option<OsString>,
     /// Whether the verdict is the last line.
     pub(super) verdict: bool,
     /// Where all results go; `-` is standard output.
@@ -56,6 +60,8 @@ struct Given {
     size: Option<f64>,
     trace: Option<OsString>,
     jobs: Option<usize>,
+    html: Option<OsString>,
+    png: Option<OsString>,
     verdict: bool,
     json: Option<OsString>,
 }
@@ -77,8 +83,8 @@ impl Options {
             Some(file) => MooncakeTrace::parse(&read(file)?)?,
         };
         let plan = Plan { workloads, candidates, seeds, size, threads, trace, experiment };
-        let Given { list, verdict, json, .. } = given;
-        Ok(Some(Self { plan, list, verdict, json }))
+        let Given { list, html, png, verdict, json, .. } = given;
+        Ok(Some(Self { plan, list, html, png, verdict, json }))
     }
 }
 
@@ -98,6 +104,8 @@ impl Given {
                 Arg::Long("size") => given.size = Some(positive(&mut parser, "--size")?),
                 Arg::Long("trace") => given.trace = Some(parser.value()?),
                 Arg::Long("jobs") => given.jobs = Some(number(&mut parser, "--jobs")?),
+                Arg::Long("html") => given.html = Some(parser.value()?),
+                Arg::Long("png") => given.png = Some(parser.value()?),
                 Arg::Long("json") => match file(&mut parser) {
                     Some(file) => given.json = Some(file),
                     None => given.verdict = true,
