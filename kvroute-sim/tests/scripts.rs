@@ -76,8 +76,8 @@ fn a_prompt_begins_with_the_prompt_before_it_and_its_answer() {
         let requests = requests(&script.script());
         let mut followed = 0;
         for (place, request) in requests.iter().enumerate() {
-            let earlier = requests[..place].iter().rev();
-            let Some(previous) = earlier.into_iter().find(|other| other.session == request.session) else {
+            let mut earlier = requests[..place].iter().rev();
+            let Some(previous) = earlier.find(|other| other.session == request.session) else {
                 continue;
             };
             assert_eq!(previous.id + 1, request.id);

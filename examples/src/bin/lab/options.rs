@@ -1,12 +1,12 @@
 //! The command line.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::num::NonZeroUsize;
 use std::str::FromStr;
 use std::thread;
 
 use kvroute_examples::capture::Result;
-use kvroute_examples::lab::{Candidate, LOADS, Plan, WORKLOADS, Workload, committed_trace};
+use kvroute_examples::lab::{Candidate, Kind, LOADS, Part, Plan, WORKLOADS, Workload, committed_trace};
 use kvroute_sim::workload::MooncakeTrace;
 use lexopt::{Arg, Parser, ValueExt};
 
@@ -75,14 +75,14 @@ impl Options {
         let size = given.size.unwrap_or(if quick { 1.0 } else { 2.5 });
         let cores = || thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let threads = given.jobs.unwrap_or_else(cores);
-        let workloads = given.workloads()?;
-        let experiment = workloads.iter().any(|(workload, _)| workload.name == "three-pods");
+        let parts = given.parts()?;
+        let experiment = parts.iter().any(|part| part.workload.name == "three-pods");
         let candidates = given.candidates()?;
         let trace = match &given.trace {
             None => committed_trace()?,
             Some(file) => MooncakeTrace::parse(&read(file)?)?,
         };
-        let plan = Plan { workloads, candidates, seeds, size, threads, trace, experiment };
+        let plan = Plan { parts, candidates, seeds, size, threads, trace, experiment };
         let Given { list, html, png, verdict, json, .. } = given;
         Ok(Some(Self { plan, list, html, png, verdict, json }))
     }
@@ -118,7 +118,7 @@ impl Given {
     }
 
     /// The workloads with their loads.
-    fn workloads(&self) -> Result<Vec<(Workload, Vec<(String, f64)>)>> {
+    fn parts(&self) -> Result<Vec<Part>> {
         let names = WORKLOADS.each_ref().map(|workload| workload.name);
         known("--workload", &self.workloads, &names)?;
         known("--load", &self.loads, &LOADS)?;
@@ -135,7 +135,7 @@ impl Given {
         };
         let workloads = WORKLOADS.into_iter();
         let asked = workloads.filter(|workload| includes(&self.workloads, workload.name));
-        Ok(asked.map(|workload| (workload.clone(), loads(&workload))).collect())
+        Ok(asked.map(|workload| Part { loads: loads(&workload), workload }).collect())
     }
 
     /// The policies.
@@ -144,9 +144,9 @@ impl Given {
         all.extend(Candidate::all());
         // Configurations stand behind the presets, before what is not kvroute.
         all.sort_by_key(|candidate| match candidate.kind {
-            kvroute_examples::lab::Kind::Preset(_) => 0,
-            kvroute_examples::lab::Kind::Config(_) => 1,
-            kvroute_examples::lab::Kind::Baseline(_) => 2,
+            Kind::Preset(_) => 0,
+            Kind::Config(_) => 1,
+            Kind::Baseline(_) => 2,
         });
         let names: Vec<&str> = all.iter().map(|candidate| candidate.name.as_str()).collect();
         if let Some(twice) = names.iter().enumerate().find(|(place, name)| names[..*place].contains(name)) {
@@ -175,7 +175,7 @@ fn candidate(argument: &str) -> Result<Candidate> {
     Candidate::from_yaml(name, &read(file.as_ref())?).map_err(|error| format!("{file}: {error}").into())
 }
 
-fn read(file: &std::ffi::OsStr) -> Result<String> {
+fn read(file: &OsStr) -> Result<String> {
     std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()).into())
 }
 
