@@ -188,7 +188,7 @@ fn profiles_replace_what_they_name_and_keep_the_rest_of_the_preset() {
     let policy = |yaml: &str| debug(&Config::from_yaml(yaml).unwrap().policy().unwrap());
     let seeded = |seed| debug(&Policy::default()).replacen("seed: 0", seed, 1);
     assert_eq!(policy("policy: {decode: {seed: 7}}"), seeded("seed: 7"));
-    assert_eq!(policy("policy: {preset: llm-d-demo, decode: {picker: max-score}}"), seeded("seed: 0"));
+    assert_eq!(policy("policy: {preset: cost, decode: {picker: max-score}}"), seeded("seed: 0"));
 
     let config = Config::from_yaml(
         "
