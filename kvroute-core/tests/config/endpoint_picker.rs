@@ -4,6 +4,7 @@
 mod hostile;
 mod mistakes;
 mod plugins;
+mod profiles;
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
