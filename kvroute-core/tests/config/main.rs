@@ -1,7 +1,8 @@
 //! The configuration: what documents say is what routers are made of, defaults are the code's, mistakes
-//! are named (`mistakes`), hostile documents are harmless (`hostile`), and llm-d's first environment
-//! variables mean what they meant (`environment`).
+//! are named (`mistakes`), hostile documents are harmless (`hostile`), llm-d's configurations
+//! (`endpoint_picker`) and first environment variables mean what they meant (`environment`).
 
+mod endpoint_picker;
 mod environment;
 mod hostile;
 mod mistakes;
