@@ -1,5 +1,6 @@
 //! The environment variables of llm-d's first scheduler.
 
+use kvroute_core::config::Preset;
 use kvroute_core::{Config, Error, Policy, Prompt};
 
 use super::debug;
@@ -34,6 +35,7 @@ fn the_demo_is_the_preset() {
     assert_eq!(notes, [""; 0]);
     let mut without_scorers = config;
     without_scorers.policy.decode.scorers = None;
+    without_scorers.policy.preset = Preset::default();
     assert_eq!(without_scorers, Config::default());
 }
 

@@ -265,14 +265,15 @@ impl ScorersConfig {
         } = self;
         let plain = [prefix, session, queue, running, kv_usage, lora_affinity, no_hit_lru];
         let plain = plain.into_iter().flatten().chain(external.values_mut()).map(|scorer| &mut scorer.weight);
-        let credited = [kv_cache, cost].into_iter().flatten().map(|scorer| &mut scorer.weight);
         let others = [
+            kv_cache.as_mut().map(|scorer| &mut scorer.weight),
+            cost.as_mut().map(|scorer| &mut scorer.weight),
             load.as_mut().map(|scorer| &mut scorer.weight),
             latency.as_mut().map(|scorer| &mut scorer.weight),
             token_load.as_mut().map(|scorer| &mut scorer.weight),
             topology.as_mut().map(|scorer| &mut scorer.weight),
         ];
-        plain.chain(credited).chain(others.into_iter().flatten())
+        plain.chain(others.into_iter().flatten())
     }
 
     pub(super) fn build(&self) -> Result<Weighted, Problem> {
