@@ -10,7 +10,7 @@ use super::decide::choose;
 use super::roster::Roster;
 use super::workspace::Workspace;
 use crate::decision::Decision;
-use crate::index::{PodId, Prediction, TrustLevel};
+use crate::index::{PodId, Speculation, TrustLevel};
 use crate::load::Bookings;
 use crate::pod::RoutedPod;
 use crate::request::{Prompt, Request, Session};
@@ -182,7 +182,8 @@ impl Router {
             let prediction = self.index.predict(id, domain, blocks).unwrap_or_default();
             // Where no events tell, what was predicted counts anyway.
             let end = speculation_end.filter(|_| facts.events_tell);
-            let speculation = end.and_then(|end| self.index.speculate(id, domain, blocks, end).ok());
+            let speculation =
+                end.and_then(|end| self.index.speculate(id, domain, blocks, end).ok().flatten());
             Some(Leg { pod: Arc::clone(&roster.pods[row]), prefill_tokens, prediction, speculation })
         };
         let booked = booked_tokens(decision);
@@ -211,7 +212,7 @@ impl Router {
         })
     }
 
-    fn end_speculation(&self, pod: &RoutedPod, speculation: Option<Prediction>) {
+    fn end_speculation(&self, pod: &RoutedPod, speculation: Option<Speculation>) {
         if let Some(speculation) = speculation {
             self.index.end_speculation(pod.id(), speculation);
         }
