@@ -5,6 +5,7 @@ mod decisions;
 mod embedding;
 mod explanations;
 mod lifecycle;
+mod pickers;
 mod predictions;
 mod prefill;
 mod profiles;
