@@ -9,6 +9,7 @@ mod pickers;
 mod predictions;
 mod prefill;
 mod profiles;
+mod scorers;
 mod sessions;
 mod several_domains;
 mod speculation;
