@@ -207,7 +207,7 @@ impl Router {
         self.expired.fetch_add(expired, Ordering::Relaxed);
         ticket.unwrap_or_else(|request| {
             self.untracked.fetch_add(1, Ordering::Relaxed);
-            self.let_go(request, Finish::Completed);
+            self.give_back(&request);
             Ticket::UNTRACKED
         })
     }
@@ -219,15 +219,19 @@ impl Router {
     }
 
     /// Gives back what was booked for a request.
+    fn give_back(&self, request: &InFlight) {
+        for leg in core::iter::once(&request.decode).chain(&request.prefill) {
+            leg.pod.load.release(1, leg.prefill_tokens);
+            self.end_speculation(&leg.pod, leg.speculation);
+        }
+    }
+
+    /// Gives back what was booked for a request, and notes how it ended.
     fn let_go(&self, request: InFlight, how: Finish) {
         let keep = how == Finish::Completed || (how == Finish::Cancelled && request.started);
         let decode = &request.decode;
-        decode.pod.load.release(1, decode.prefill_tokens);
-        for leg in request.prefill.iter() {
-            leg.pod.load.release(1, leg.prefill_tokens);
-        }
+        self.give_back(&request);
         for leg in core::iter::once(decode).chain(&request.prefill) {
-            self.end_speculation(&leg.pod, leg.speculation);
             match how {
                 Finish::Completed => leg.pod.note_answer(),
                 Finish::Failed => leg.pod.note_failure(request.since),

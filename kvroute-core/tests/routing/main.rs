@@ -4,6 +4,7 @@ mod contention;
 mod decisions;
 mod embedding;
 mod explanations;
+mod filters;
 mod lifecycle;
 mod pickers;
 mod predictions;
