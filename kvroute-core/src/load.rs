@@ -238,17 +238,18 @@ impl Load {
             booked.prefill_tokens += prefill_tokens;
             booked.pack()
         };
-        let is_booked = match seen {
+        match seen {
             Some(seen) => {
                 let seen = seen.pack();
                 self.booked.compare_exchange(seen, add(seen), Ordering::Relaxed, Ordering::Relaxed).is_ok()
             }
             None => self.booked.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |p| Some(add(p))).is_ok(),
-        };
-        if is_booked {
-            self.ever_booked.fetch_add(prefill_tokens, Ordering::Relaxed);
         }
-        is_booked
+    }
+
+    /// Counts prefill work that was booked for good: the request is on its way.
+    pub(crate) fn note_sent(&self, prefill_tokens: u64) {
+        self.ever_booked.fetch_add(prefill_tokens, Ordering::Relaxed);
     }
 
     /// Takes bookings back that [`book`](Self::book) made.

@@ -275,7 +275,11 @@ fn book(roster: &Roster, workspace: &Workspace, decision: &Decision, anyway: boo
     if matches!(first, Some((_, false))) {
         return false;
     }
-    if matches!(try_one(decision.pod, booked.decode), Some((_, true))) {
+    if let Some((pod, true)) = try_one(decision.pod, booked.decode) {
+        pod.load.note_sent(booked.decode);
+        if let Some((pod, _)) = first {
+            pod.load.note_sent(booked.prefill);
+        }
         return true;
     }
     if let Some((pod, _)) = first {

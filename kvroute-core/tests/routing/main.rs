@@ -5,6 +5,7 @@ mod decisions;
 mod embedding;
 mod explanations;
 mod filters;
+mod guards;
 mod lifecycle;
 mod pickers;
 mod predictions;
