@@ -7,6 +7,7 @@ mod explanations;
 mod filters;
 mod guards;
 mod lifecycle;
+mod live_policy;
 mod pickers;
 mod predictions;
 mod prefill;
