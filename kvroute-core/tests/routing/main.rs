@@ -12,6 +12,8 @@ mod pickers;
 mod predictions;
 mod prefill;
 mod profiles;
+mod reproducible;
+mod sampling;
 mod scorers;
 mod sessions;
 mod several_domains;
