@@ -324,6 +324,9 @@ impl ScorersConfig {
             let names = Self::NAMES.join(", ");
             return Err(Problem::new(format!("found no scorer, expected one or more of {names}")));
         }
+        if !built.0.iter().map(|(_, weight)| weight).sum::<f64>().is_finite() {
+            return Err(Problem::new("found weights without a finite sum"));
+        }
         Ok(built.0)
     }
 }
