@@ -8,6 +8,8 @@ mod lifecycle;
 mod predictions;
 mod prefill;
 mod profiles;
+mod records;
+mod replays;
 mod sessions;
 mod several_domains;
 mod trust;
