@@ -39,6 +39,11 @@ impl Route {
         (self.decode, self.prefill) == (other.decode, other.prefill)
     }
 
+    /// Requests that the pod which answers had.
+    pub(super) fn in_flight(self, record: &DecisionRecord<'_>) -> u64 {
+        record.pods.get(self.decode as usize).map_or(0, |pod| pod.in_flight)
+    }
+
     pub(super) fn shown(self, record: &DecisionRecord<'_>) -> String {
         let name =
             |place: u32| record.pods.get(place as usize).map_or_else(String::new, |pod| pod.shown().into());
@@ -76,14 +81,13 @@ impl Change {
         now: &Replayed<'_>,
         route: Pair<Route>,
     ) -> Self {
-        let in_flight = |route: Route| record.pods.get(route.decode as usize).map_or(0, |pod| pod.in_flight);
         Self {
             line,
             seconds: record.now.as_secs_f64(),
             route: route.map(|route| route.shown(record)),
             prompt_tokens: record.prompt.tokens,
             uncached_tokens: route.map(|route| route.uncached_tokens),
-            in_flight: route.map(in_flight),
+            in_flight: route.map(|route| route.in_flight(record)),
             why: why(record, now, route),
         }
     }

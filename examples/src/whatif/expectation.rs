@@ -27,28 +27,37 @@ pub struct Expectations {
 /// Decisions whose end is to come, by ticket; no more than a router has in flight.
 #[derive(Debug, Default)]
 pub(super) struct Awaited {
-    expected: HashMap<u64, Option<usize>>,
-    /// Tickets in order, with some that have ended.
-    order: VecDeque<u64>,
+    /// With the number of the decision, for tickets are used again.
+    expected: HashMap<u64, (u64, Option<usize>)>,
+    /// Numbers and tickets in order, with some that have ended.
+    order: VecDeque<(u64, u64)>,
+    decisions: u64,
 }
 
 impl Awaited {
     pub(super) fn begin(&mut self, record: &DecisionRecord<'_>) {
         let Some(ticket) = record.ticket.filter(|&ticket| ticket != 0) else { return };
-        self.expected.insert(ticket, record.expected_cached_tokens());
-        self.order.push_back(ticket);
+        self.decisions += 1;
+        self.expected.insert(ticket, (self.decisions, record.expected_cached_tokens()));
+        self.order.push_back((self.decisions, ticket));
         if self.order.len() > 2 * Router::MAX_REQUESTS {
-            let expected = &self.expected;
-            self.order.retain(|ticket| expected.contains_key(ticket));
-        }
-        while self.expected.len() > Router::MAX_REQUESTS {
-            let Some(oldest) = self.order.pop_front() else { break };
-            self.expected.remove(&oldest);
+            self.prune();
         }
     }
 
+    /// Forgets what has ended, and of the rest the oldest.
+    fn prune(&mut self) {
+        let Self { expected, order, .. } = self;
+        let is_open = |number, ticket| expected.get(&ticket).is_some_and(|(of, _)| *of == number);
+        order.retain(|&(number, ticket)| is_open(number, ticket));
+        let oldest = order.drain(..order.len().saturating_sub(Router::MAX_REQUESTS));
+        oldest.for_each(|(_, ticket)| {
+            expected.remove(&ticket);
+        });
+    }
+
     pub(super) fn end(&mut self, outcome: &OutcomeRecord, into: &mut Expectations) {
-        let Some(expected) = self.expected.remove(&outcome.ticket) else {
+        let Some((_, expected)) = self.expected.remove(&outcome.ticket) else {
             into.without_decision += 1;
             return;
         };

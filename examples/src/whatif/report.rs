@@ -149,6 +149,11 @@ const SHOWN: usize = 10;
 const MOST_NAMES: usize = 10_000;
 const OTHERS: &str = "(others)";
 
+/// Adds what a log says, which may be anything.
+fn add(sum: &mut u64, amount: u64) {
+    *sum = sum.saturating_add(amount);
+}
+
 impl Report {
     pub(super) fn note_bad(&mut self, line: usize, error: String) {
         self.bad_lines += 1;
@@ -162,19 +167,20 @@ impl Report {
         let Some((then, new)) = then.zip(Route::of(&now.decode, now.prefill.as_ref())) else { return };
         let route = Pair { then, now: new };
         self.compared += 1;
-        self.prompt_tokens += record.prompt.tokens as u64;
+        add(&mut self.prompt_tokens, record.prompt.tokens as u64);
         for place in record.decode.kept.iter().chain(&*now.decode.kept) {
             self.pod(record, *place).may_answer = true;
         }
         self.pod(record, then.decode).requests.then += 1;
         self.pod(record, new.decode).requests.now += 1;
-        self.pod(record, then.computes()).uncached_tokens.then += then.uncached_tokens as u64;
-        self.pod(record, new.computes()).uncached_tokens.now += new.uncached_tokens as u64;
-        self.uncached_tokens.then += then.uncached_tokens as u64;
-        self.uncached_tokens.now += new.uncached_tokens as u64;
-        let in_flight = |place: u32| record.pods.get(place as usize).map_or(0, |pod| pod.in_flight);
-        self.in_flight.then += in_flight(then.decode);
-        self.in_flight.now += in_flight(new.decode);
+        let tokens = route.map(|route| route.uncached_tokens as u64);
+        add(&mut self.pod(record, then.computes()).uncached_tokens.then, tokens.then);
+        add(&mut self.pod(record, new.computes()).uncached_tokens.now, tokens.now);
+        add(&mut self.uncached_tokens.then, tokens.then);
+        add(&mut self.uncached_tokens.now, tokens.now);
+        let in_flight = route.map(|route| route.in_flight(record));
+        add(&mut self.in_flight.then, in_flight.then);
+        add(&mut self.in_flight.now, in_flight.now);
         if !then.is(new) {
             self.another_pod_answers += u64::from(then.decode != new.decode);
             self.note_change(Change::new(line, record, now, route));
@@ -212,7 +218,7 @@ impl Report {
             let pods = || self.pods.values().filter(|pod| is_one(pod)).map(of);
             let count = pods().count() as f64;
             let of_one = |which: fn(Pair<u64>) -> u64| {
-                let sum = pods().map(which).sum::<u64>() as f64;
+                let sum: f64 = pods().map(which).map(|amount| amount as f64).sum();
                 let most = pods().map(which).max().unwrap_or(0) as f64;
                 if sum > 0.0 { most * count / sum } else { 1.0 }
             };

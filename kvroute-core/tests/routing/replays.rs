@@ -251,6 +251,39 @@ fn the_same_policy_decides_the_same_about_a_record() {
     assert!(found > 2000 && sampled > 500 && split > 500, "{found} found, {sampled} sampled, {split} split");
 }
 
+/// Whatever numbers are in a line, it is refused or replayed.
+#[test]
+fn no_line_brings_a_replay_to_panic() {
+    let (mut replayed, mut refused) = (0, 0);
+    for seed in 0..200 {
+        let mut dice = Dice(seed);
+        let router = Router::new(RouterOptions::default(), policy(&mut dice)).unwrap();
+        let pods = fleet(&mut dice, &router);
+        let context = HashContext::default();
+        let (ids, mut workspace) = (token_ids(&mut dice), Workspace::default());
+        let request = Request { session: Some(Session::Id("s")), ..Request::new(&ids, &context) };
+        pods.iter().for_each(|_| drop(router.dispatch(&request, seconds(1), &mut workspace)));
+        let record = router.record(&request, &workspace, None, RecordOptions::default());
+        let Some(line) = record.map(|record| record.to_json()) else { continue };
+        for _ in 0..100 {
+            let mut bytes = line.clone().into_bytes();
+            for _ in 0..1 + dice.below(3) {
+                let digits: Vec<_> = (0..bytes.len()).filter(|&at| bytes[at].is_ascii_digit()).collect();
+                let at = dice.one(&digits);
+                let new = dice.one(&["9", "0", "-1", "4294967295", "18446744073709551615", "1e300", ""]);
+                bytes.splice(at..=at, new.bytes());
+            }
+            let read = LogLine::parse(std::str::from_utf8(&bytes).unwrap());
+            let Ok(LogLine::Decision(read)) = read else { continue };
+            match Replay::new(&read).and_then(|mut replay| replay.choose(&router.policy()).map(drop)) {
+                Ok(()) => replayed += 1,
+                Err(_) => refused += 1,
+            }
+        }
+    }
+    assert!(replayed > 1000 && refused > 100, "{replayed} replayed, {refused} refused");
+}
+
 #[test]
 fn a_policy_that_would_look_further_says_that_the_record_ends() {
     let policy = |role| Policy {
