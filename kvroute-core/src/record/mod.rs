@@ -222,7 +222,7 @@ impl LogLine {
         #[schemars(title = "Line of a kvroute decision log", untagged)]
         #[expect(dead_code, reason = "only its shape is asked for")]
         enum Line {
-            Decision(DecisionRecord<'static>),
+            Decision(Box<DecisionRecord<'static>>),
             Outcome(OutcomeRecord),
         }
         schemars::schema_for!(Line).to_value()
