@@ -4,8 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::filter::{
-    AcceptingFilter, AffinityFilter, Filter, HealthFilter, ModelFilter, OverloadFilter, RoleFilter,
-    SubsetFilter,
+    AcceptingFilter, AffinityFilter, Filter, HealthFilter, ModelFilter, RoleFilter, SubsetFilter,
 };
 use crate::pod::Role;
 use crate::profile::Profile;
@@ -134,11 +133,13 @@ impl Profile {
         profile
     }
 
-    /// The cheapest pod ([`CostScorer`]) of those that answer and are not overloaded.
+    /// The cheapest pod ([`CostScorer`], 1), with a leaning to those that have much of the prompt
+    /// ([`KvCacheScorer`], 0.6), of those that answer: the weights that did best over all workloads of `cargo lab`.
     #[must_use]
     pub fn cost(role: Role) -> Self {
-        let mut profile = Self::of_pods(role, [Box::new(HealthFilter::default()), Box::new(OverloadFilter)]);
-        profile.scorers = alloc::vec![scorer(CostScorer::default(), 1.0)];
+        let mut profile = Self::of_pods(role, [Box::new(HealthFilter::default())]);
+        profile.scorers =
+            alloc::vec![scorer(CostScorer::default(), 1.0), scorer(KvCacheScorer::default(), 0.6)];
         profile
     }
 
