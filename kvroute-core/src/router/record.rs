@@ -37,10 +37,10 @@ impl Router {
     /// let line = record.map(|record| record.to_json()).unwrap_or_default();
     ///
     /// let LogLine::Decision(record) = LogLine::parse(&line)? else { panic!("a decision was written") };
-    /// let again = Replay::new(&record)?.choose(&router.policy())?;
-    /// assert!(again.is_as_recorded(&record), "the same policy decides the same");
+    /// let mut replay = Replay::new(&record)?;
+    /// assert!(replay.choose(&router.policy())?.is_as_recorded(&record), "the same policy decides the same");
     /// let other = Policy::preset("cost").ok_or("a preset of this name")?;
-    /// let elsewhere = Replay::new(&record)?.choose(&other)?.decode.picked != record.decode.picked;
+    /// let elsewhere = replay.choose(&other)?.decode.picked != record.decode.picked;
     /// # assert!(!elsewhere, "there is one pod");
     /// # Ok::<(), Box<dyn core::error::Error>>(())
     /// ```
