@@ -4,6 +4,7 @@ use std::ffi::c_char;
 use std::time::Duration;
 
 use kvroute_core::index::IndexOptions;
+use kvroute_core::load::Overload;
 use kvroute_core::{Config, Policy, PrefillPolicy, Profile, Role, Router, RouterOptions, SessionKey};
 
 use crate::error::kvroute_error;
@@ -19,7 +20,8 @@ use crate::structs::versioned;
 pub struct kvroute_router_options {
     /// `sizeof(kvroute_router_options)`.
     pub struct_size: usize,
-    /// Name of the policy: "llm-d-demo", which is the default. Other weights and filters: in a configuration document.
+    /// Name of the policy: "llm-d-demo", which is the default, "cost" or "affinity". Other weights and filters: in a
+    /// configuration document.
     pub preset: kvroute_str,
     /// Not 0: prompts of which the decode pod would have to compute more than `prefill_max_uncached_tokens` are
     /// computed by a prefill pod first.
@@ -44,6 +46,18 @@ pub struct kvroute_router_options {
     pub request_ttl_ns: u64,
     /// Most requests in flight. 0: 262 144, the most there can be; negative: none.
     pub max_requests: i64,
+    /// With `has_prefill`: shorter prompts than this are never computed by a prefill pod; tokens.
+    pub prefill_min_prompt_tokens: u64,
+    /// With `has_prefill`: nor are prompts if the prefill pod has more prefill work in flight than this; tokens. 0: however
+    /// much it has; negative: if it has any.
+    pub prefill_max_load: i64,
+    /// How long what was sent to a pod counts as if it were there, until the first token at most, where the pod's events
+    /// do not say so yet; nanoseconds. 0: 2 s; negative: not at all.
+    pub speculation_ttl_ns: i64,
+    /// Requests that wait from which on a load report says that its pod is overloaded. 0: 8; negative: never.
+    pub overload_waiting: i64,
+    /// The same for the share of the KV cache in use. 0: 0.8; above 1: never.
+    pub overload_kv_usage: f64,
 }
 
 versioned!(kvroute_router_options up to max_requests);
@@ -73,21 +87,12 @@ impl kvroute_router_options {
         // SAFETY: the caller's word.
         let (preset, key) =
             unsafe { (self.preset.non_empty("options.preset")?, self.session_key.get("session_key")?) };
-        if self.has_prefill == 0 && self.prefill_max_uncached_tokens != 0 {
-            return Err(Failure::invalid("options.prefill_max_uncached_tokens without options.has_prefill"));
-        }
         let name = preset.unwrap_or(Policy::PRESETS[0]);
         let mut policy = Policy::preset(name).ok_or_else(|| {
             let known = Policy::PRESETS.join(", ");
             Failure::invalid(format!("options.preset is \"{name}\"; known: {known}"))
         })?;
-        if self.has_prefill != 0 {
-            let max_uncached_tokens = usize::try_from(self.prefill_max_uncached_tokens).unwrap_or(usize::MAX);
-            // The name is known: the policy is made of it.
-            let profile =
-                Profile::preset(name, Role::Prefill).unwrap_or_else(|| Profile::llm_d_demo(Role::Prefill));
-            policy.prefill = Some(PrefillPolicy::new(profile, max_uncached_tokens));
-        }
+        policy.prefill = self.prefill(name)?;
         let session_key = match key {
             [] => None,
             key => Some(SessionKey::new(<[u8; 32]>::try_from(key).map_err(|_| {
@@ -114,11 +119,62 @@ impl kvroute_router_options {
             session_ttl: time(self.session_ttl_ns, default.session_ttl),
             max_sessions: count(self.max_sessions, default.max_sessions),
             session_key,
+            speculation_ttl: match self.speculation_ttl_ns {
+                0 => default.speculation_ttl,
+                given => Duration::from_nanos(u64::try_from(given).unwrap_or(0)),
+            },
+            overload: self.overload(default.overload)?,
             request_ttl: time(self.request_ttl_ns, default.request_ttl),
             max_requests: count(self.max_requests, default.max_requests),
-            ..default
         };
         Ok((options, policy))
+    }
+
+    /// The preset's part for pods that prefill, if they are wanted.
+    fn prefill(&self, preset: &str) -> Result<Option<PrefillPolicy>, Failure> {
+        if self.has_prefill == 0 {
+            let settings = [
+                ("prefill_max_uncached_tokens", self.prefill_max_uncached_tokens != 0),
+                ("prefill_min_prompt_tokens", self.prefill_min_prompt_tokens != 0),
+                ("prefill_max_load", self.prefill_max_load != 0),
+            ];
+            return match settings.iter().find(|(_, is_set)| *is_set) {
+                Some((name, _)) => {
+                    Err(Failure::invalid(format!("options.{name} without options.has_prefill")))
+                }
+                None => Ok(None),
+            };
+        }
+        // The name is known: the policy is made of it.
+        let profile =
+            Profile::preset(preset, Role::Prefill).unwrap_or_else(|| Profile::llm_d_demo(Role::Prefill));
+        let tokens = |given: u64| usize::try_from(given).unwrap_or(usize::MAX);
+        Ok(Some(PrefillPolicy {
+            min_prompt_tokens: tokens(self.prefill_min_prompt_tokens),
+            max_prefill_load: match self.prefill_max_load {
+                0 => u64::MAX,
+                given => u64::try_from(given).unwrap_or(0),
+            },
+            ..PrefillPolicy::new(profile, tokens(self.prefill_max_uncached_tokens))
+        }))
+    }
+
+    fn overload(&self, default: Overload) -> Result<Overload, Failure> {
+        let (waiting, kv_usage) = (self.overload_waiting, self.overload_kv_usage);
+        if !kv_usage.is_finite() || kv_usage < 0.0 {
+            return Err(Failure::invalid(format!(
+                "options.overload_kv_usage is {kv_usage}; a share is needed, or more than 1"
+            )));
+        }
+        Ok(Overload {
+            waiting: match waiting {
+                0 => default.waiting,
+                // 0 is never in the core.
+                waiting if waiting < 0 => 0,
+                waiting => u32::try_from(waiting).unwrap_or(u32::MAX),
+            },
+            kv_usage: if kv_usage == 0.0 { default.kv_usage } else { kv_usage as f32 },
+        })
     }
 }
 
