@@ -284,7 +284,8 @@ struct ExtraKey : kvroute_extra_key {
 
 /// A name: of a pod that a request may go to, or of a LoRA adapter.
 struct Name : kvroute_str {
-  Name(std::string_view name) noexcept : kvroute_str(detail::str(name)) {}
+  template <class Text, class = std::enable_if_t<std::is_convertible_v<const Text &, std::string_view>>>
+  Name(const Text &name) noexcept : kvroute_str(detail::str(name)) {}
 };
 
 /// What an external scorer of the profile says of the pods: `pods: [n]`, `values: [n]`, 0 to 1.

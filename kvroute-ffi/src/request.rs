@@ -141,3 +141,18 @@ fn recycled<'to>(mut texts: Vec<&str>) -> Vec<&'to str> {
     texts.clear();
     texts.into_iter().map(|_| "").collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::recycled;
+
+    /// Were it otherwise, requests with a subset would allocate.
+    #[test]
+    fn a_vector_that_is_recycled_keeps_its_room() {
+        let mut texts = Vec::with_capacity(9);
+        texts.push("a");
+        let place = texts.as_ptr();
+        let again: Vec<&str> = recycled(texts);
+        assert_eq!((again.len(), again.capacity(), again.as_ptr()), (0, 9, place));
+    }
+}
