@@ -203,8 +203,7 @@ func TestZeroIsToldFromTheDefault(t *testing.T) {
 		Policy: PolicyConfig{Decode: ProfileConfig{
 			Filters: []FilterConfig{},
 			Scorers: &ScorersConfig{
-				KVCache:  &KVCacheConfig{Credits: CreditsConfig{CPU: Ptr(0.0), Trust: TrustCreditsConfig{Exact: Ptr(0.0)}}},
-				Topology: &TopologyConfig{Levels: []TopologyLevel{}},
+				KVCache: &KVCacheConfig{Credits: CreditsConfig{CPU: Ptr(0.0), Trust: TrustCreditsConfig{Exact: Ptr(0.0)}}},
 			},
 			WarmUp: &WarmUpConfig{},
 			Guard:  &GuardConfig{},
@@ -216,7 +215,7 @@ func TestZeroIsToldFromTheDefault(t *testing.T) {
 	}))(t))
 	for _, part := range []string{
 		`"filters":[]`, `"weight":0`, `"cpu":0`, `"exact":0`, `"max":0`, `"seed":0`, `"speculation_ms":0`, `"waiting":0`,
-		`"warm_up":"none"`, `"guard":"none"`, `"levels":[]`,
+		`"warm_up":"none"`, `"guard":"none"`,
 	} {
 		if !strings.Contains(text, part) {
 			t.Errorf("%s is not in %s", part, text)

@@ -154,6 +154,35 @@ func ExampleRouter_SessionToken() {
 	// same pod: true
 }
 
+// Another policy from now on: pods, what they hold and requests in flight stay.
+func ExampleRouter_SetPolicy() {
+	router := twoPods()
+	defer router.Close()
+
+	request := &kvroute.Request{TokenIDs: []uint32{1, 2, 3, 4, 5}}
+	before, err := router.Dispatch(request)
+	if err != nil {
+		log.Fatal(err)
+	}
+	err = router.SetPolicy(kvroute.PolicyConfig{
+		Preset: kvroute.PresetCost,
+		Decode: kvroute.ProfileConfig{Fallbacks: 1},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	after, err := router.Decide(request)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("fallbacks:", len(before.Fallbacks), "then", len(after.Fallbacks))
+	known, _ := router.Finish(before.Ticket, kvroute.FinishCompleted, 0)
+	fmt.Println("still in flight:", known)
+	// Output:
+	// fallbacks: 0 then 1
+	// still in flight: true
+}
+
 // Configuration documents are YAML or JSON, and strict about every key.
 func ExampleNewFromDocument() {
 	_, err := kvroute.NewFromDocument(`

@@ -228,6 +228,48 @@ func TestACallKeepsItsRouterAlive(t *testing.T) {
 	}
 }
 
+func TestPoliciesAreReplacedUnderRequests(t *testing.T) {
+	router := must(New(Config{
+		Domains: map[string]DomainConfig{"m": {BlockSize: 4}},
+		Pods:    []PodConfig{{Name: "a", Domain: "m"}, {Name: "b", Domain: "m"}, {Name: "c", Domain: "m"}},
+	}))(t)
+	defer router.Close()
+	// Each names as many of the next best pods as the number of its seed.
+	policies := []PolicyConfig{
+		{Preset: PresetLLMDDemo},
+		{Preset: PresetCost, Decode: ProfileConfig{Seed: 1, Fallbacks: 1}},
+		{Decode: ProfileConfig{Seed: 2, Fallbacks: 2, Scorers: &ScorersConfig{Queue: &WeightConfig{1}}}},
+	}
+	rounds := 300
+	if testing.Short() {
+		rounds = 30
+	}
+	var running sync.WaitGroup
+	for worker := range 4 {
+		start(&running, func() {
+			for round := range rounds {
+				var why Explanation
+				decision, err := router.Dispatch(&Request{TokenIDs: []uint32{1, 2, 3, 4, uint32(worker), uint32(round)}, Explain: &why})
+				if err != nil || len(why.Pods[0].Scores) != []int{4, 1, 1}[len(decision.Fallbacks)] {
+					t.Errorf("%+v, %+v: %v", decision, why, err)
+				}
+				must(router.Finish(decision.Ticket, FinishCompleted, CachedUnknown))(t)
+			}
+		})
+	}
+	start(&running, func() {
+		for round := range rounds {
+			if err := router.SetPolicy(policies[round%len(policies)]); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	running.Wait()
+	if n := must(router.Counters())(t); n.InFlight != 0 {
+		t.Errorf("%+v", n)
+	}
+}
+
 func TestClosedRoutersGiveTheirMemoryBack(t *testing.T) {
 	prompt := make([]uint32, 16<<10)
 	for at := range prompt {

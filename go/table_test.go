@@ -110,6 +110,8 @@ func (c *tableCase) step(verb, rest string) (string, error) {
 		}
 		c.router = router
 		return "", c.learn()
+	case "policy":
+		return "", c.router.SetPolicyFromDocument(rest)
 	case "pod":
 		return "", c.addPod(a)
 	case "remove":
@@ -119,6 +121,9 @@ func (c *tableCase) step(verb, rest string) (string, error) {
 	case "load":
 		return "", c.router.ReportLoad(c.pod(a.positional[0]), number32(c, a, "running"), number32(c, a, "waiting"),
 			float32(c.float(a.named["kv_usage"])))
+	case "adapters":
+		return "", c.router.ReportAdapters(c.pod(a.positional[0]), number32(c, a, "max"), names(a.named["running"]),
+			names(a.named["waiting"]))
 	case "apply":
 		return outcomeText(c.router.Apply(c.pod(a.positional[0]), c.number(a.named["sequence"]), c.bytes(a.named["payload"])))
 	case "topic":
@@ -207,6 +212,9 @@ func (c *tableCase) addPod(a arguments) error {
 	config := PodConfig{Name: name, Domain: a.named["domain"], Role: Role(a.named["role"])}
 	if rank != "" {
 		config.DPRank = uint32(c.number(rank))
+	}
+	if capacity, found := a.named["capacity"]; found {
+		config.Capacity = c.float(capacity)
 	}
 	if key, value, found := strings.Cut(a.named["label"], ":"); found {
 		config.Labels = map[string]string{key: value}
@@ -309,8 +317,8 @@ func (c *tableCase) lookup(a arguments) (string, error) {
 	var shown []string
 	for _, match := range matches {
 		b := match.Blocks
-		shown = append(shown, fmt.Sprintf("%s=%d,%d,%d,%d,%d", c.name(match.Pod), b[TierGPU], b[TierCPU], b[TierDisk],
-			b[TierExternal], match.Predicted))
+		shown = append(shown, fmt.Sprintf("%s=%d,%d,%d,%d,%d,%d", c.name(match.Pod), b[TierGPU], b[TierCPU], b[TierDisk],
+			b[TierExternal], match.Predicted, match.Speculative))
 	}
 	return strings.Join(shown, " "), err
 }
@@ -333,6 +341,9 @@ func (c *tableCase) request(a arguments) *Request {
 	if nonce, found := a.named["nonce"]; found {
 		request.Nonce = c.number(nonce)
 	}
+	if subset, found := a.named["subset"]; found {
+		request.Subset = names(subset)
+	}
 	if scores, found := a.named["scores"]; found {
 		scorer, pairs, _ := strings.Cut(scores, ":")
 		column := ScoreColumn{Scorer: scorer}
@@ -352,9 +363,24 @@ func (c *tableCase) shown(d Decision) string {
 	shown := fmt.Sprintf("pod=%s total=%.3f matched=%d,%d,%d,%d matched_tokens=%d uncached_tokens=%d candidates=%d",
 		c.name(d.Pod), d.Total, b[TierGPU], b[TierCPU], b[TierDisk], b[TierExternal], d.MatchedTokens,
 		d.UncachedTokens, d.Candidates)
+	prefillReason := ""
 	if p := d.Prefill; p.Pod != NoPod {
 		shown += fmt.Sprintf(" prefill=%s prefill_total=%.3f prefill_matched_tokens=%d prefill_uncached_tokens=%d",
 			c.name(p.Pod), p.Total, p.MatchedTokens, p.UncachedTokens)
+		if p.Reason != ReasonPicked {
+			prefillReason = fmt.Sprintf(" prefill_reason=%s", p.Reason)
+		}
+	}
+	if d.Reason != ReasonPicked {
+		shown += fmt.Sprintf(" reason=%s", d.Reason)
+	}
+	shown += prefillReason
+	var fallbacks []string
+	for _, pod := range d.Fallbacks {
+		fallbacks = append(fallbacks, c.name(pod))
+	}
+	if fallbacks != nil {
+		shown += " fallbacks=" + strings.Join(fallbacks, ",")
 	}
 	return shown
 }

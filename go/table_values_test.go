@@ -40,6 +40,14 @@ func (c *tableCase) bytes(text string) []byte {
 	return bytes
 }
 
+// names reads names separated by commas; of "-" and of nothing there are none, but not nil.
+func names(text string) []string {
+	if text == "-" || text == "" {
+		return []string{}
+	}
+	return strings.Split(text, ",")
+}
+
 func (c *tableCase) now(a arguments) time.Time {
 	if seconds, found := a.named["now"]; found {
 		return time.Unix(0, int64(c.float(seconds)*1e9))
