@@ -4,8 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::filter::{
-    AcceptingFilter, AffinityFilter, Filter, HealthFilter, ModelFilter, OverloadFilter, RoleFilter,
-    SubsetFilter,
+    AcceptingFilter, AffinityFilter, Filter, HealthFilter, ModelFilter, RoleFilter, SubsetFilter,
 };
 use crate::pod::Role;
 use crate::profile::Profile;
@@ -134,10 +133,10 @@ impl Profile {
         profile
     }
 
-    /// The cheapest pod ([`CostScorer`]) of those that answer and are not overloaded.
+    /// The cheapest pod ([`CostScorer`]) of those that answer.
     #[must_use]
     pub fn cost(role: Role) -> Self {
-        let mut profile = Self::of_pods(role, [Box::new(HealthFilter::default()), Box::new(OverloadFilter)]);
+        let mut profile = Self::of_pods(role, [Box::new(HealthFilter::default())]);
         profile.scorers = alloc::vec![scorer(CostScorer::default(), 1.0)];
         profile
     }

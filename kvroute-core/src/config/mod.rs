@@ -45,11 +45,11 @@ pub use domain::{DomainConfig, OwnConfig, SchemeConfig, VllmConfig};
 pub use options::{IndexConfig, OverloadConfig, RequestsConfig, SessionsConfig};
 pub use pod::{AdapterConfig, EventsConfig, GroupConfig, PodConfig};
 pub use policy::{
-    AffinityConfig, CreditsConfig, FilterConfig, GuardConfig, HealthConfig, KvCacheConfig, LabelsConfig,
-    LatencyConfig, LoadConfig, ModelConfig, Operator, PickerConfig, PolicyConfig, PrefillConfig, Preset,
-    ProfileConfig, RequirementConfig, SamplingConfig, ScorersConfig, SoftmaxConfig, SpillConfig,
-    TokenLoadConfig, TopologyConfig, TopologyLevel, TrustCreditsConfig, WarmUpConfig, WarmUpShare,
-    WeightConfig,
+    AffinityConfig, CostConfig, CreditsConfig, FilterConfig, GuardConfig, HealthConfig, KvCacheConfig,
+    LabelsConfig, LatencyConfig, LoadConfig, ModelConfig, Operator, PickerConfig, PolicyConfig,
+    PrefillConfig, Preset, ProfileConfig, RequirementConfig, SamplingConfig, ScorersConfig, SoftmaxConfig,
+    SpillConfig, TokenLoadConfig, TopologyConfig, TopologyLevel, TrustCreditsConfig, WarmUpConfig,
+    WarmUpShare, WeightConfig,
 };
 
 use crate::hash::BlockHasher;

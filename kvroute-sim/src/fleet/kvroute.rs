@@ -43,6 +43,8 @@ pub struct KvroutePolicy {
     explain: bool,
     routed: Vec<Routed>,
     errors: Vec<Error>,
+    /// When the router last let go of what is over.
+    expired: f64,
 }
 
 impl KvroutePolicy {
@@ -60,6 +62,7 @@ impl KvroutePolicy {
             explain: false,
             routed: Vec::new(),
             errors: Vec::new(),
+            expired: 0.0,
         }
     }
 
@@ -143,7 +146,12 @@ impl Policy for KvroutePolicy {
         }
     }
 
-    fn on_report(&mut self, pod: usize, report: LoadReport, _: f64) {
+    fn on_report(&mut self, pod: usize, report: LoadReport, now: f64) {
+        // Once for all pods that report at this instant.
+        if now > self.expired {
+            self.expired = now;
+            self.router.expire(Duration::from_secs_f64(now));
+        }
         if let Some(id) = self.id(pod) {
             let taken = self.router.report_load(id, report);
             self.note(taken);

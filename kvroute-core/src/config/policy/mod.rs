@@ -15,8 +15,8 @@ pub use filters::{AffinityConfig, FilterConfig, HealthConfig, LabelsConfig, Oper
 pub use guards::{GuardConfig, SpillConfig, WarmUpConfig, WarmUpShare};
 pub use picker::{PickerConfig, SoftmaxConfig};
 pub use scorers::{
-    KvCacheConfig, LatencyConfig, LoadConfig, ScorersConfig, TokenLoadConfig, TopologyConfig, TopologyLevel,
-    WeightConfig,
+    CostConfig, KvCacheConfig, LatencyConfig, LoadConfig, ScorersConfig, TokenLoadConfig, TopologyConfig,
+    TopologyLevel, WeightConfig,
 };
 pub use terms::{CreditsConfig, ModelConfig, TrustCreditsConfig};
 
@@ -52,7 +52,7 @@ pub enum Preset {
     /// load 1) over the pods that take requests, serve the model and have the role; the highest total.
     #[default]
     LlmDDemo,
-    /// The cheapest pod of those that answer and are not overloaded: work times requests.
+    /// The cheapest pod of those that answer: work times requests, and what it displaces from caches.
     Cost,
     /// A pod that has the prompt, unless it is too busy; of those the one with the least prefill work.
     Affinity,

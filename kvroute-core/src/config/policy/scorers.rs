@@ -41,8 +41,8 @@ pub struct ScorersConfig {
     pub load: Option<LoadConfig>,
     /// What the request costs the pod and those it has: work times requests; by the cheapest.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "present")]
-    #[schemars(with = "KvCacheConfig")]
-    pub cost: Option<KvCacheConfig>,
+    #[schemars(with = "CostConfig")]
+    pub cost: Option<CostConfig>,
     /// How long until the first token; by the soonest.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     #[schemars(with = "LatencyConfig")]
@@ -80,7 +80,7 @@ pub struct ScorersConfig {
     pub external: BTreeMap<String, WeightConfig>,
 }
 
-/// A scorer that credits blocks: `kv-cache` and `cost`.
+/// The `kv-cache` scorer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KvCacheConfig {
@@ -90,6 +90,29 @@ pub struct KvCacheConfig {
     /// What a matched block counts for.
     #[serde(default)]
     pub credits: CreditsConfig,
+}
+
+/// The `cost` scorer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CostConfig {
+    /// What a score of 1 is worth; 0 or more.
+    #[schemars(range(min = 0.0))]
+    pub weight: f64,
+    /// What it counts that what is computed anew takes the place of what others would have found cached, against
+    /// computing it; 0 or more.
+    #[serde(default = "CostConfig::default_displacement")]
+    #[schemars(range(min = 0.0))]
+    pub displacement: f64,
+    /// What a matched block counts for.
+    #[serde(default)]
+    pub credits: CreditsConfig,
+}
+
+impl CostConfig {
+    const fn default_displacement() -> f64 {
+        CostScorer::DISPLACEMENT
+    }
 }
 
 /// A scorer without settings of its own.
@@ -231,9 +254,11 @@ impl ScorersConfig {
             let refused = |_| Problem::found(limit, "1 or more").at("limit").at("load");
             built.add(LoadScorer::new(*limit).map_err(refused)?, *weight)?;
         }
-        if let Some(KvCacheConfig { weight, credits }) = &self.cost {
+        if let Some(CostConfig { weight, displacement, credits }) = &self.cost {
             let credits = credits.credits().map_err(|p| p.at("credits").at("cost"))?;
-            built.add(CostScorer::new(credits), *weight)?;
+            let refused = |_| Problem::found(displacement, "a finite number, 0 or more");
+            let scorer = CostScorer::new(*displacement, credits).map_err(refused);
+            built.add(scorer.map_err(|p| p.at("displacement").at("cost"))?, *weight)?;
         }
         if let Some(LatencyConfig { weight, credits, model }) = &self.latency {
             let credits = credits.credits().map_err(|p| p.at("credits").at("latency"))?;
