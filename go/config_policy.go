@@ -19,7 +19,7 @@ const (
 	// PresetLLMDDemo is the scorers of llm-d's cache-aware routing demo with its weights (kv-cache 5, prefix 3, session
 	// 2, load 1) over the pods that take requests, serve the model and have the role; the highest total.
 	PresetLLMDDemo Preset = "llm-d-demo"
-	// PresetCost is the cheapest pod of those that answer and are not overloaded: work times requests.
+	// PresetCost is the cheapest pod of those that answer: work times requests, and what it displaces from caches.
 	PresetCost Preset = "cost"
 	// PresetAffinity is a pod that has the prompt, unless it is too busy; of those the one with the least prefill work.
 	PresetAffinity Preset = "affinity"

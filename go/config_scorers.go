@@ -11,7 +11,7 @@ type ScorersConfig struct {
 	// Load is how far the pod is from being full.
 	Load *LoadConfig `json:"load,omitempty"`
 	// Cost is what the request costs the pod and those it has: work times requests; by the cheapest.
-	Cost *KVCacheConfig `json:"cost,omitempty"`
+	Cost *CostConfig `json:"cost,omitempty"`
 	// Latency is how long until the first token; by the soonest.
 	Latency *LatencyConfig `json:"latency,omitempty"`
 	// TokenLoad is how little prefill work the pod would have with the request.
@@ -38,10 +38,21 @@ type WeightConfig struct {
 	Weight float64 `json:"weight"`
 }
 
-// KVCacheConfig is a scorer that credits blocks: kv-cache and cost.
+// KVCacheConfig is the kv-cache scorer.
 type KVCacheConfig struct {
 	// Weight is what a score of 1 is worth; 0 or more.
 	Weight float64 `json:"weight"`
+	// Credits are what a matched block counts for.
+	Credits CreditsConfig `json:"credits,omitzero"`
+}
+
+// CostConfig is the cost scorer.
+type CostConfig struct {
+	// Weight is what a score of 1 is worth; 0 or more.
+	Weight float64 `json:"weight"`
+	// Displacement is what it counts that what is computed anew takes the place of what others would have found cached,
+	// against computing it; 0 or more. nil: 1.
+	Displacement *float64 `json:"displacement,omitempty"`
 	// Credits are what a matched block counts for.
 	Credits CreditsConfig `json:"credits,omitzero"`
 }

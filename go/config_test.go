@@ -236,7 +236,7 @@ func everything() Config {
 		Prefix:       &WeightConfig{3},
 		Session:      &WeightConfig{2},
 		Load:         &LoadConfig{1, 64},
-		Cost:         &KVCacheConfig{0.5, credits},
+		Cost:         &CostConfig{0.5, Ptr(0.0), credits},
 		Latency:      &LatencyConfig{0.5, credits, model},
 		TokenLoad:    &TokenLoadConfig{0.5, 1 << 20, credits},
 		Queue:        &WeightConfig{0.25},

@@ -16,7 +16,7 @@ from kvroute import (
     PodId,
     Router,
 )
-from kvroute.config import Config
+from kvroute.config import Config, FilterConfig, ProfileConfig
 
 KEY = "00112233445566778899aabbccddeeff" * 2
 
@@ -216,7 +216,9 @@ def test_adapters_are_where_pods_say(router: Router, a: PodId) -> None:
 
 
 def test_pods_differ_in_speed_and_in_trouble(domain: CacheDomain) -> None:
-    router = Router({"policy": {"preset": "cost"}, "overload": {"waiting": 2}})
+    filters: list[FilterConfig] = ["accepting", "overload"]
+    decode: ProfileConfig = {"filters": filters, "scorers": {"cost": {"weight": 1}}}
+    router = Router({"policy": {"decode": decode}, "overload": {"waiting": 2}})
     slow = router.add_pod("slow", domain=domain)
     fast = router.add_pod("fast", domain=domain, capacity=1.5)
     one, other = router.pods()

@@ -275,6 +275,8 @@ static void another_policy_takes_over(void) {
 
 /* A router made by hand: its own bounds, and pods that differ in speed. */
 static void a_faster_pod_gets_more(void) {
+  static const char filtered[] =
+      "{\"policy\":{\"preset\":\"cost\",\"decode\":{\"filters\":[\"overload\"]}}}";
   kvroute_router_options options = KVROUTE_INIT(kvroute_router_options);
   kvroute_pod_options of_pod = KVROUTE_INIT(kvroute_pod_options);
   kvroute_request request = request_of(32);
@@ -303,8 +305,11 @@ static void a_faster_pod_gets_more(void) {
   CHECK_NUMBER(KVROUTE_NO_POD, decision.prefill_pod);
   OK(kvroute_router_report_load(made, fast, 0, 2, 1, error));
   OK(kvroute_router_decide(made, &request, 1, workspace, &decision, error));
-  explanation_of(made, KVROUTE_EXPLAIN_JSON, "\"overloaded\":false,\"adapter\":null,\"dropped_by\":null");
+  explanation_of(made, KVROUTE_EXPLAIN_JSON, "\"capacity\":1.5,\"overloaded\":false");
   OK(kvroute_router_report_load(made, fast, 0, 3, 0, error));
+  OK(kvroute_router_decide(made, &request, 1, workspace, &decision, error));
+  explanation_of(made, KVROUTE_EXPLAIN_JSON, "\"capacity\":1.5,\"overloaded\":true");
+  OK(kvroute_router_set_policy(made, filtered, strlen(filtered), error));
   OK(kvroute_router_decide(made, &request, 1, workspace, &decision, error));
   CHECK_NUMBER(slow, decision.pod);
   kvroute_domain_free(domain);

@@ -25,6 +25,7 @@ __all__ = [
     "Algorithms",
     "Config",
     "CopyPolicy",
+    "CostConfig",
     "CreditsConfig",
     "Divert",
     "DomainConfig",
@@ -140,9 +141,17 @@ class WeightConfig(TypedDict):
 
 
 class KvCacheConfig(TypedDict):
-    """A scorer that credits blocks: ``kv-cache`` and ``cost``."""
+    """The ``kv-cache`` scorer."""
 
     weight: float
+    credits: NotRequired[CreditsConfig]
+
+
+class CostConfig(TypedDict):
+    """The ``cost`` scorer; ``displacement``: what it counts that others' blocks are displaced."""
+
+    weight: float
+    displacement: NotRequired[float]
     credits: NotRequired[CreditsConfig]
 
 
@@ -191,7 +200,7 @@ ScorersConfig = TypedDict(
         "prefix": WeightConfig,
         "session": WeightConfig,
         "load": LoadConfig,
-        "cost": KvCacheConfig,
+        "cost": CostConfig,
         "latency": LatencyConfig,
         "token-load": TokenLoadConfig,
         "queue": WeightConfig,
