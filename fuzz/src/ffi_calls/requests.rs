@@ -40,7 +40,7 @@ impl World {
             context.value.lora_path = input.text();
             (context.value.multimodal, context.value.multimodal_len) = input.array(&items);
         }
-        let mut names = [kvroute_str { data: ptr::null(), len: 0 }; 2];
+        let names: [kvroute_str; 2];
         let mut request = Grown::<kvroute_request>::new(input);
         (request.value.token_ids, request.value.token_ids_len) = input.array(&tokens);
         (request.value.text.data, request.value.text.len) = input.array(text);
