@@ -6,9 +6,10 @@ use std::time::Instant;
 
 use hashbrown::HashMap;
 use kvroute_core::decision::Explanation;
+use kvroute_core::index::CopyPolicy;
 use kvroute_core::{
-    CacheDomain, Decision, Error, HashContext, LoadReport, PodId, PodSpec, Request, Router, Session, Ticket,
-    Workspace,
+    CacheDomain, Decision, Error, HashContext, LoadReport, PodId, PodSpec, Request, Role, Router, Session,
+    Ticket, Workspace,
 };
 
 use super::policy::{Finish, Placement, PodEvent, PodView, Policy};
@@ -180,8 +181,13 @@ impl Policy for KvroutePolicy {
         self.pods.resize(self.pods.len().max(pods.len()), None);
         match event {
             PodEvent::Joined | PodEvent::Returned => {
-                let spec = PodSpec::new(pods[pod].name.clone(), Arc::clone(&self.domain));
-                let added = self.router.add_pod(PodSpec { role: pods[pod].role, ..spec });
+                let mut spec = PodSpec::new(pods[pod].name.clone(), Arc::clone(&self.domain));
+                spec.role = pods[pod].role;
+                // Two requests that load one prefix from prefill pods at once are copies that read like a report.
+                if spec.role == Role::Decode {
+                    spec.options.copies = CopyPolicy::Count;
+                }
+                let added = self.router.add_pod(spec);
                 self.pods[pod] = self.note(added);
             }
             PodEvent::Draining => {

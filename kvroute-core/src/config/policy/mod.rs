@@ -52,7 +52,8 @@ pub enum Preset {
     /// load 1) over the pods that take requests, serve the model and have the role; the highest total.
     #[default]
     LlmDDemo,
-    /// The cheapest pod of those that answer: work times requests, and what it displaces from caches.
+    /// The cheapest pod of those that answer: work times requests, and what it displaces from caches (cost 1), with a
+    /// leaning to those that have much of the prompt (kv-cache 0.6).
     Cost,
     /// A pod that has the prompt, unless it is too busy; of those the one with the least prefill work.
     Affinity,
