@@ -344,7 +344,7 @@ class ProfileConfig(TypedDict, total=False):
     seed: int
 
 
-class PrefillConfig(ProfileConfig):
+class PrefillConfig(ProfileConfig, total=False):
     """When a prompt is computed by a pod of its own, and by which."""
 
     max_uncached_tokens: Required[int]
