@@ -234,37 +234,43 @@ func TestPoliciesAreReplacedUnderRequests(t *testing.T) {
 		Pods:    []PodConfig{{Name: "a", Domain: "m"}, {Name: "b", Domain: "m"}, {Name: "c", Domain: "m"}},
 	}))(t)
 	defer router.Close()
-	// Each names as many of the next best pods as the number of its seed.
+	// Each names another number of the next best pods.
 	policies := []PolicyConfig{
-		{Preset: PresetLLMDDemo},
-		{Preset: PresetCost, Decode: ProfileConfig{Seed: 1, Fallbacks: 1}},
-		{Decode: ProfileConfig{Seed: 2, Fallbacks: 2, Scorers: &ScorersConfig{Queue: &WeightConfig{1}}}},
+		{Decode: ProfileConfig{Scorers: &ScorersConfig{Load: &LoadConfig{Weight: 1}}}},
+		{Decode: ProfileConfig{Fallbacks: 1, Scorers: &ScorersConfig{Cost: &CostConfig{Weight: 1}}}},
+		{Decode: ProfileConfig{Fallbacks: 2, Scorers: &ScorersConfig{Queue: &WeightConfig{1}}}},
 	}
 	rounds := 300
 	if testing.Short() {
 		rounds = 30
 	}
-	var running sync.WaitGroup
+	var running, replacing sync.WaitGroup
+	var ended atomic.Bool
+	start(&replacing, func() {
+		for round := 0; !ended.Load(); round++ {
+			if err := router.SetPolicy(policies[round%len(policies)]); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	if err := router.SetPolicy(policies[0]); err != nil {
+		t.Fatal(err)
+	}
 	for worker := range 4 {
 		start(&running, func() {
 			for round := range rounds {
 				var why Explanation
 				decision, err := router.Dispatch(&Request{TokenIDs: []uint32{1, 2, 3, 4, uint32(worker), uint32(round)}, Explain: &why})
-				if err != nil || len(why.Pods[0].Scores) != []int{4, 1, 1}[len(decision.Fallbacks)] {
+				if err != nil || why.Pods[0].Scores[0].Scorer != []string{"load", "cost", "queue"}[len(decision.Fallbacks)] {
 					t.Errorf("%+v, %+v: %v", decision, why, err)
 				}
 				must(router.Finish(decision.Ticket, FinishCompleted, CachedUnknown))(t)
 			}
 		})
 	}
-	start(&running, func() {
-		for round := range rounds {
-			if err := router.SetPolicy(policies[round%len(policies)]); err != nil {
-				t.Error(err)
-			}
-		}
-	})
 	running.Wait()
+	ended.Store(true)
+	replacing.Wait()
 	if n := must(router.Counters())(t); n.InFlight != 0 {
 		t.Errorf("%+v", n)
 	}

@@ -143,7 +143,7 @@ def test_another_policy_takes_over_and_nothing_is_lost(router: Router, a: PodId)
     decision = router.decide(range(41), explain=True)
     assert decision.explanation is not None
     scores = decision.explanation.to_dict()["pods"][0]["scores"]
-    assert [score["scorer"] for score in scores] == ["cost"]
+    assert scores[0]["scorer"] == "cost"
     (other,) = decision.fallbacks
     assert {decision.pod, other.name} == {"a", "b"} and other.id != decision.pod_id
     router.set_policy("policy: {decode: {guard: {spill: {absolute: 1}}}}")

@@ -117,13 +117,13 @@ def test_pods_come_and_go_under_requests() -> None:
 def test_policies_are_replaced_under_requests() -> None:
     router = Router()
     fleet(router, 3)
-    # Each names as many of the next best pods as tell it from the others.
+    # Each names another number of the next best pods.
     policies: list[Config] = [
-        {"policy": {"preset": "llm-d-demo"}},
-        {"policy": {"preset": "cost", "decode": {"fallbacks": 1}}},
+        {"policy": {"decode": {"scorers": {"load": {"weight": 1}}}}},
+        {"policy": {"decode": {"fallbacks": 1, "scorers": {"cost": {"weight": 1}}}}},
         {"policy": {"decode": {"fallbacks": 2, "scorers": {"queue": {"weight": 1}}}}},
     ]
-    scorers = [["kv-cache", "prefix", "session", "load"], ["cost"], ["queue"]]
+    scorers = ["load", "cost", "queue"]
     stop = threading.Event()
 
     def replace() -> None:
@@ -137,8 +137,8 @@ def test_policies_are_replaced_under_requests() -> None:
             explanation = dispatch.decision.explanation
             assert explanation is not None
             scores = explanation.to_dict()["pods"][0]["scores"]
-            names = [score["scorer"] for score in scores]
-            assert names == scorers[len(dispatch.decision.fallbacks)]
+            (score,) = scores
+            assert score["scorer"] == scorers[len(dispatch.decision.fallbacks)]
             assert router.finish(dispatch)
 
     in_threads(lambda number: replace() if number == 0 else ask(), 4)
