@@ -115,8 +115,6 @@ def test_pods_come_and_go_under_requests() -> None:
 
 
 def test_policies_are_replaced_under_requests() -> None:
-    router = Router()
-    fleet(router, 3)
     # Each names another number of the next best pods.
     policies: list[Config] = [
         {"policy": {"decode": {"scorers": {"load": {"weight": 1}}}}},
@@ -124,6 +122,8 @@ def test_policies_are_replaced_under_requests() -> None:
         {"policy": {"decode": {"fallbacks": 2, "scorers": {"queue": {"weight": 1}}}}},
     ]
     scorers = ["load", "cost", "queue"]
+    router = Router(policies[0])
+    fleet(router, 3)
     stop = threading.Event()
 
     def replace() -> None:
