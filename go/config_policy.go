@@ -2,7 +2,7 @@ package kvroute
 
 // PolicyConfig is how pods are chosen: a preset, and what is to differ from it.
 type PolicyConfig struct {
-	// Preset is what profiles are made of where nothing else is said. Empty: PresetLLMDDemo.
+	// Preset is what profiles are made of where nothing else is said. Empty: PresetCost.
 	Preset Preset `json:"preset,omitempty"`
 	// Sampling is which pods are looked at in a large fleet.
 	Sampling SamplingConfig `json:"sampling,omitzero"`
@@ -16,11 +16,13 @@ type PolicyConfig struct {
 type Preset string
 
 const (
+	// PresetCost is the cheapest pod of those that answer: work times requests, and what it displaces from caches (cost
+	// 1), with a leaning to those that have much of the prompt (kv-cache 0.6), and to the session's where two are nearly
+	// even (session 0.02).
+	PresetCost Preset = "cost"
 	// PresetLLMDDemo is the scorers of llm-d's cache-aware routing demo with its weights (kv-cache 5, prefix 3, session
 	// 2, load 1) over the pods that take requests, serve the model and have the role; the highest total.
 	PresetLLMDDemo Preset = "llm-d-demo"
-	// PresetCost is the cheapest pod of those that answer: work times requests, and what it displaces from caches.
-	PresetCost Preset = "cost"
 	// PresetAffinity is a pod that has the prompt, unless it is too busy; of those the one with the least prefill work.
 	PresetAffinity Preset = "affinity"
 )

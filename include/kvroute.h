@@ -451,7 +451,7 @@ typedef struct kvroute_hash_context {
 typedef struct kvroute_router_options {
   /// `sizeof(kvroute_router_options)`.
   size_t struct_size;
-  /// Name of the policy: "llm-d-demo", which is the default, "cost" or "affinity". Other weights and filters: in a
+  /// Name of the policy: "cost", which is the default, "llm-d-demo" or "affinity". Other weights and filters: in a
   /// configuration document.
   struct kvroute_str preset;
   /// Not 0: prompts of which the decode pod would have to compute more than `prefill_max_uncached_tokens` are
@@ -915,6 +915,22 @@ int32_t kvroute_config_check(const char *document,
 
 /// Writes the JSON Schema of configuration documents, with a NUL behind it, into `buffer`.
 int32_t kvroute_config_schema(char *buffer, size_t capacity, size_t *written, struct kvroute_error *error);
+
+/// Reads llm-d's configuration, an `EndpointPickerConfig` in YAML or JSON. Writes a configuration document without
+/// domains and pods (JSON) and, as a JSON array of texts, notes: a line for each thing that does not map or means
+/// something else here; each with a NUL behind it. `notes` may be NULL.
+///
+/// Errors: `KVROUTE_INVALID_INPUT` with the place of what llm-d would refuse as well, and of what cannot be done here;
+/// `KVROUTE_BUFFER_TOO_SMALL` if one of the buffers is, and then the capacity that would do is told for each that is.
+int32_t kvroute_config_from_endpoint_picker(const char *endpoint_picker,
+                                            size_t endpoint_picker_len,
+                                            char *document,
+                                            size_t document_capacity,
+                                            size_t *document_written,
+                                            char *notes,
+                                            size_t notes_capacity,
+                                            size_t *notes_written,
+                                            struct kvroute_error *error);
 
 /// Reads the environment variables of llm-d's first scheduler, given as `names: [n]` and `values: [n]`; the whole
 /// environment may be passed. Writes a configuration document without pods (JSON) and, as a JSON array of texts,

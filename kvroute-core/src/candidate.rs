@@ -236,10 +236,10 @@ impl<'a> Candidate<'a> {
         self.facts.in_flight
     }
 
-    /// The same for a pod of capacity 1.
+    /// The same for a pod of capacity 1; finite.
     #[must_use]
     pub fn relative_load(&self) -> f64 {
-        self.facts.in_flight as f64 / self.pod.capacity()
+        (self.facts.in_flight as f64 / self.pod.capacity()).min(f64::MAX)
     }
 
     /// How far its view was to be believed.

@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::format;
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::RwLock;
@@ -60,7 +61,7 @@ pub struct AdapterReport<'a> {
     pub max: u32,
     /// Names of those that running requests use (`running_lora_adapters`).
     pub running: &'a [&'a str],
-    /// Names of those that only waiting requests ask for (`waiting_lora_adapters`).
+    /// Names of those that waiting requests ask for (`waiting_lora_adapters`).
     pub waiting: &'a [&'a str],
 }
 
@@ -186,10 +187,24 @@ impl Load {
     }
 
     pub(crate) fn set_adapters(&self, report: &AdapterReport<'_>) {
-        let hashes = |names: &[&str]| names.iter().map(|name| xxh3_64(name.as_bytes())).collect();
-        let (running, waiting) = (hashes(report.running), hashes(report.waiting));
+        let hashes = |names: &[&str]| {
+            let mut hashes: Vec<_> = names.iter().map(|name| xxh3_64(name.as_bytes())).collect();
+            hashes.sort_unstable();
+            hashes.dedup();
+            hashes
+        };
+        let (running, mut waiting) = (hashes(report.running), hashes(report.waiting));
+        // One that runs takes a place already, whoever else waits for it.
+        waiting.retain(|name| !running.contains(name));
         let max = usize::try_from(report.max).unwrap_or(usize::MAX);
-        *self.adapters.write() = Some(Adapters { max, running, waiting });
+        let adapters = Adapters { max, running: running.into(), waiting: waiting.into() };
+        *self.adapters.write() = Some(adapters);
+    }
+
+    /// Takes over what was reported of another's adapters.
+    pub(crate) fn take_adapters(&self, other: &Self) {
+        let adapters = other.adapters.write().take();
+        *self.adapters.write() = adapters;
     }
 
     pub(crate) fn adapter_fit(&self, name: &str) -> AdapterFit {
@@ -223,17 +238,18 @@ impl Load {
             booked.prefill_tokens += prefill_tokens;
             booked.pack()
         };
-        let is_booked = match seen {
+        match seen {
             Some(seen) => {
                 let seen = seen.pack();
                 self.booked.compare_exchange(seen, add(seen), Ordering::Relaxed, Ordering::Relaxed).is_ok()
             }
             None => self.booked.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |p| Some(add(p))).is_ok(),
-        };
-        if is_booked {
-            self.ever_booked.fetch_add(prefill_tokens, Ordering::Relaxed);
         }
-        is_booked
+    }
+
+    /// Counts prefill work that was booked for good: the request is on its way.
+    pub(crate) fn note_sent(&self, prefill_tokens: u64) {
+        self.ever_booked.fetch_add(prefill_tokens, Ordering::Relaxed);
     }
 
     /// Takes bookings back that [`book`](Self::book) made.

@@ -109,7 +109,8 @@ impl ProfileBuilder {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` for no scorer, a name used twice, or a weight that is negative or not finite.
+    /// `InvalidInput` for no scorer, a name used twice, a weight that is negative or not finite, or weights without a
+    /// finite sum.
     pub fn build(self) -> Result<Profile, Error> {
         let Self(profile) = self;
         let fail = |what: &str| Err(Error::invalid(alloc::format!("profile \"{}\": {what}", profile.name)));
@@ -129,6 +130,9 @@ impl ProfileBuilder {
             return fail(&alloc::format!(
                 "weight of scorer \"{name}\": finite and not negative, not {weight}"
             ));
+        }
+        if !profile.scorers.iter().map(|scorer| scorer.1).sum::<f64>().is_finite() {
+            return fail("the sum of its weights is not finite");
         }
         Ok(profile)
     }

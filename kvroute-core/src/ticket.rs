@@ -9,7 +9,7 @@ use core::time::Duration;
 use parking_lot::Mutex;
 use slotmap::{DefaultKey, Key, KeyData, SlotMap};
 
-use crate::index::Prediction;
+use crate::index::{Prediction, Speculation};
 use crate::pod::RoutedPod;
 
 /// Names a dispatched request to the router that dispatched it. Numbers are used again by other routers, and by
@@ -54,7 +54,7 @@ pub(crate) struct Leg {
     pub(crate) prefill_tokens: u64,
     pub(crate) prediction: Prediction,
     /// Until the first token.
-    pub(crate) speculation: Option<Prediction>,
+    pub(crate) speculation: Option<Speculation>,
 }
 
 /// A request in flight.

@@ -20,7 +20,7 @@ use crate::structs::versioned;
 pub struct kvroute_router_options {
     /// `sizeof(kvroute_router_options)`.
     pub struct_size: usize,
-    /// Name of the policy: "llm-d-demo", which is the default, "cost" or "affinity". Other weights and filters: in a
+    /// Name of the policy: "cost", which is the default, "llm-d-demo" or "affinity". Other weights and filters: in a
     /// configuration document.
     pub preset: kvroute_str,
     /// Not 0: prompts of which the decode pod would have to compute more than `prefill_max_uncached_tokens` are
@@ -146,8 +146,7 @@ impl kvroute_router_options {
             };
         }
         // The name is known: the policy is made of it.
-        let profile =
-            Profile::preset(preset, Role::Prefill).unwrap_or_else(|| Profile::llm_d_demo(Role::Prefill));
+        let profile = Profile::preset(preset, Role::Prefill).unwrap_or_else(|| Profile::cost(Role::Prefill));
         let tokens = |given: u64| usize::try_from(given).unwrap_or(usize::MAX);
         Ok(Some(PrefillPolicy {
             min_prompt_tokens: tokens(self.prefill_min_prompt_tokens),
@@ -217,6 +216,37 @@ pub unsafe extern "C" fn kvroute_config_schema(
     }
 }
 
+/// Reads llm-d's configuration, an `EndpointPickerConfig` in YAML or JSON. Writes a configuration document without
+/// domains and pods (JSON) and, as a JSON array of texts, notes: a line for each thing that does not map or means
+/// something else here; each with a NUL behind it. `notes` may be NULL.
+///
+/// Errors: `KVROUTE_INVALID_INPUT` with the place of what llm-d would refuse as well, and of what cannot be done here;
+/// `KVROUTE_BUFFER_TOO_SMALL` if one of the buffers is, and then the capacity that would do is told for each that is.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvroute_config_from_endpoint_picker(
+    endpoint_picker: *const c_char,
+    endpoint_picker_len: usize,
+    document: *mut c_char,
+    document_capacity: usize,
+    document_written: *mut usize,
+    notes: *mut c_char,
+    notes_capacity: usize,
+    notes_written: *mut usize,
+    error: *mut kvroute_error,
+) -> i32 {
+    // SAFETY: the header's contract.
+    unsafe {
+        guard::status(error, || {
+            wanted("document_written", document_written)?;
+            let read =
+                Config::from_endpoint_picker(text("endpoint_picker", endpoint_picker, endpoint_picker_len)?)?;
+            let document = Place { buffer: document, capacity: document_capacity, written: document_written };
+            let notes = Place { buffer: notes, capacity: notes_capacity, written: notes_written };
+            answer(&read, document, notes)
+        })
+    }
+}
+
 /// Reads the environment variables of llm-d's first scheduler, given as `names: [n]` and `values: [n]`; the whole
 /// environment may be passed. Writes a configuration document without pods (JSON) and, as a JSON array of texts,
 /// notes on variables that are known but mean nothing here; each with a NUL behind it. `notes` may be NULL.
@@ -243,17 +273,59 @@ pub unsafe extern "C" fn kvroute_config_from_env(
             let (names, values) = (array("names", names, len)?, array("values", values, len)?);
             let pairs =
                 names.iter().zip(values).map(|(name, value)| Ok((name.get("names")?, value.get("values")?)));
-            let (config, said) = Config::from_env_pairs(pairs.collect::<Result<Vec<_>, Failure>>()?)?;
-            let (config, said) = (json(&config)?, json(&said)?);
-            let wants_notes = !notes.is_null() || notes_capacity > 0;
-            let document_fits = fits_text(&config, document, document_capacity, document_written);
-            let notes_fit =
-                if wants_notes { fits_text(&said, notes, notes_capacity, notes_written) } else { Ok(()) };
-            document_fits.and(notes_fit)?;
-            if wants_notes {
-                fill_text(&said, notes, notes_capacity, notes_written)?;
-            }
-            fill_text(&config, document, document_capacity, document_written)
+            let read = Config::from_env_pairs(pairs.collect::<Result<Vec<_>, Failure>>()?)?;
+            let document = Place { buffer: document, capacity: document_capacity, written: document_written };
+            let notes = Place { buffer: notes, capacity: notes_capacity, written: notes_written };
+            answer(&read, document, notes)
         })
+    }
+}
+
+/// Where a text of the answer is put.
+struct Place {
+    buffer: *mut c_char,
+    capacity: usize,
+    written: *mut usize,
+}
+
+impl Place {
+    /// # Safety
+    ///
+    /// That of [`fill_text`].
+    unsafe fn fits(&self, text: &str) -> Result<(), Failure> {
+        // SAFETY: the caller's word.
+        unsafe { fits_text(text, self.buffer, self.capacity, self.written) }
+    }
+
+    /// # Safety
+    ///
+    /// That of [`fill_text`].
+    unsafe fn fill(&self, text: &str) -> Result<(), Failure> {
+        // SAFETY: the caller's word.
+        unsafe { fill_text(text, self.buffer, self.capacity, self.written) }
+    }
+}
+
+/// Writes a configuration and, where there is a place for them, notes on how it was read: both or neither.
+///
+/// # Safety
+///
+/// That of [`fill_text`], for both places.
+unsafe fn answer(
+    (config, said): &(Config, Vec<String>),
+    document: Place,
+    notes: Place,
+) -> Result<(), Failure> {
+    let (config, said) = (json(config)?, json(said)?);
+    let wants_notes = !notes.buffer.is_null() || notes.capacity > 0;
+    // SAFETY: the caller's word.
+    unsafe {
+        let document_fits = document.fits(&config);
+        let notes_fit = if wants_notes { notes.fits(&said) } else { Ok(()) };
+        document_fits.and(notes_fit)?;
+        if wants_notes {
+            notes.fill(&said)?;
+        }
+        document.fill(&config)
     }
 }

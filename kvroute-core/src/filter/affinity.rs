@@ -38,7 +38,7 @@ impl AffinityFilter {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` if `share` is not in 0..=1, or a time of the model is negative or not finite.
+    /// `InvalidInput` if `share` is not in 0..=1, a time of the model is negative or not finite, or its `least` is 0.
     pub fn new(share: f64, budget: Duration, credits: Credits, model: LatencyModel) -> Result<Self, Error> {
         if !(0.0..=1.0).contains(&share) {
             return Err(Error::invalid(alloc::format!("affinity filter: share is 0 to 1, not {share}")));

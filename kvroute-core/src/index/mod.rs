@@ -31,6 +31,7 @@ mod predicted;
 mod run;
 mod sent;
 mod shard;
+mod speculative;
 mod translation;
 mod view;
 mod walk;
@@ -52,6 +53,7 @@ pub use matching::TierBlocks;
 pub(crate) use outcome::TrustCell;
 pub use outcome::{ApplyReport, Counters, IgnoreReason, Outcome, ResyncReason, TrustLevel};
 pub use predicted::{PredictedCounts, Prediction};
+pub use speculative::Speculation;
 
 use crate::domain::CacheDomain;
 use crate::event::{EventBatch, GroupKind, NumberedEvent};
@@ -59,7 +61,6 @@ use crate::published::{Published, Seen};
 use crate::{BlockHash, Error, ErrorKind, Tier};
 use chains::Chains;
 use fleet::{Fleet, Lane, Pod};
-use predicted::Predictions;
 use sent::Sent;
 use view::View;
 use walk::{Query, Trail};
@@ -325,10 +326,19 @@ impl BlockIndex {
         blocks: &[BlockHash],
     ) -> Result<Prediction, Error> {
         let pod = self.pod_of(id, domain)?;
-        self.record(id, &mut pod.sent.lock().predicted, false, domain, blocks)
+        let mut sent = pod.sent.lock();
+        if sent.is_gone() {
+            return Err(unknown(id));
+        }
+        if blocks.is_empty() || self.max_predicted == 0 {
+            return Ok(Prediction::default());
+        }
+        let lane = self.sent_lane(id, &mut sent.predicted.lane, false)?;
+        Ok(sent.predicted.record(&self.chains, lane, blocks, domain.salt()))
     }
 
-    /// The same for a moment: until `end`, or [`end_speculation`](Self::end_speculation).
+    /// The same for a moment: until `end`, or [`end_speculation`](Self::end_speculation). `None` if there is nothing to
+    /// expect. A block that several are about is expected until the last of them ends.
     ///
     /// # Errors
     ///
@@ -339,19 +349,25 @@ impl BlockIndex {
         domain: &CacheDomain,
         blocks: &[BlockHash],
         end: Duration,
-    ) -> Result<Prediction, Error> {
+    ) -> Result<Option<Speculation>, Error> {
         let pod = self.pod_of(id, domain)?;
         let mut sent = pod.sent.lock();
-        let speculation = self.record(id, &mut sent.speculative, true, domain, blocks)?;
-        sent.end_at(end, speculation);
-        self.speculation_end.fetch_min(nanoseconds(end), Ordering::Relaxed);
-        Ok(speculation)
+        if sent.is_gone() {
+            return Err(unknown(id));
+        }
+        if blocks.is_empty() || self.max_predicted == 0 {
+            return Ok(None);
+        }
+        let lane = self.sent_lane(id, &mut sent.speculative.lane, true)?;
+        let speculation = sent.speculative.record(&self.chains, lane, blocks, domain.salt(), end);
+        self.speculation_end.fetch_min(nanoseconds(end), Ordering::AcqRel);
+        Ok(Some(speculation))
     }
 
     /// Takes a speculation back before its end: the pod's events tell now. Nothing happens if the pod is gone.
-    pub fn end_speculation(&self, id: PodId, speculation: Prediction) {
+    pub fn end_speculation(&self, id: PodId, speculation: Speculation) {
         if let Ok(pod) = self.pod(id) {
-            pod.sent.lock().end(&self.chains, speculation);
+            pod.sent.lock().speculative.end(&self.chains, speculation);
         }
     }
 
@@ -360,11 +376,12 @@ impl BlockIndex {
         if nanoseconds(now) < self.speculation_end.load(Ordering::Relaxed) {
             return;
         }
-        // Before the pods are looked at: what is speculated meanwhile notes its end itself.
-        self.speculation_end.store(u64::MAX, Ordering::Relaxed);
+        // Before the pods are looked at, those that came before included: what is speculated meanwhile notes its end
+        // itself.
+        self.speculation_end.swap(u64::MAX, Ordering::AcqRel);
         for pod in self.fleet.load().pods.iter().flatten() {
-            if let Some(end) = pod.sent.lock().expire(&self.chains, now) {
-                self.speculation_end.fetch_min(nanoseconds(end), Ordering::Relaxed);
+            if let Some(end) = pod.sent.lock().speculative.expire(&self.chains, now) {
+                self.speculation_end.fetch_min(nanoseconds(end), Ordering::AcqRel);
             }
         }
     }
@@ -378,29 +395,12 @@ impl BlockIndex {
         Err(Error::invalid(alloc::format!("pod {id} is not of cache domain \"{name}\"")))
     }
 
-    fn record(
-        &self,
-        id: PodId,
-        into: &mut Predictions,
-        is_speculative: bool,
-        domain: &CacheDomain,
-        blocks: &[BlockHash],
-    ) -> Result<Prediction, Error> {
-        if into.is_gone() {
-            return Err(unknown(id));
+    /// The lane of what was sent to a pod that is there, which `lane` keeps.
+    fn sent_lane(&self, id: PodId, lane: &mut Option<u32>, is_speculative: bool) -> Result<u32, Error> {
+        if lane.is_none() {
+            *lane = self.fleet.update(|fleet| fleet.add_sent_lane(id, is_speculative));
         }
-        if blocks.is_empty() || self.max_predicted == 0 {
-            return Ok(Prediction::default());
-        }
-        let lane = match into.lane {
-            Some(lane) => lane,
-            None => {
-                let lane = self.fleet.update(|fleet| fleet.add_sent_lane(id, is_speculative));
-                into.lane = lane;
-                lane.ok_or_else(|| unknown(id))?
-            }
-        };
-        Ok(into.record(&self.chains, lane, blocks, domain.salt()))
+        lane.ok_or_else(|| unknown(id))
     }
 
     /// Takes a prediction back: the request never came to be computed there. What was predicted again since

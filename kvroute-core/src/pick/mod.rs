@@ -1,7 +1,7 @@
 //! Pickers: from totals to one pod.
 //!
 //! A picker is pure: all randomness is a hash of the profile's seed, the request's nonce and the pod. So a choice can be
-//! made again, is spread over pods, and depends on no other pod's being there or not.
+//! made again, is spread over pods, and no pod's luck depends on which others are there.
 
 mod random;
 

@@ -6,7 +6,7 @@ use crate::Error;
 /// A softmax over the totals, as shares of what they could be at most: `p ~ exp(share / temperature)`. A low
 /// temperature prefers the best, a high one spreads. Drawn as the highest `share / temperature - ln(-ln u)` with a
 /// number `u` of each pod's own (the Gumbel-max trick), so that one pod's coming or going moves no choice between
-/// others.
+/// others. Equals are taken equally often however low the temperature is.
 ///
 /// Totals are shares, and not what they happen to be, so that a temperature means the same for all weights. (Dynamo's
 /// `router_temperature` and SMG's softmax normalise too; vllm-router 0.1.17 takes raw costs.)
@@ -42,15 +42,17 @@ impl Picker for SoftmaxPicker {
     }
 
     fn pick(&self, pods: &[Scored], draw: u64) -> Option<usize> {
-        let key = |pod: &Scored| pod.share / self.temperature - libm::log(-libm::log(uniform(pod, draw)));
-        highest(pods, key)
+        // How far behind the best one: at a low temperature the lots would be lost beside the shares themselves.
+        let best = pods.iter().map(|pod| pod.share).fold(0.0, f64::max);
+        highest(pods, |pod| (pod.share - best) / self.temperature + gumbel(pod, draw))
     }
 }
 
 /// Each pod as often as its total is high: `p ~ total`. If all totals are 0, each as often as the others.
 ///
-/// Drawn as the highest `ln(u) / total` with a number `u` of each pod's own (Efraimidis and Spirakis, 2006), as
-/// `weighted-random-picker` of llm-d-router ebab687 does.
+/// Drawn as the highest `ln(total) - ln(-ln u)` with a number `u` of each pod's own: the choices of
+/// `weighted-random-picker` of llm-d-router ebab687, which takes the highest `ln(u) / total` (Efraimidis and Spirakis,
+/// 2006), but for tiny totals too.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct WeightedRandomPicker;
 
@@ -61,7 +63,7 @@ impl Picker for WeightedRandomPicker {
 
     fn pick(&self, pods: &[Scored], draw: u64) -> Option<usize> {
         let is_zero = pods.iter().all(|pod| pod.total <= 0.0);
-        highest(pods, |pod| libm::log(uniform(pod, draw)) / if is_zero { 1.0 } else { pod.total })
+        highest(pods, |pod| gumbel(pod, draw) + if is_zero { 0.0 } else { libm::log(pod.total) })
     }
 }
 
@@ -86,6 +88,11 @@ impl Picker for PowerOfTwoPicker {
 /// A number of the pod's own in this draw, above 0 and below 1.
 fn uniform(pod: &Scored, draw: u64) -> f64 {
     ((lot(pod.pod, draw) >> 11) as f64 + 0.5) / (1_u64 << 53) as f64
+}
+
+/// A number of the pod's own in this draw, of the standard Gumbel distribution.
+fn gumbel(pod: &Scored, draw: u64) -> f64 {
+    -libm::log(-libm::log(uniform(pod, draw)))
 }
 
 fn highest(pods: &[Scored], key: impl Fn(&Scored) -> f64) -> Option<usize> {

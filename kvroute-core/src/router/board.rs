@@ -65,20 +65,20 @@ impl Board {
         Some((row, self.totals[row]))
     }
 
-    /// Filters, scores, picks; answers the place. `candidates` bring facts; their rows are this board's. Pods of other
-    /// domains than `within` are dropped first.
+    /// Filters, scores, picks; answers the place, `None` if the filters kept nobody. `candidates` bring facts; their rows
+    /// are this board's. Pods of other domains than `within` are dropped first.
     pub(super) fn choose(
         &mut self,
         profile: &Profile,
         candidates: &Candidates<'_>,
         within: Option<&CacheDomain>,
         draw: u64,
-    ) -> Result<usize, Error> {
+    ) -> Result<Option<usize>, Error> {
         self.clear();
         self.used = true;
         self.filter(profile, candidates, within);
         if self.rows.is_empty() {
-            return Err(self.no_candidate(profile));
+            return Ok(None);
         }
         self.score(profile, candidates)?;
         let row = self.ask_picker(profile, draw)?;
@@ -90,7 +90,7 @@ impl Board {
             let next = self.ask_picker(profile, draw)?;
             self.fallbacks.push(self.rows[next] as usize);
         }
-        Ok(taken)
+        Ok(Some(taken))
     }
 
     fn filter(&mut self, profile: &Profile, candidates: &Candidates<'_>, within: Option<&CacheDomain>) {
@@ -182,7 +182,8 @@ impl Board {
         taken
     }
 
-    fn no_candidate(&self, profile: &Profile) -> Error {
+    /// Why there is nobody.
+    pub(super) fn no_candidate(&self, profile: &Profile) -> Error {
         let pods = self.dropped_by.len();
         if pods == 0 {
             return Error::new(ErrorKind::NoCandidate, "this router has no pod");

@@ -7,11 +7,11 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use super::Router;
 use super::roster::Roster;
 use super::workspace::Workspace;
+use crate::Error;
 use crate::candidate::Candidates;
 use crate::decision::{Decision, Prefill};
 use crate::policy::Policy;
 use crate::request::Request;
-use crate::{Error, ErrorKind};
 
 impl Router {
     /// Longest prompt that is routed; tokens. Far beyond any engine's.
@@ -63,14 +63,15 @@ pub(super) fn choose(
     request: &Request<'_>,
     workspace: &mut Workspace,
 ) -> Result<Decision, Error> {
-    let decision = match choose_decode(roster, policy, request, workspace) {
-        Err(error) if error.kind() == ErrorKind::NoCandidate && workspace.not_sampled > 0 => {
-            workspace.consider_all(roster, request);
-            choose_decode(roster, policy, request, workspace)?
-        }
-        decision => decision?,
-    };
-    choose_prefill(roster, policy, request, workspace, decision)
+    let mut decision = choose_decode(roster, policy, request, workspace)?;
+    if decision.is_none() && workspace.not_sampled > 0 {
+        workspace.consider_all(roster, request);
+        decision = choose_decode(roster, policy, request, workspace)?;
+    }
+    match decision {
+        Some(decision) => choose_prefill(roster, policy, request, workspace, decision),
+        None => Err(workspace.decode.no_candidate(&policy.decode)),
+    }
 }
 
 fn draw(workspace: &Workspace, seed: u64) -> u64 {
@@ -96,7 +97,7 @@ fn choose_decode(
     policy: &Policy,
     request: &Request<'_>,
     workspace: &mut Workspace,
-) -> Result<Decision, Error> {
+) -> Result<Option<Decision>, Error> {
     let mut board = core::mem::take(&mut workspace.decode);
     let profile = &policy.decode;
     let [session, _] = workspace.session.places;
@@ -107,7 +108,7 @@ fn choose_decode(
         ..candidates(roster, request, workspace)
     };
     let chosen = board.choose(profile, &candidates, None, draw(workspace, profile.seed));
-    let decision = chosen.map(|place| {
+    let decide = |place: usize| {
         let facts = &workspace.facts[place];
         Decision {
             pod: roster.pods[facts.pod as usize].id,
@@ -119,7 +120,8 @@ fn choose_decode(
             prefill: None,
             candidates: workspace.facts.len(),
         }
-    });
+    };
+    let decision = chosen.map(|place| place.map(decide));
     let pod = |&place: &usize| roster.pods[workspace.facts[place].pod as usize].id;
     workspace.fallbacks.clear();
     workspace.fallbacks.extend(board.fallbacks.iter().map(pod));
@@ -154,36 +156,29 @@ fn choose_prefill(
     // KV can only be handed over among pods that may share it.
     let domain = answering.map(|pod| pod.domain());
     let chosen = board.choose(profile, &candidates, domain, draw(workspace, profile.seed));
-    match chosen {
-        Ok(place) => {
-            let facts = &workspace.facts[place];
-            let pod = roster.pods[facts.pod as usize].id;
-            if pod == decision.pod {
-                board.unused = Some("it answers as well, and has nothing to hand over to itself");
-            } else if facts.booked.prefill_tokens > policy_of_prefill.max_prefill_load {
-                board.unused = Some("it has too much prefill work in flight");
-            } else {
-                decision.prefill = Some(Prefill {
-                    pod,
-                    total: board.total(place).map_or(0.0, |(_, total)| total),
-                    matched: facts.matched,
-                    matched_tokens: facts.matched_tokens(),
-                    uncached_tokens: facts.uncached_tokens(workspace.prompt_tokens),
-                    reason: board.reason,
-                });
-            }
-            workspace.prefill = board;
-            Ok(decision)
+    workspace.prefill = board;
+    let Some(place) = chosen? else {
+        if workspace.not_sampled == 0 {
+            return Ok(decision);
         }
-        Err(error) if error.kind() == ErrorKind::NoCandidate => {
-            workspace.prefill = board;
-            if workspace.not_sampled == 0 {
-                return Ok(decision);
-            }
-            workspace.consider_all(roster, request);
-            let decision = choose_decode(roster, policy, request, workspace)?;
-            choose_prefill(roster, policy, request, workspace, decision)
-        }
-        Err(error) => Err(error),
+        workspace.consider_all(roster, request);
+        return choose(roster, policy, request, workspace);
+    };
+    let (board, facts) = (&mut workspace.prefill, &workspace.facts[place]);
+    let pod = roster.pods[facts.pod as usize].id;
+    if pod == decision.pod {
+        board.unused = Some("it answers as well, and has nothing to hand over to itself");
+    } else if facts.booked.prefill_tokens > policy_of_prefill.max_prefill_load {
+        board.unused = Some("it has too much prefill work in flight");
+    } else {
+        decision.prefill = Some(Prefill {
+            pod,
+            total: board.total(place).map_or(0.0, |(_, total)| total),
+            matched: facts.matched,
+            matched_tokens: facts.matched_tokens(),
+            uncached_tokens: facts.uncached_tokens(workspace.prompt_tokens),
+            reason: board.reason,
+        });
     }
+    Ok(decision)
 }

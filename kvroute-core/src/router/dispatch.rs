@@ -10,7 +10,7 @@ use super::decide::choose;
 use super::roster::Roster;
 use super::workspace::Workspace;
 use crate::decision::Decision;
-use crate::index::{PodId, Prediction, TrustLevel};
+use crate::index::{PodId, Speculation, TrustLevel};
 use crate::load::Bookings;
 use crate::pod::RoutedPod;
 use crate::request::{Prompt, Request, Session};
@@ -182,7 +182,8 @@ impl Router {
             let prediction = self.index.predict(id, domain, blocks).unwrap_or_default();
             // Where no events tell, what was predicted counts anyway.
             let end = speculation_end.filter(|_| facts.events_tell);
-            let speculation = end.and_then(|end| self.index.speculate(id, domain, blocks, end).ok());
+            let speculation =
+                end.and_then(|end| self.index.speculate(id, domain, blocks, end).ok().flatten());
             Some(Leg { pod: Arc::clone(&roster.pods[row]), prefill_tokens, prediction, speculation })
         };
         let booked = booked_tokens(decision);
@@ -206,27 +207,31 @@ impl Router {
         self.expired.fetch_add(expired, Ordering::Relaxed);
         ticket.unwrap_or_else(|request| {
             self.untracked.fetch_add(1, Ordering::Relaxed);
-            self.let_go(request, Finish::Completed);
+            self.give_back(&request);
             Ticket::UNTRACKED
         })
     }
 
-    fn end_speculation(&self, pod: &RoutedPod, speculation: Option<Prediction>) {
+    fn end_speculation(&self, pod: &RoutedPod, speculation: Option<Speculation>) {
         if let Some(speculation) = speculation {
             self.index.end_speculation(pod.id(), speculation);
         }
     }
 
     /// Gives back what was booked for a request.
+    fn give_back(&self, request: &InFlight) {
+        for leg in core::iter::once(&request.decode).chain(&request.prefill) {
+            leg.pod.load.release(1, leg.prefill_tokens);
+            self.end_speculation(&leg.pod, leg.speculation);
+        }
+    }
+
+    /// Gives back what was booked for a request, and notes how it ended.
     fn let_go(&self, request: InFlight, how: Finish) {
         let keep = how == Finish::Completed || (how == Finish::Cancelled && request.started);
         let decode = &request.decode;
-        decode.pod.load.release(1, decode.prefill_tokens);
-        for leg in request.prefill.iter() {
-            leg.pod.load.release(1, leg.prefill_tokens);
-        }
+        self.give_back(&request);
         for leg in core::iter::once(decode).chain(&request.prefill) {
-            self.end_speculation(&leg.pod, leg.speculation);
             match how {
                 Finish::Completed => leg.pod.note_answer(),
                 Finish::Failed => leg.pod.note_failure(request.since),
@@ -270,7 +275,11 @@ fn book(roster: &Roster, workspace: &Workspace, decision: &Decision, anyway: boo
     if matches!(first, Some((_, false))) {
         return false;
     }
-    if matches!(try_one(decision.pod, booked.decode), Some((_, true))) {
+    if let Some((pod, true)) = try_one(decision.pod, booked.decode) {
+        pod.load.note_sent(booked.decode);
+        if let Some((pod, _)) = first {
+            pod.load.note_sent(booked.prefill);
+        }
         return true;
     }
     if let Some((pod, _)) = first {

@@ -191,22 +191,27 @@ fn sample(roster: &Roster, policy: &Policy, request: &Request<'_>, workspace: &m
             holders.truncate(most_holders);
         }
         rows.extend(holders.iter().map(|&(_, _, row)| row));
-        // A step that has no divisor in common with the number of pods leads to each of them once.
-        let pods = roster.pods.len() as u64;
-        let mut step = draw % pods;
-        while gcd(step, pods) != 1 {
-            step += 1;
-        }
-        let start = (draw >> 32) % pods;
-        let by_lot = (0..pods).map(|n| ((start + n * step) % pods) as usize);
+        let by_lot = in_order_of(draw, roster.pods.len() as u64).map(|row| row as usize);
         rows.extend(by_lot.filter(|&row| takes(row, role)).take(others).map(|row| row as u32));
     }
     rows.sort_unstable();
     rows.dedup();
 }
 
-fn gcd(a: u64, b: u64) -> u64 {
-    if a == 0 { b } else { gcd(b % a, a) }
+/// The numbers below `count`, each once, in an order of the draw's own: a permutation of the next power of two, of
+/// which those beyond are passed over. Any pods of a fleet, however they stand, are as likely to come first.
+fn in_order_of(draw: u64, count: u64) -> impl Iterator<Item = u64> {
+    let bits = count.next_power_of_two().trailing_zeros();
+    let (mask, half) = ((1_u64 << bits) - 1, bits.div_ceil(2).max(1));
+    let keys = [draw, draw.rotate_left(21), draw.rotate_left(42)];
+    let place = move |number: u64| {
+        // Each step can be undone, so no two numbers meet.
+        keys.iter().fold(number, |number, key| {
+            let mixed = number.wrapping_add(*key).wrapping_mul(key >> 32 | 1) & mask;
+            mixed ^ mixed >> half
+        })
+    };
+    (0..=mask).map(place).filter(move |&number| number < count)
 }
 
 fn events_tell(pod: &RoutedPod) -> bool {

@@ -189,8 +189,8 @@ impl Router {
     }
 
     /// Forgets what pods hold, what was sent to them, requests in flight, sessions and counters. The policy stays,
-    /// and so do the pods, but each as a new one: with another id, waiting for the next batch of its stream
-    /// whatever that is. Ids and tickets from before name nothing.
+    /// and so do the pods with what they last reported, but each as a new one: with another id, waiting for the next
+    /// batch of its stream whatever that is. Ids and tickets from before name nothing.
     ///
     /// For an embedder that no longer trusts what is in here.
     pub fn reset(&mut self) {
@@ -210,6 +210,7 @@ impl Router {
                 if let Some(load) = pod.load() {
                     new.load.set_report(load, self.options.overload);
                 }
+                new.load.take_adapters(&pod.load);
             }
         }
     }

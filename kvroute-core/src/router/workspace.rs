@@ -117,6 +117,7 @@ impl Workspace {
     /// Begins a decision.
     pub(super) fn begin(&mut self, request: &Request<'_>, now: Duration) {
         (self.prompt_tokens, self.now, self.not_sampled) = (request.prompt.tokens(), now, 0);
+        self.session = SessionRows::default();
         self.unhashed.clear();
         self.searched.clear();
         self.hits.clear();

@@ -19,7 +19,7 @@ impl LatencyScorer {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` if a time of the model is negative or not finite, or all are 0.
+    /// `InvalidInput` if a time of the model is negative or not finite, or `least` is 0.
     pub fn new(credits: Credits, model: LatencyModel) -> Result<Self, Error> {
         model.check()?;
         Ok(Self { credits, model })

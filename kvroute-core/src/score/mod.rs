@@ -72,7 +72,7 @@ pub trait Scorer: Debug + Send + Sync {
     fn score(&self, candidates: &Candidates<'_>, scores: &mut [f64]);
 }
 
-/// `(most - amount) / (most - least)`, or 1 where all are equal.
+/// `(most - amount) / (most - least)`, or 1 where all are equal. Amounts are finite.
 fn least(candidates: &Candidates<'_>, scores: &mut [f64], amount: impl Fn(Candidate<'_>) -> f64) {
     let mut bounds = (f64::INFINITY, f64::NEG_INFINITY);
     for (candidate, score) in candidates.iter().zip(&mut *scores) {
@@ -85,7 +85,7 @@ fn least(candidates: &Candidates<'_>, scores: &mut [f64], amount: impl Fn(Candid
     }
 }
 
-/// `least cost / cost`; costs are above 0.
+/// `least cost / cost`; costs are above 0. Of a pod of next to no capacity they may be infinite.
 fn cheapest(candidates: &Candidates<'_>, scores: &mut [f64], cost: impl Fn(Candidate<'_>) -> f64) {
     let mut least = f64::INFINITY;
     for (candidate, score) in candidates.iter().zip(&mut *scores) {
@@ -93,6 +93,6 @@ fn cheapest(candidates: &Candidates<'_>, scores: &mut [f64], cost: impl Fn(Candi
         least = least.min(*score);
     }
     for score in scores {
-        *score = least / *score;
+        *score = if *score > least { least / *score } else { 1.0 };
     }
 }

@@ -19,6 +19,9 @@ use crate::score::{
     TopologyScorer,
 };
 
+/// Scorers and their weights.
+type Weighted = Vec<(Box<dyn Scorer>, f64)>;
+
 /// Scorers with their weights; one that is not named is not asked.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -175,7 +178,7 @@ pub struct TokenLoadConfig {
 }
 
 impl TokenLoadConfig {
-    const fn default_limit() -> u64 {
+    pub(in super::super) const fn default_limit() -> u64 {
         4_194_304
     }
 }
@@ -225,7 +228,7 @@ impl TopologyConfig {
 
 impl ScorersConfig {
     /// Names of the scorers.
-    const NAMES: [&'static str; 14] = [
+    pub(in super::super) const NAMES: [&'static str; 14] = [
         "kv-cache",
         "prefix",
         "session",
@@ -242,7 +245,38 @@ impl ScorersConfig {
         "external",
     ];
 
-    pub(super) fn build(&self) -> Result<Vec<(Box<dyn Scorer>, f64)>, Problem> {
+    /// The weights of those that are named.
+    pub(in super::super) fn weights(&mut self) -> impl Iterator<Item = &mut f64> {
+        let Self {
+            kv_cache,
+            prefix,
+            session,
+            load,
+            cost,
+            latency,
+            token_load,
+            queue,
+            running,
+            kv_usage,
+            lora_affinity,
+            topology,
+            no_hit_lru,
+            external,
+        } = self;
+        let plain = [prefix, session, queue, running, kv_usage, lora_affinity, no_hit_lru];
+        let plain = plain.into_iter().flatten().chain(external.values_mut()).map(|scorer| &mut scorer.weight);
+        let others = [
+            kv_cache.as_mut().map(|scorer| &mut scorer.weight),
+            cost.as_mut().map(|scorer| &mut scorer.weight),
+            load.as_mut().map(|scorer| &mut scorer.weight),
+            latency.as_mut().map(|scorer| &mut scorer.weight),
+            token_load.as_mut().map(|scorer| &mut scorer.weight),
+            topology.as_mut().map(|scorer| &mut scorer.weight),
+        ];
+        plain.chain(others.into_iter().flatten())
+    }
+
+    pub(super) fn build(&self) -> Result<Weighted, Problem> {
         let mut built = Built::default();
         if let Some(KvCacheConfig { weight, credits }) = &self.kv_cache {
             let credits = credits.credits().map_err(|p| p.at("credits").at("kv-cache"))?;
@@ -290,12 +324,15 @@ impl ScorersConfig {
             let names = Self::NAMES.join(", ");
             return Err(Problem::new(format!("found no scorer, expected one or more of {names}")));
         }
+        if !built.0.iter().map(|(_, weight)| weight).sum::<f64>().is_finite() {
+            return Err(Problem::new("found weights without a finite sum"));
+        }
         Ok(built.0)
     }
 }
 
 #[derive(Default)]
-struct Built(Vec<(Box<dyn Scorer>, f64)>);
+struct Built(Weighted);
 
 impl Built {
     fn add(&mut self, scorer: impl Scorer + 'static, weight: f64) -> Result<(), Problem> {
