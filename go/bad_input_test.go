@@ -208,6 +208,10 @@ func TestBadHashersDomainsAndDocumentsAreRefused(t *testing.T) {
 		change(&options)
 		return hasher(options)
 	}
+	endpointPicker := func(document string) error {
+		_, _, err := ConfigFromEndpointPicker(document)
+		return err
+	}
 	llmd := must(NewHasher(HasherOptions{Scheme: HashSchemeLLMDCBORFNV, BlockSize: 16, Model: "m"}))(t)
 	defer llmd.Close()
 	tagged := must(NewHasher(vllm))(t)
@@ -245,6 +249,8 @@ func TestBadHashersDomainsAndDocumentsAreRefused(t *testing.T) {
 		{"policy's document", router.SetPolicyFromDocument("decode: {}"), ErrInvalidInput, "decode"},
 		{"the rest of it", router.SetPolicyFromDocument(`{"pods":[{"name":"a","domain":"n"}]}`), ErrInvalidInput, "pods[0]"},
 		{"policy's bytes", router.SetPolicyFromDocument(notUTF8), ErrInvalidInput, "UTF-8"},
+		{"endpoint picker", endpointPicker("kind: Pod"), ErrInvalidInput, "apiVersion"},
+		{"endpoint picker's bytes", endpointPicker(notUTF8), ErrInvalidInput, "UTF-8"},
 		{"text blocks", failed(New(Config{TextBlockBytes: 7})), ErrInvalidInput, "text_block_bytes"},
 	})
 }

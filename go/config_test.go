@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -307,6 +308,21 @@ func TestAConfigWithEverythingIsAcceptedAndReadBack(t *testing.T) {
 	pods[1].DPRank, pods[1].ID = pods[0].DPRank, pods[0].ID
 	if len(pods) != 2 || !reflect.DeepEqual(pods[0], pods[1]) {
 		t.Errorf("%+v", pods)
+	}
+}
+
+func TestConfigurationsOfLLMDsEndpointPicker(t *testing.T) {
+	files := must(filepath.Glob("../testdata/epp-config/*.yaml"))(t)
+	for _, file := range files {
+		config, notes, err := ConfigFromEndpointPicker(string(must(os.ReadFile(file))(t)))
+		if err != nil || len(config.Policy.Decode.Filters) == 0 || slices.Contains(notes, "") {
+			t.Errorf("%s: %+v, %q: %v", file, config, notes, err)
+			continue
+		}
+		must(New(config))(t).Close()
+	}
+	if len(files) < 19 {
+		t.Error(files)
 	}
 }
 

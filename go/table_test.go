@@ -1,6 +1,7 @@
 package kvroute
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -112,6 +113,8 @@ func (c *tableCase) step(verb, rest string) (string, error) {
 		return "", c.learn()
 	case "policy":
 		return "", c.router.SetPolicyFromDocument(rest)
+	case "llm-d":
+		return c.endpointPicker(rest)
 	case "pod":
 		return "", c.addPod(a)
 	case "remove":
@@ -189,6 +192,21 @@ func (c *tableCase) step(verb, rest string) (string, error) {
 	}
 	c.t.Fatalf("no step is called %q", verb)
 	return "", nil
+}
+
+// endpointPicker makes the router choose as llm-d's configuration says.
+func (c *tableCase) endpointPicker(document string) (string, error) {
+	config, notes, err := ConfigFromEndpointPicker(document)
+	if err != nil {
+		return "", err
+	}
+	var shown strings.Builder
+	encoder := json.NewEncoder(&shown)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(notes); err != nil {
+		return "", err
+	}
+	return strings.TrimSpace(shown.String()), c.router.SetPolicy(config.Policy)
 }
 
 // learn learns the names of the router's pods.

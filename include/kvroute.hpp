@@ -951,6 +951,40 @@ inline std::string config_schema() {
   });
 }
 
+namespace detail {
+
+/// Calls `write(document, capacity, written, notes, notes_capacity, notes_written)` with room for both: a first call
+/// tells how much they need.
+template <class Write>
+void texts(std::string &document, std::string &notes, Write write) {
+  std::size_t needed = 0, notes_needed = 0;
+  char none = 0;
+  const std::int32_t status = write(nullptr, 0, &needed, &none, 1, &notes_needed);
+  if (status != KVROUTE_BUFFER_TOO_SMALL) check(status);
+  document.resize(needed);
+  notes.resize(notes_needed);
+  check(write(&document[0], document.size(), &needed, &notes[0], notes.size(), &notes_needed));
+  document.resize(needed);
+  notes.resize(notes_needed);
+}
+
+}  // namespace detail
+
+/// A configuration made of llm-d's, an `EndpointPickerConfig` in YAML or JSON: a document without domains and pods
+/// (JSON), and notes on what does not map or means something else here (a JSON array of texts).
+struct EndpointPickerConfig {
+  explicit EndpointPickerConfig(std::string_view of) {
+    detail::texts(document, notes, [&](char *to, std::size_t capacity, std::size_t *written, char *notes_to,
+                                       std::size_t notes_capacity, std::size_t *notes_written) {
+      return kvroute_config_from_endpoint_picker(of.data(), of.size(), to, capacity, written, notes_to,
+                                                 notes_capacity, notes_written, detail::error());
+    });
+  }
+
+  std::string document;
+  std::string notes;
+};
+
 /// A configuration made of the environment variables of llm-d's first scheduler, which may be passed all: a document
 /// without pods (JSON), and notes on variables that mean nothing here (a JSON array of texts).
 struct EnvironmentConfig {
@@ -960,19 +994,11 @@ struct EnvironmentConfig {
       names.push_back(detail::str(variables.data()[at].first));
       values.push_back(detail::str(variables.data()[at].second));
     }
-    // A first call tells how much room both need.
-    std::size_t needed = 0, notes_needed = 0;
-    char none = 0;
-    std::int32_t status =
-        kvroute_config_from_env(names.data(), values.data(), names.size(), nullptr, 0, &needed, &none, 1, &notes_needed,
-                                detail::error());
-    if (status != KVROUTE_BUFFER_TOO_SMALL) detail::check(status);
-    document.resize(needed);
-    notes.resize(notes_needed);
-    detail::check(kvroute_config_from_env(names.data(), values.data(), names.size(), &document[0], document.size(),
-                                          &needed, &notes[0], notes.size(), &notes_needed, detail::error()));
-    document.resize(needed);
-    notes.resize(notes_needed);
+    detail::texts(document, notes, [&](char *to, std::size_t capacity, std::size_t *written, char *notes_to,
+                                       std::size_t notes_capacity, std::size_t *notes_written) {
+      return kvroute_config_from_env(names.data(), values.data(), names.size(), to, capacity, written, notes_to,
+                                     notes_capacity, notes_written, detail::error());
+    });
   }
 
   std::string document;

@@ -200,6 +200,11 @@ impl Case {
                 self.learn();
             }
             "policy" => self.router().set_policy(Config::parse(rest)?.policy()?),
+            "llm-d" => {
+                let (config, notes) = Config::from_endpoint_picker(rest)?;
+                self.router().set_policy(config.policy()?);
+                return Ok(serde_json::to_string(&notes).unwrap());
+            }
             "pod" => {
                 let (name, rank) = a.positional[0].split_once('/').unwrap_or((a.positional[0], "0"));
                 let role = match a.get("role") {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from kvroute import (
     PodId,
     Router,
     Ticket,
+    config_from_endpoint_picker,
 )
 
 TIERS = ("gpu", "cpu", "disk", "external")
@@ -144,7 +146,7 @@ class Case:
     def answer(self, text: str) -> str:
         """What the package answers to a step."""
         verb, _, rest = text.partition(" ")
-        step: Callable[[str], object] | None = getattr(self, f"do_{verb}", None)
+        step: Callable[[str], object] | None = getattr(self, f"do_{verb.replace('-', '_')}", None)
         if step is None:
             raise WrongTable(f"no step is called {verb!r}")
         try:
@@ -220,6 +222,11 @@ class Case:
 
     def do_policy(self, rest: str) -> None:
         self.the_router().set_policy(rest)
+
+    def do_llm_d(self, rest: str) -> str:
+        config, notes = config_from_endpoint_picker(rest)
+        self.the_router().set_policy(config)
+        return json.dumps(notes, ensure_ascii=False, separators=(",", ":"))
 
     def do_pod(self, rest: str) -> None:
         a = Arguments.read(rest)

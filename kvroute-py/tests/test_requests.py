@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 
 import pytest
+from conftest import TESTDATA
 
 import kvroute
 from kvroute import (
@@ -304,6 +305,26 @@ def test_the_founding_environment_makes_a_router(domain: CacheDomain) -> None:
         Router.from_env({"ENABLE_KVCACHE_AWARE_SCORER": "yes"})
     with pytest.raises(TypeError, match="environment: expected names and values as str, found int"):
         Router.from_env({"PD_ENABLED": 1})  # type: ignore[dict-item]
+
+
+def test_configurations_of_llm_ds_endpoint_picker_make_routers() -> None:
+    files = sorted((TESTDATA / "epp-config").glob("*.yaml"))
+    assert len(files) >= 19
+    for file in files:
+        config, notes = kvroute.config_from_endpoint_picker(file.read_text("utf-8"))
+        assert "domains" not in config or config["domains"] == {}
+        assert all(notes)
+        # What it becomes is beside it.
+        expected = (file.parent / "expected" / file.name).read_text("utf-8")
+        for router in (Router(config), Router(expected)):
+            router.add_pod("a", domain=CacheDomain("m", kvroute.BlockHasher.own(4)))
+            router.set_policy(config)
+            router.set_policy(expected)
+    for wrong in ("", "kind: Pod", "\ud800"):
+        with pytest.raises(kvroute.InvalidInputError):
+            kvroute.config_from_endpoint_picker(wrong)
+    with pytest.raises(TypeError):
+        kvroute.config_from_endpoint_picker({})  # type: ignore[arg-type]
 
 
 def test_empty_texts_are_none(domain: CacheDomain) -> None:

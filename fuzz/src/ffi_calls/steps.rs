@@ -8,7 +8,10 @@ use kvroute::error::kvroute_error;
 use kvroute::hasher::{
     kvroute_hasher, kvroute_hasher_free, kvroute_hasher_hash, kvroute_hasher_new, kvroute_hasher_options,
 };
-use kvroute::options::{kvroute_config_check, kvroute_config_from_env, kvroute_router_options};
+use kvroute::options::{
+    kvroute_config_check, kvroute_config_from_endpoint_picker, kvroute_config_from_env,
+    kvroute_router_options,
+};
 use kvroute::router::{
     kvroute_router, kvroute_router_add_domain, kvroute_router_domain, kvroute_router_free,
     kvroute_router_new, kvroute_router_recover, kvroute_router_set_policy,
@@ -29,6 +32,14 @@ const POLICIES: &[&str] = &[
     super::CONFIG,
     r#"{"policy": {"preset": "cheapest"}}"#,
     r#"{"pods": [{"name": "a", "domain": "n"}]}"#,
+];
+
+/// llm-d's configurations; the last two are none.
+const ENDPOINT_PICKERS: &[&str] = &[
+    r#"{"apiVersion": "llm-d.ai/v1alpha1", "kind": "EndpointPickerConfig", "plugins": [{"type": "queue-scorer"},
+        {"type": "openai-parser"}], "schedulingProfiles": [{"name": "default", "plugins": [{"pluginRef": "queue-scorer"}]}]}"#,
+    r#"{"kind": "Pod"}"#,
+    "apiVersion: [",
 ];
 
 type Step = fn(&mut World, &mut Input<'_>);
@@ -210,6 +221,21 @@ impl World {
                 names.as_ptr(),
                 values.as_ptr(),
                 1,
+                place,
+                capacity,
+                to,
+                notes,
+                capacity,
+                notes_to,
+                error,
+            );
+            self.judge(status, error);
+            let of = ENDPOINT_PICKERS[input.below(ENDPOINT_PICKERS.len())];
+            let (of, len) = input.array(of.as_bytes());
+            let (to, notes_to) = (&raw mut written, &raw mut notes_written);
+            let status = kvroute_config_from_endpoint_picker(
+                of.cast(),
+                len,
                 place,
                 capacity,
                 to,

@@ -57,6 +57,22 @@ static void environment_variables_need_their_places(void) {
   YES(kvroute_config_from_env(&name, &value, 1, text, len, &out.written, NULL, 0, NULL, error));
 }
 
+static void so_does_the_configuration_of_the_endpoint_picker(void) {
+  const size_t picker_len = strlen(ENDPOINT_PICKER);
+  char *text = out.text;
+  size_t len = 4096, notes_written = 0;
+#define READ(picker, to, to_written, notes, notes_len, notes_to)                               \
+  kvroute_config_from_endpoint_picker(picker, picker_len, to, len, to_written, notes, notes_len, \
+                                      notes_to, error)
+  NULLS(READ(NULL, text, &out.written, NULL, 0, NULL));
+  NULLS(READ(ENDPOINT_PICKER, NULL, &out.written, NULL, 0, NULL));
+  NULLS(READ(ENDPOINT_PICKER, text, NULL, NULL, 0, NULL));
+  NULLS(READ(ENDPOINT_PICKER, text, &out.written, NULL, len, &notes_written));
+  NULLS(READ(ENDPOINT_PICKER, text, &out.written, text + len, len, NULL));
+  YES(READ(ENDPOINT_PICKER, text, &out.written, NULL, 0, NULL));
+#undef READ
+}
+
 static void a_router_is_needed_for_all_of_these(void) {
   kvroute_pod_options options = good_pod();
   kvroute_kv_event event = good_event();
@@ -314,6 +330,7 @@ int main(int count, char **arguments) {
   set_up();
   nothing_is_made_of_null();
   environment_variables_need_their_places();
+  so_does_the_configuration_of_the_endpoint_picker();
   a_router_is_needed_for_all_of_these();
   so_is_everything_else_that_is_not_optional();
   pointers_in_structs_count_too();

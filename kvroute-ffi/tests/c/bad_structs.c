@@ -292,6 +292,20 @@ static int32_t environment_notes(void *buffer, size_t capacity) {
                                  buffer == NULL ? out.text : buffer, capacity, &out.written, error);
 }
 
+static int32_t endpoint_picker(void *buffer, size_t capacity) {
+  return kvroute_config_from_endpoint_picker(ENDPOINT_PICKER, strlen(ENDPOINT_PICKER), buffer,
+                                             capacity, &out.written, NULL, 0, NULL, error);
+}
+
+static int32_t endpoint_picker_notes(void *buffer, size_t capacity) {
+  char document[4096];
+  size_t written = 0;
+  return kvroute_config_from_endpoint_picker(ENDPOINT_PICKER, strlen(ENDPOINT_PICKER), document,
+                                             sizeof document, &written,
+                                             buffer == NULL ? out.text : buffer, capacity,
+                                             &out.written, error);
+}
+
 static uint64_t known_hashes[3];
 
 static int32_t lookup(void *buffer, size_t capacity) {
@@ -315,6 +329,8 @@ static void buffers_that_are_too_small(void) {
   short_texts(text);
   short_texts(environment);
   short_texts(environment_notes);
+  short_texts(endpoint_picker);
+  short_texts(endpoint_picker_notes);
   /* One pod stored the prompt, and both were sent it. */
   short_buffers(2, 2, lookup);
 }

@@ -345,6 +345,20 @@ static void requests_that_contradict_themselves(void) {
   INVALID(DISPATCH);
 }
 
+static void configurations_that_no_endpoint_picker_has(void) {
+  static const char *const none[] = {"", "{}", "[", "{\"kind\":\"Pod\"}", CONFIG};
+  size_t at;
+#define READ(document, len)                                                                       \
+  kvroute_config_from_endpoint_picker(document, len, out.text, 4096, &out.written, NULL, 0, NULL, \
+                                      error)
+  for (at = 0; at < sizeof none / sizeof *none; ++at) {
+    INVALID(READ(none[at], strlen(none[at])));
+  }
+  INVALID(READ(ENDPOINT_PICKER, SIZE_MAX));
+  NOT_UTF8(READ(BROKEN.data, BROKEN.len));
+#undef READ
+}
+
 /* A policy that is none leaves the old one, whose external scorer is known by its column. */
 static void policies_that_are_none(void) {
   static const char *const none[] = {
@@ -413,6 +427,7 @@ int main(void) {
   a_batch_of_events_is_applied_whole_or_not_at_all();
   options_that_make_nothing();
   requests_that_contradict_themselves();
+  configurations_that_no_endpoint_picker_has();
   policies_that_are_none();
   pods_and_domains_that_are_not_there();
   return tear_down();

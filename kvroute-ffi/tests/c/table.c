@@ -289,6 +289,19 @@ static int32_t says(const char *text) {
   return status;
 }
 
+static int32_t endpoint_picker(const char *text) {
+  static char document[1 << 14], notes[1 << 14];
+  size_t written = 0, notes_written = 0;
+  int32_t status = kvroute_config_from_endpoint_picker(
+      text, strlen(text), document, sizeof document, &written, notes, sizeof notes, &notes_written,
+      error);
+  if (status != KVROUTE_OK) {
+    return status;
+  }
+  say("%s", notes);
+  return kvroute_router_set_policy(router, document, written, error);
+}
+
 static int32_t reset(void) {
   int32_t status = kvroute_router_recover(router, error);
   learn();
@@ -303,6 +316,7 @@ static int32_t step(char *text) {
   if (IS("case")) return begin_case(), KVROUTE_OK;
   if (IS("router")) return make_router(rest);
   if (IS("policy")) return kvroute_router_set_policy(router, rest, strlen(rest), error);
+  if (IS("llm-d")) return endpoint_picker(rest);
   if (IS("says")) return says(rest);
 #undef IS
   line = split(text);

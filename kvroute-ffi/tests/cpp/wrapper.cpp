@@ -341,6 +341,13 @@ void configuration() {
   const kvroute::EnvironmentConfig made(variables);
   CHECK(kvroute::Router::from_config(made.document).pods().empty());
   CHECK(made.notes.front() == '[');
+
+  const kvroute::EndpointPickerConfig read(
+      "{apiVersion: llm-d.ai/v1alpha1, kind: EndpointPickerConfig, plugins: [{type: queue-scorer}, {type: openai-parser}],"
+      " schedulingProfiles: [{name: default, plugins: [{pluginRef: queue-scorer}]}]}");
+  CHECK(read.notes.find("openai-parser") != std::string::npos);
+  kvroute::Router::from_config(CONFIG).set_policy(read.document);
+  CHECK(status_of([] { (void)kvroute::EndpointPickerConfig("{kind: Pod}"); }) == KVROUTE_INVALID_INPUT);
 }
 
 void deciding_allocates_nothing() {

@@ -52,6 +52,7 @@ __all__ = [
     "__version__",
     "_panic",
     "check_config",
+    "config_from_endpoint_picker",
     "config_schema",
     "decode_batch",
     "decode_trtllm",
@@ -60,6 +61,7 @@ __all__ = [
 __version__: str
 
 def check_config(config: Config | str, /) -> None: ...
+def config_from_endpoint_picker(document: str, /) -> tuple[Config, list[str]]: ...
 def config_schema() -> dict[str, Any]: ...
 @final
 class Lora:
