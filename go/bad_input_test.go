@@ -249,7 +249,7 @@ func TestBadHashersDomainsAndDocumentsAreRefused(t *testing.T) {
 		{"policy's document", router.SetPolicyFromDocument("decode: {}"), ErrInvalidInput, "decode"},
 		{"the rest of it", router.SetPolicyFromDocument(`{"pods":[{"name":"a","domain":"n"}]}`), ErrInvalidInput, "pods[0]"},
 		{"policy's bytes", router.SetPolicyFromDocument(notUTF8), ErrInvalidInput, "UTF-8"},
-		{"endpoint picker", endpointPicker("kind: Pod"), ErrInvalidInput, "apiVersion"},
+		{"endpoint picker", endpointPicker("kind: Pod"), ErrInvalidInput, "expected EndpointPickerConfig"},
 		{"endpoint picker's bytes", endpointPicker(notUTF8), ErrInvalidInput, "UTF-8"},
 		{"text blocks", failed(New(Config{TextBlockBytes: 7})), ErrInvalidInput, "text_block_bytes"},
 	})

@@ -80,10 +80,9 @@ func ExampleRouter_Dispatch() {
 	router.Finish(second.Ticket, kvroute.FinishCancelled, kvroute.CachedUnknown)
 	// Output:
 	// same pod: true
-	// kv-cache: 0.00 times 5
-	// prefix: 1.00 times 3
-	// session: 0.00 times 2
-	// load: 1.00 times 1
+	// kv-cache: 0.00 times 0.6
+	// session: 0.00 times 0.02
+	// cost: 1.00 times 1
 	// no KV events came from this pod yet
 }
 

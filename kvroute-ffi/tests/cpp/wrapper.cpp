@@ -343,11 +343,13 @@ void configuration() {
   CHECK(made.notes.front() == '[');
 
   const kvroute::EndpointPickerConfig read(
-      "{apiVersion: llm-d.ai/v1alpha1, kind: EndpointPickerConfig, plugins: [{type: queue-scorer}, {type: openai-parser}],"
-      " schedulingProfiles: [{name: default, plugins: [{pluginRef: queue-scorer}]}]}");
+      "apiVersion: llm-d.ai/v1alpha1\n"
+      "kind: EndpointPickerConfig\n"
+      "plugins: [{type: queue-scorer}, {type: openai-parser}]\n"
+      "schedulingProfiles: [{name: default, plugins: [{pluginRef: queue-scorer}]}]\n");
   CHECK(read.notes.find("openai-parser") != std::string::npos);
   kvroute::Router::from_config(CONFIG).set_policy(read.document);
-  CHECK(status_of([] { (void)kvroute::EndpointPickerConfig("{kind: Pod}"); }) == KVROUTE_INVALID_INPUT);
+  CHECK(status_of([] { (void)kvroute::EndpointPickerConfig("kind: Pod"); }) == KVROUTE_INVALID_INPUT);
 }
 
 void deciding_allocates_nothing() {
