@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use kvroute_core::{LoadReport, PodId, PodSpec, Request, Router, Workspace};
+use kvroute_core::{LoadReport, PodId, PodSpec, Profile, Request, Role, Router, RouterOptions, Workspace};
 use serde::Serialize;
 
 use crate::capture::{Capture, Item, Mode, Query, Result};

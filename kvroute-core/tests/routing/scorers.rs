@@ -133,10 +133,30 @@ fn prefix_is_the_share_that_was_sent_whatever_events_say() {
     assert_near(&scores_of(&router, &token_ids), &expected);
 }
 
+/// Of what is displaced nothing counts.
+fn work_alone() -> CostScorer {
+    CostScorer::new(0.0, Credits::default()).unwrap()
+}
+
+#[test]
+fn what_a_prompt_displaces_costs_by_the_mean_of_the_requests_in_flight() {
+    let scorer = CostScorer::new(0.5, Credits::default()).unwrap();
+    let (router, pods) = rating(scorer, &[("whole", 1.0), ("none", 1.0)]);
+    let token_ids = prompt(1);
+    store(&router, pods[0], &token_ids, 10, Tier::Gpu);
+    router.report_load(pods[0], load(6, 0)).unwrap();
+    router.report_load(pods[1], load(2, 0)).unwrap();
+    // 1 x 7 + 0.5 x 1 x (4 + 1), and 41 x 3 + 0.5 x 41 x (4 + 1).
+    assert_near(&scores_of(&router, &token_ids), &[1.0, 9.5 / 225.5]);
+    for wrong in [-0.1, f64::NAN, f64::INFINITY] {
+        assert!(CostScorer::new(wrong, Credits::default()).is_err());
+    }
+}
+
 #[test]
 fn cost_is_work_times_requests_by_capacity_and_the_cheapest_is_one() {
     let pods = [("whole", 1.0), ("none", 1.0), ("double", 2.0), ("host", 1.0), ("queue", 0.5)];
-    let (router, pods) = rating(CostScorer::default(), &pods);
+    let (router, pods) = rating(work_alone(), &pods);
     let token_ids = prompt(1);
     assert_near(&scores_of(&router, &token_ids), &[20.5 / 41.0, 20.5 / 41.0, 1.0, 20.5 / 41.0, 20.5 / 82.0]);
     store(&router, pods[0], &token_ids, 10, Tier::Gpu);
@@ -151,7 +171,7 @@ fn cost_is_work_times_requests_by_capacity_and_the_cheapest_is_one() {
 #[test]
 fn cost_counts_the_prefill_work_and_the_requests_that_were_sent() {
     let profile = Profile::builder("p").filter(kvroute_core::filter::AcceptingFilter);
-    let (router, pods) = router_by(profile.scorer(CostScorer::default(), 1.0).build().unwrap(), &["a", "b"]);
+    let (router, pods) = router_by(profile.scorer(work_alone(), 1.0).build().unwrap(), &["a", "b"]);
     let ticket = send(&router, "a", 100);
     // (41 + 100) x 2 against 41 x 1.
     assert_near(&scores_of(&router, &prompt(1)), &[41.0 / 282.0, 1.0]);
@@ -167,8 +187,7 @@ fn cost_counts_the_prefill_work_and_the_requests_that_were_sent() {
 #[test]
 fn cost_believes_what_was_sent_a_moment_ago_in_full() {
     let profile = Profile::builder("p").filter(kvroute_core::filter::AcceptingFilter);
-    let (router, pods) =
-        router_by(profile.scorer(CostScorer::default(), 1.0).build().unwrap(), &["told", "sent"]);
+    let (router, pods) = router_by(profile.scorer(work_alone(), 1.0).build().unwrap(), &["told", "sent"]);
     let (token_ids, context) = (prompt(1), HashContext::default());
     store(&router, pods[0], &token_ids, 5, Tier::Cpu);
     store(&router, pods[1], &prompt(2), 1, Tier::Gpu);
@@ -372,7 +391,7 @@ fn a_prefill_pod_is_near_to_the_pod_that_answers_wherever_the_gateway_stands() {
     let prefill = Profile::builder("prefill").filter(kvroute_core::filter::RoleFilter::new(Role::Prefill));
     let prefill = prefill.scorer(TopologyScorer::default().near(gateway), 1.0).build().unwrap();
     let (router, _) =
-        router_by(Policy { prefill: Some(PrefillPolicy::new(prefill, 0)), ..Policy::default() }, &[]);
+        router_by(Policy { prefill: Some(PrefillPolicy::new(prefill, 0)), ..demo_policy() }, &[]);
     let add = |name: &str, role, place: &[(&str, &str)]| {
         let spec = PodSpec::new(name, domain("model", BLOCK_SIZE));
         router.add_pod(PodSpec { role, labels: labels(place), ..spec }).unwrap()
