@@ -1,10 +1,12 @@
 //! The configuration: what documents say is what routers are made of, defaults are the code's, mistakes
-//! are named (`mistakes`), hostile documents are harmless (`hostile`), and llm-d's first environment
-//! variables mean what they meant (`environment`).
+//! are named (`mistakes`, `policy_mistakes`), hostile documents are harmless (`hostile`), and llm-d's first environment
+//! variables mean what they meant (`environment`). Of policies `policies` tells more.
 
 mod environment;
 mod hostile;
 mod mistakes;
+mod policies;
+mod policy_mistakes;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
