@@ -74,6 +74,8 @@ impl Facts {
 pub struct Candidates<'a> {
     pub(crate) request: &'a Request<'a>,
     pub(crate) prompt_tokens: usize,
+    /// Tokens that a pod computes at most; what goes beyond is computed elsewhere.
+    pub(crate) most_computed: f64,
     pub(crate) now: Duration,
     pub(crate) pods: &'a [Arc<RoutedPod>],
     /// Of the pods that are considered, in the order of `pods`.
@@ -119,10 +121,10 @@ impl<'a> Candidates<'a> {
 
     /// The rows, in the order of every score column.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Candidate<'a>> + Clone + use<'a> {
-        let Self { pods, facts, prompt_tokens, .. } = *self;
+        let Self { pods, facts, prompt_tokens, most_computed, .. } = *self;
         self.rows.iter().map(move |&row| {
             let facts = &facts[row as usize];
-            Candidate { pod: &pods[facts.pod as usize], facts, prompt_tokens }
+            Candidate { pod: &pods[facts.pod as usize], facts, prompt_tokens, most_computed }
         })
     }
 
@@ -153,6 +155,7 @@ pub struct Candidate<'a> {
     pod: &'a RoutedPod,
     facts: &'a Facts,
     prompt_tokens: usize,
+    most_computed: f64,
 }
 
 impl<'a> Candidate<'a> {
@@ -207,10 +210,11 @@ impl<'a> Candidate<'a> {
     }
 
     /// The same, with what a matched block counts for; tokens. What was sent to it a moment ago, and where no events
-    /// tell whatever was sent to it, counts in full.
+    /// tell whatever was sent to it, counts in full. Where a prompt with so many is computed by a prefill pod, no more
+    /// than from which on ([`PrefillPolicy::max_uncached_tokens`](crate::PrefillPolicy::max_uncached_tokens)).
     #[must_use]
     pub fn credited_uncached(&self, credits: &Credits) -> f64 {
-        self.facts.credited_uncached(self.prompt_tokens, credits)
+        self.facts.credited_uncached(self.prompt_tokens, credits).min(self.most_computed)
     }
 
     /// Its load report when the decision began.

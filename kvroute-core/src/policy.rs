@@ -4,8 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::filter::{
-    AcceptingFilter, AffinityFilter, Filter, HealthFilter, ModelFilter, OverloadFilter, RoleFilter,
-    SubsetFilter,
+    AcceptingFilter, AffinityFilter, Filter, HealthFilter, ModelFilter, RoleFilter, SubsetFilter,
 };
 use crate::pod::Role;
 use crate::profile::Profile;
@@ -72,8 +71,8 @@ impl Default for Sampling {
 }
 
 impl Policy {
-    /// Names that [`preset`](Self::preset) knows.
-    pub const PRESETS: &'static [&'static str] = &["llm-d-demo", "cost", "affinity"];
+    /// Names that [`preset`](Self::preset) knows, the default first.
+    pub const PRESETS: &'static [&'static str] = &["cost", "llm-d-demo", "affinity"];
 
     /// A policy by name, without prefill pods.
     #[must_use]
@@ -90,9 +89,9 @@ impl Policy {
 }
 
 impl Default for Policy {
-    /// The preset `llm-d-demo`.
+    /// The preset `cost`: the one that does best over all workloads of `cargo lab`.
     fn default() -> Self {
-        Profile::llm_d_demo(Role::Decode).into()
+        Profile::cost(Role::Decode).into()
     }
 }
 
@@ -104,12 +103,12 @@ impl From<Profile> for Policy {
 }
 
 impl Profile {
-    /// The part of a preset for pods of a role: `llm-d-demo`, `cost` or `affinity`.
+    /// The part of a preset for pods of a role: `cost`, `llm-d-demo` or `affinity`.
     #[must_use]
     pub fn preset(name: &str, role: Role) -> Option<Self> {
         match name {
-            "llm-d-demo" => Some(Self::llm_d_demo(role)),
             "cost" => Some(Self::cost(role)),
+            "llm-d-demo" => Some(Self::llm_d_demo(role)),
             "affinity" => Some(Self::affinity(role)),
             _ => None,
         }
@@ -134,11 +133,17 @@ impl Profile {
         profile
     }
 
-    /// The cheapest pod ([`CostScorer`]) of those that answer and are not overloaded.
+    /// The cheapest pod ([`CostScorer`], 1), with a leaning to those that have much of the prompt
+    /// ([`KvCacheScorer`], 0.6), of those that answer: the weights that did best over all workloads of `cargo lab`.
+    /// Where two are nearly even, the session's ([`SessionScorer`], 0.02).
     #[must_use]
     pub fn cost(role: Role) -> Self {
-        let mut profile = Self::of_pods(role, [Box::new(HealthFilter::default()), Box::new(OverloadFilter)]);
-        profile.scorers = alloc::vec![scorer(CostScorer::default(), 1.0)];
+        let mut profile = Self::of_pods(role, [Box::new(HealthFilter::default())]);
+        profile.scorers = alloc::vec![
+            scorer(KvCacheScorer::default(), 0.6),
+            scorer(SessionScorer, 0.02),
+            scorer(CostScorer::default(), 1.0)
+        ];
         profile
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Candidate, Interval, Measured, Workload};
+use super::{Candidate, Interval, Measured, Routing, Workload};
 
 /// A figure by which policies are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -122,6 +122,19 @@ impl Row {
     #[must_use]
     pub fn mean(&self, metric: Metric) -> f64 {
         self.figure(metric).value.mean
+    }
+
+    /// What only kvroute can say: means over the seeds, and all mismatches.
+    #[must_use]
+    pub fn routing(&self) -> Option<Routing> {
+        let all: Vec<&Routing> = self.runs.iter().filter_map(|run| run.routing.as_ref()).collect();
+        let mean =
+            |of: fn(&Routing) -> f64| all.iter().map(|routing| of(routing)).sum::<f64>() / all.len() as f64;
+        (!all.is_empty()).then(|| Routing {
+            mismatches: all.iter().map(|routing| routing.mismatches).sum(),
+            overhead_us_p50: mean(|routing| routing.overhead_us_p50),
+            overhead_us_p99: mean(|routing| routing.overhead_us_p99),
+        })
     }
 
     /// One of its figures, run by run.

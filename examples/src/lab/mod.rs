@@ -17,6 +17,7 @@
 mod cell;
 mod policy;
 mod queue;
+pub mod report;
 mod run;
 mod statistics;
 mod verdict;
@@ -44,8 +45,8 @@ pub const WARM_UP: f64 = 0.2;
 /// What is to be compared.
 #[derive(Debug)]
 pub struct Plan {
-    /// Workloads and their loads: a name and the arrivals a second.
-    pub workloads: Vec<(Workload, Vec<(String, f64)>)>,
+    /// What is asked, and how much of it.
+    pub parts: Vec<Part>,
     /// The policies.
     pub candidates: Vec<Candidate>,
     /// Runs of each policy in each cell, with a seed each from 1 on.
@@ -58,6 +59,15 @@ pub struct Plan {
     pub trace: MooncakeTrace,
     /// Whether the measured experiment is simulated as well, to say how far the simulation is off.
     pub experiment: bool,
+}
+
+/// A workload to be run.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// What is asked of which pods.
+    pub workload: Workload,
+    /// Its loads: a name and the arrivals a second.
+    pub loads: Vec<(String, f64)>,
 }
 
 /// What came out.
@@ -94,7 +104,7 @@ impl Plan {
     /// How many pieces of work it has.
     #[must_use]
     pub fn work(&self) -> usize {
-        let cells: usize = self.workloads.iter().map(|(_, loads)| loads.len()).sum();
+        let cells: usize = self.parts.iter().map(|part| part.loads.len()).sum();
         cells * self.seeds as usize * self.candidates.len() + self.experiments()
     }
 
@@ -110,14 +120,13 @@ impl Plan {
     pub fn run(&self, done: impl FnMut()) -> Result<Lab> {
         let candidates = self.candidates.len();
         let default_preset = default_preset().ok_or("the default policy is no preset")?;
-        if candidates == 0 || self.workloads.is_empty() || self.seeds == 0 {
+        if candidates == 0 || self.parts.is_empty() || self.seeds == 0 {
             return Err("nothing to compare: no workload, no policy or no seed".into());
         }
-        let slots: Vec<Slot<'_>> = self
-            .workloads
-            .iter()
-            .flat_map(|(workload, loads)| loads.iter().map(move |(_, rate)| (workload, *rate)))
-            .flat_map(|(workload, rate)| (1..=self.seeds).map(move |seed| (workload, rate, seed)))
+        let cells =
+            || self.parts.iter().flat_map(|part| part.loads.iter().map(move |load| (&part.workload, load)));
+        let slots: Vec<Slot<'_>> = cells()
+            .flat_map(|(workload, load)| (1..=self.seeds).map(move |seed| (workload, load.1, seed)))
             .map(|(workload, rate, seed)| Slot {
                 workload,
                 rate,
@@ -150,11 +159,8 @@ impl Plan {
                 Answer::Run(bound, measured) => runs.push((bound, *measured)),
             }
         }
-        let loads =
-            self.workloads.iter().flat_map(|(workload, loads)| loads.iter().map(move |l| (workload, l)));
-        let of_cells = runs.chunks(candidates * self.seeds as usize);
-        let cells = loads
-            .zip(of_cells)
+        let cells = cells()
+            .zip(runs.chunks(candidates * self.seeds as usize))
             .map(|((workload, load), runs)| Cell::new(workload, load, &self.candidates, runs))
             .collect();
         Ok(Lab { default_preset, seeds: self.seeds, size: self.size, cells, experiment_error })

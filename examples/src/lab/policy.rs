@@ -86,7 +86,7 @@ impl Candidate {
     pub fn all() -> Vec<Self> {
         let presets =
             Policy::PRESETS.iter().map(|&name| Self { name: name.into(), kind: Kind::Preset(name) });
-        let baselines = Baseline::ALL.map(|baseline| Self::from(baseline));
+        let baselines = Baseline::ALL.map(Self::from);
         presets.chain(baselines).collect()
     }
 

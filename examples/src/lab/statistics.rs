@@ -63,10 +63,10 @@ mod tests {
 
     #[test]
     fn an_interval_is_that_of_the_textbook() {
-        // NIST/SEMATECH e-Handbook's method by hand: mean 5, s = 2.58199, t(3) = 3.182.
+        // By hand: the squares of -3, -1, 1, 3 are 20; of three degrees of freedom t is 3.182.
         let interval = Interval::of(&[2.0, 4.0, 6.0, 8.0]);
         assert_eq!(interval.mean, 5.0);
-        assert!((interval.half - 3.182 * 2.581_989 / 2.0).abs() < 1e-5, "{interval:?}");
+        assert!((interval.half - 3.182 * (20.0_f64 / 3.0).sqrt() / 2.0).abs() < 1e-12, "{interval:?}");
         assert_eq!(Interval::of(&[3.0]), Interval { mean: 3.0, half: 0.0 });
         assert_eq!(Interval::of(&[]), Interval::default());
     }
@@ -74,8 +74,10 @@ mod tests {
     #[test]
     fn what_seeds_have_in_common_falls_out_of_pairs() {
         let (one, other) = ([10.0, 20.0, 30.0], [9.0, 19.5, 28.5]);
-        assert!(!Interval::paired(&one, &other).holds_zero() || Interval::of(&one).half > 10.0);
-        assert!(Interval::paired(&one, &other).half < 1.3);
+        assert!(Interval::of(&one).half > 20.0 && Interval::of(&other).half > 20.0);
+        let paired = Interval::paired(&one, &other);
+        assert!(paired.mean == 1.0 && paired.half < 1.3, "{paired:?}");
+        assert!(paired.holds_zero() && !Interval { mean: 2.0, half: 1.9 }.holds_zero());
     }
 
     #[test]

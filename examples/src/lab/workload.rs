@@ -73,7 +73,7 @@ pub struct Scene {
 ///
 /// # How the rates were chosen
 ///
-/// Each workload was run at ten rates under all policies. `saturated` is about nine tenths of the rate at which
+/// Each workload was run at seven to fifteen rates, three seeds, under the preset `llm-d-demo` and all baselines. `saturated` is about nine tenths of the rate at which
 /// the 99th percentile of the time to first token of the best policy leaves its plateau; `busy` is two thirds and
 /// `light` a third of that. The measured experiment has its own three.
 pub const WORKLOADS: [Workload; 11] = [
@@ -146,7 +146,7 @@ pub fn committed_trace() -> Result<MooncakeTrace> {
 
 impl Workload {
     /// The load and the fleet of one run: `rate` arrivals a second, `size` times the usual number of requests.
-    /// All of it is decided by the seed but a trace, which begins somewhere else for each.
+    /// All that is random is decided by the seed; of a trace it decides where to begin.
     ///
     /// # Errors
     ///

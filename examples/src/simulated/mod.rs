@@ -78,9 +78,9 @@ pub fn pods(size: Size) -> Result<FleetOptions> {
 ///
 /// None that these options could bring about.
 pub fn kvroute() -> Result<KvroutePolicy> {
-    let profile = Profile::llm_d_demo(Role::Prefill);
-    let prefill = Some(PrefillPolicy::new(profile, MAX_UNCACHED_TOKENS));
-    let router = Router::new(RouterOptions::default(), Policy { prefill, ..Policy::default() })?;
+    let [decode, prefill] = [Role::Decode, Role::Prefill].map(Profile::llm_d_demo);
+    let prefill = Some(PrefillPolicy::new(prefill, MAX_UNCACHED_TOKENS));
+    let router = Router::new(RouterOptions::default(), Policy { prefill, ..Policy::from(decode) })?;
     let hasher = BlockHasher::new(OwnScheme::default(), BLOCK_SIZE as u32)?;
     Ok(KvroutePolicy::new(router, Arc::new(CacheDomain::new("llama-3.1-8b", hasher)?)))
 }

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use super::policy::{KvCacheConfig, LoadConfig, ScorersConfig, WeightConfig};
 use super::problem::{Problem, shown};
-use super::{Config, PrefillConfig};
+use super::{Config, PrefillConfig, Preset};
 use crate::request::Prompt;
 
 /// Scorers that are here too, in the order of [`ScorersConfig`]'s fields.
@@ -114,6 +114,7 @@ fn is_misspelt(name: &str, known: &[String]) -> bool {
 impl Variables {
     fn config(&mut self) -> Result<Config, Problem> {
         let mut config = Config::default();
+        config.policy.preset = Preset::LlmDDemo;
         if let Some(bytes) = self.number(BLOCK_SIZE)? {
             config.text_block_bytes = bytes;
             config.checked().map_err(|_| {

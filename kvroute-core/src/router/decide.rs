@@ -82,6 +82,7 @@ fn candidates<'a>(roster: &'a Roster, request: &'a Request<'a>, workspace: &'a W
     Candidates {
         request,
         prompt_tokens: workspace.prompt_tokens,
+        most_computed: f64::INFINITY,
         now: workspace.now,
         pods: &roster.pods,
         facts: &workspace.facts,
@@ -100,8 +101,12 @@ fn choose_decode(
     let mut board = core::mem::take(&mut workspace.decode);
     let profile = &policy.decode;
     let [session, _] = workspace.session.places;
-    let candidates =
-        Candidates { session: session.map(|place| place as u32), ..candidates(roster, request, workspace) };
+    let goes_elsewhere = policy.prefill.as_ref().filter(|p| workspace.prompt_tokens >= p.min_prompt_tokens);
+    let candidates = Candidates {
+        session: session.map(|place| place as u32),
+        most_computed: goes_elsewhere.map_or(f64::INFINITY, |prefill| prefill.max_uncached_tokens as f64),
+        ..candidates(roster, request, workspace)
+    };
     let chosen = board.choose(profile, &candidates, None, draw(workspace, profile.seed));
     let decide = |place: usize| {
         let facts = &workspace.facts[place];

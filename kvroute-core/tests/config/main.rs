@@ -1,7 +1,9 @@
 //! The configuration: what documents say is what routers are made of, defaults are the code's, mistakes
-//! are named (`mistakes`, `policy_mistakes`), hostile documents are harmless (`hostile`), and llm-d's first environment
-//! variables mean what they meant (`environment`). Of policies `policies` tells more.
+//! are named (`mistakes`, `policy_mistakes`), hostile documents are harmless (`hostile`), llm-d's configurations
+//! (`endpoint_picker`) and first environment variables mean what they meant (`environment`). Of policies `policies`
+//! tells more.
 
+mod endpoint_picker;
 mod environment;
 mod hostile;
 mod mistakes;
@@ -190,7 +192,7 @@ fn profiles_replace_what_they_name_and_keep_the_rest_of_the_preset() {
     let policy = |yaml: &str| debug(&Config::from_yaml(yaml).unwrap().policy().unwrap());
     let seeded = |seed| debug(&Policy::default()).replacen("seed: 0", seed, 1);
     assert_eq!(policy("policy: {decode: {seed: 7}}"), seeded("seed: 7"));
-    assert_eq!(policy("policy: {preset: llm-d-demo, decode: {picker: max-score}}"), seeded("seed: 0"));
+    assert_eq!(policy("policy: {preset: cost, decode: {picker: max-score}}"), seeded("seed: 0"));
 
     let config = Config::from_yaml(
         "

@@ -20,13 +20,13 @@ use kvroute_core::score::{
 
 use super::*;
 
-/// What a document makes of the decode profile.
+/// What a document makes of the decode profile of the preset llm-d-demo.
 fn decode(yaml: &str) -> String {
-    let config = Config::from_yaml(&format!("policy: {{decode: {yaml}}}")).unwrap();
+    let config = Config::from_yaml(&format!("policy: {{preset: llm-d-demo, decode: {yaml}}}")).unwrap();
     debug(&config.policy().unwrap().decode)
 }
 
-/// The preset's profile, changed.
+/// The profile of the preset llm-d-demo, changed.
 fn changed(change: impl FnOnce(ProfileBuilder) -> ProfileBuilder) -> String {
     let like_the_preset = |builder: ProfileBuilder| {
         builder
@@ -90,7 +90,7 @@ fn every_scorer_is_built_as_it_is_written() {
       lora-affinity: {weight: 10}, kv-usage: {weight: 9}, running: {weight: 8}, queue: {weight: 7},
       token-load: {weight: 6, limit: 99, credits: {gpu: 0.5}},
       latency: {weight: 5, credits: {gpu: 0.25}, model: {per_request: 3}},
-      cost: {weight: 4, credits: {external: 1}}, load: {weight: 3, limit: 1},
+      cost: {weight: 4, displacement: 7, credits: {external: 1}}, load: {weight: 3, limit: 1},
       session: {weight: 2}, prefix: {weight: 1}, kv-cache: {weight: 0.5}}}";
     let tier = |tier, credit| Credits::default().with_tier(tier, credit).unwrap();
     let levels = [("near".to_string(), 0.125), ("far".to_string(), 1.0)];
@@ -101,7 +101,7 @@ fn every_scorer_is_built_as_it_is_written() {
         .scorer(PrefixScorer, 1.0)
         .scorer(SessionScorer, 2.0)
         .scorer(LoadScorer::new(1).unwrap(), 3.0)
-        .scorer(CostScorer::new(tier(Tier::External, 1.0)), 4.0)
+        .scorer(CostScorer::new(7.0, tier(Tier::External, 1.0)).unwrap(), 4.0)
         .scorer(LatencyScorer::new(tier(Tier::Gpu, 0.25), model).unwrap(), 5.0)
         .scorer(TokenLoadScorer::new(99, tier(Tier::Gpu, 0.5)).unwrap(), 6.0)
         .scorer(QueueScorer, 7.0)
@@ -165,7 +165,7 @@ fn the_prefill_profile_has_the_presets_role_and_its_own_conditions() {
     let expected = debug(&Profile::affinity(Role::Prefill)).replacen("seed: 0", "seed: 8", 1);
     assert_eq!(debug(&prefill.profile), expected);
     let config = Config::from_yaml("policy: {prefill: {max_uncached_tokens: 5}}").unwrap();
-    let plain = PrefillPolicy::new(Profile::llm_d_demo(Role::Prefill), 5);
+    let plain = PrefillPolicy::new(Profile::cost(Role::Prefill), 5);
     assert_eq!(debug(&config.policy().unwrap().prefill), debug(&Some(plain)));
 }
 
@@ -197,6 +197,8 @@ fn each_bound_may_be_reached() {
         "{guard: {spill: {relative: 1, absolute: 0, max_replicas: 1}}}",
         "{warm_up: {divert: {share: 0, tokens: 18446744073709551615}}}",
         "{scorers: {token-load: {weight: 0, limit: 1}}}",
+        "{scorers: {cost: {weight: 1, displacement: 0}}}",
+        "{scorers: {cost: {weight: 1, displacement: 1.7e308}}}",
         "{scorers: {topology: {weight: 1, levels: [{label: a, distance: 0}, {label: b, distance: 1}]}}}",
         "{scorers: {queue: {weight: 1.7e308}}}",
     ] {

@@ -196,6 +196,18 @@ const MISTAKES: &[(&str, &str)] = &[
         "policy.decode.scorers.cost.weight: found `-1`, expected a finite number, 0 or more (line 1, column 44)",
     ),
     (
+        "policy: {decode: {scorers: {cost: {weight: 1, displacement: -0.1}}}}",
+        "policy.decode.scorers.cost.displacement: found `-0.1`, expected a finite number, 0 or more (line 1, column 61)",
+    ),
+    (
+        "policy: {decode: {scorers: {cost: {weight: 1, displacement: .nan}}}}",
+        "policy.decode.scorers.cost.displacement: found `NaN`, expected a finite number, 0 or more (line 1, column 61)",
+    ),
+    (
+        "policy: {decode: {scorers: {cost: {weight: 1, displace: 1}}}}",
+        "policy.decode.scorers.cost: unknown key `displace`; did you mean `displacement`? (line 1, column 47)",
+    ),
+    (
         "policy: {decode: {scorers: {cost: {weight: 1, credits: {trust: {exact: 1.1}}}}}}",
         "policy.decode.scorers.cost.credits.trust.exact: found `1.1`, expected a number from 0 to 1 (line 1, column 72)",
     ),

@@ -27,10 +27,30 @@ fn send(router: &Router, pod: &str, tokens: usize) -> Ticket {
     sent.ticket
 }
 
+/// Of what is displaced nothing counts.
+fn work_alone() -> CostScorer {
+    CostScorer::new(0.0, Credits::default()).unwrap()
+}
+
+#[test]
+fn what_a_prompt_displaces_costs_by_the_mean_of_the_requests_in_flight() {
+    let scorer = CostScorer::new(0.5, Credits::default()).unwrap();
+    let (router, pods) = rating(scorer, &[("whole", 1.0), ("none", 1.0)]);
+    let token_ids = prompt(1);
+    store(&router, pods[0], &token_ids, 10, Tier::Gpu);
+    router.report_load(pods[0], load(6, 0)).unwrap();
+    router.report_load(pods[1], load(2, 0)).unwrap();
+    // 1 x 7 + 0.5 x 1 x (4 + 1), and 41 x 3 + 0.5 x 41 x (4 + 1).
+    assert_near(&scores_of(&router, &token_ids), &[1.0, 9.5 / 225.5]);
+    for wrong in [-0.1, f64::NAN, f64::INFINITY] {
+        assert!(CostScorer::new(wrong, Credits::default()).is_err());
+    }
+}
+
 #[test]
 fn cost_is_work_times_requests_by_capacity_and_the_cheapest_is_one() {
     let pods = [("whole", 1.0), ("none", 1.0), ("double", 2.0), ("host", 1.0), ("queue", 0.5)];
-    let (router, pods) = rating(CostScorer::default(), &pods);
+    let (router, pods) = rating(work_alone(), &pods);
     let token_ids = prompt(1);
     assert_near(&scores_of(&router, &token_ids), &[20.5 / 41.0, 20.5 / 41.0, 1.0, 20.5 / 41.0, 20.5 / 82.0]);
     store(&router, pods[0], &token_ids, 10, Tier::Gpu);
@@ -45,7 +65,7 @@ fn cost_is_work_times_requests_by_capacity_and_the_cheapest_is_one() {
 #[test]
 fn cost_counts_the_prefill_work_and_the_requests_that_were_sent() {
     let profile = Profile::builder("p").filter(AcceptingFilter);
-    let (router, pods) = router_by(profile.scorer(CostScorer::default(), 1.0).build().unwrap(), &["a", "b"]);
+    let (router, pods) = router_by(profile.scorer(work_alone(), 1.0).build().unwrap(), &["a", "b"]);
     let ticket = send(&router, "a", 100);
     // (41 + 100) x 2 against 41 x 1.
     assert_near(&scores_of(&router, &prompt(1)), &[41.0 / 282.0, 1.0]);
@@ -61,8 +81,7 @@ fn cost_counts_the_prefill_work_and_the_requests_that_were_sent() {
 #[test]
 fn cost_believes_what_was_sent_a_moment_ago_in_full() {
     let profile = Profile::builder("p").filter(AcceptingFilter);
-    let (router, pods) =
-        router_by(profile.scorer(CostScorer::default(), 1.0).build().unwrap(), &["told", "sent"]);
+    let (router, pods) = router_by(profile.scorer(work_alone(), 1.0).build().unwrap(), &["told", "sent"]);
     let (token_ids, context) = (prompt(1), HashContext::default());
     store(&router, pods[0], &token_ids, 5, Tier::Cpu);
     store(&router, pods[1], &prompt(2), 1, Tier::Gpu);
@@ -156,4 +175,22 @@ fn running_compares_requests_by_capacity() {
     router.report_load(pods[2], load(3, 0)).unwrap();
     // 6, 4 and 3.
     assert_near(&scores_of(&router, &prompt(1)), &[0.0, 2.0 / 3.0, 1.0]);
+}
+
+#[test]
+fn a_decode_pod_is_rated_by_no_more_than_what_a_prefill_pod_would_leave_it() {
+    let token_ids = prompt(1);
+    // Prompts of 41 tokens and more are computed elsewhere where more than 20 are uncached.
+    for (min_prompt_tokens, most) in [(41, 20.0), (42, 41.0)] {
+        let decode = |scorer: CostScorer| Profile::builder("p").scorer(scorer, 1.0).build().unwrap();
+        let prefill = PrefillPolicy::new(Profile::llm_d_demo(Role::Prefill), 20);
+        let prefill = Some(PrefillPolicy { min_prompt_tokens, ..prefill });
+        let policy = Policy { prefill, ..Policy::from(decode(work_alone())) };
+        let (router, pods) = router_by(policy, &["half", "none", "most", "busy"]);
+        store(&router, pods[0], &token_ids, 5, Tier::Gpu);
+        store(&router, pods[2], &token_ids, 9, Tier::Gpu);
+        router.report_load(pods[3], load(1, 0)).unwrap();
+        let costs = [21.0_f64.min(most), most, 5.0, 2.0 * most];
+        assert_near(&scores_of(&router, &token_ids), &costs.map(|cost| 5.0 / cost));
+    }
 }

@@ -269,7 +269,7 @@ fn requests_that_expire_are_no_failures_and_those_that_are_not_tracked_no_answer
 #[test]
 fn a_failure_before_the_first_token_is_one_of_both_pods_and_one_after_it_only_the_decode_pods() {
     let prefill = Some(PrefillPolicy::new(Profile::llm_d_demo(Role::Prefill), 0));
-    let (router, _) = router_by(Policy { prefill, ..Policy::default() }, &[]);
+    let (router, _) = router_by(Policy { prefill, ..demo_policy() }, &[]);
     let pods = [Role::Decode, Role::Prefill].map(|role| {
         let spec = PodSpec::new(role.name(), domain("model", BLOCK_SIZE));
         router.add_pod(PodSpec { role, ..spec }).unwrap()

@@ -323,7 +323,7 @@ fn work_that_was_booked_and_taken_back_at_once_warms_no_pod() {
     let prefill =
         Profile::builder("p").filter(RoleFilter::new(Role::Prefill)).scorer(overtake, 1.0).build().unwrap();
     let prefill = Some(PrefillPolicy::new(prefill, 20));
-    let (router, _) = router_by(Policy { prefill, ..Policy::default() }, &[]);
+    let (router, _) = router_by(Policy { prefill, ..demo_policy() }, &[]);
     for role in [Role::Decode, Role::Prefill] {
         let spec = PodSpec::new(role.name(), domain("model", BLOCK_SIZE));
         router.add_pod(PodSpec { role, ..spec }).unwrap();

@@ -43,12 +43,21 @@ pub(crate) fn domain(name: &str, block_size: u32) -> Arc<CacheDomain> {
     Arc::new(CacheDomain::new(name, hasher).unwrap())
 }
 
+/// Most tests reckon with the weights of llm-d's demo: each scorer's part can be told from the total.
+pub(crate) fn demo_policy() -> Policy {
+    Profile::llm_d_demo(Role::Decode).into()
+}
+
+pub(crate) fn demo_router() -> Router {
+    Router::new(RouterOptions::default(), demo_policy()).unwrap()
+}
+
 pub(crate) fn router_of(pods: &[&str]) -> (Router, Vec<PodId>) {
     router_with(RouterOptions::default(), pods)
 }
 
 pub(crate) fn router_with(options: RouterOptions, pods: &[&str]) -> (Router, Vec<PodId>) {
-    let router = Router::new(options, Policy::default()).unwrap();
+    let router = Router::new(options, demo_policy()).unwrap();
     let domain = domain("model", BLOCK_SIZE);
     let ids = pods.iter().map(|&pod| router.add_pod(PodSpec::new(pod, Arc::clone(&domain))).unwrap());
     let ids = ids.collect();

@@ -8,7 +8,7 @@ const MOST: usize = 20;
 fn fleet(decode: usize, prefill: usize) -> (Router, Vec<PodId>, Vec<PodId>) {
     let profile = Profile::llm_d_demo(Role::Prefill);
     let prefill_policy = Some(PrefillPolicy::new(profile, MOST));
-    let policy = Policy { prefill: prefill_policy, ..Policy::default() };
+    let policy = Policy { prefill: prefill_policy, ..demo_policy() };
     let options = RouterOptions { session_key: Some(SessionKey::new([1; 32])), ..RouterOptions::default() };
     let router = Router::new(options, policy).unwrap();
     let add = |role: Role, n: usize| {
@@ -188,7 +188,7 @@ fn without_a_prefill_pod_that_takes_requests_the_decode_pod_computes_the_prompt(
 fn a_pod_that_does_both_is_not_its_own_prefill_pod() {
     let profile = Profile::llm_d_demo(Role::Prefill);
     let prefill = Some(PrefillPolicy::new(profile, 0));
-    let router = Router::new(RouterOptions::default(), Policy { prefill, ..Policy::default() }).unwrap();
+    let router = Router::new(RouterOptions::default(), Policy { prefill, ..demo_policy() }).unwrap();
     router.add_pod(PodSpec::new("both", domain("model", BLOCK_SIZE))).unwrap();
     assert_eq!(decide(&router, &prompt(1)).prefill, None);
 }

@@ -94,7 +94,7 @@ impl Parts {
             .scorer(KvCacheScorer::new(credits), weight(0))
             .scorer(PrefixScorer, weight(1))
             .scorer(SessionScorer, weight(2))
-            .scorer(CostScorer::new(credits), weight(3))
+            .scorer(CostScorer::new(0.25, credits).unwrap(), weight(3))
             .scorer(LatencyScorer::default(), weight(4))
             .scorer(TokenLoadScorer::default(), weight(5))
             .scorer(QueueScorer, weight(6))

@@ -10,7 +10,7 @@ use kvroute_core::score::{KvCacheScorer, LoadScorer};
 use super::*;
 
 fn sampled(above: usize, holders: usize, others: usize) -> Policy {
-    Policy { sampling: Sampling { above, holders, others }, ..Policy::default() }
+    Policy { sampling: Sampling { above, holders, others }, ..demo_policy() }
 }
 
 /// `pod-0`, `pod-1` and so on.
@@ -32,7 +32,7 @@ fn with_nonce<'a>(token_ids: &'a [u32], context: &'a HashContext, nonce: u64) ->
 fn fleets_up_to_the_bound_are_looked_at_whole_and_larger_ones_not() {
     let context = HashContext::default();
     for (pods, not_sampled) in [(32, 0), (33, 17), (100, 84)] {
-        let (router, _) = fleet(Policy::default(), pods);
+        let (router, _) = fleet(demo_policy(), pods);
         let mut workspace = Workspace::default();
         let token_ids = long();
         let decision =
@@ -210,7 +210,7 @@ fn a_sample_of_nobody_is_the_whole_fleet() {
 fn where_nothing_is_cached_every_pod_gets_its_part() {
     let context = HashContext::default();
     for pods in [40, 64, 97, 100] {
-        let (router, _) = fleet(Policy::default(), pods);
+        let (router, _) = fleet(demo_policy(), pods);
         let token_ids = prompt(1);
         let (mut counts, mut workspace) = (vec![0_usize; pods], Workspace::default());
         let each = 200;
@@ -226,7 +226,7 @@ fn where_nothing_is_cached_every_pod_gets_its_part() {
 
 #[test]
 fn pods_of_one_role_among_many_others_get_their_part_too() {
-    let (router, _) = router_by(Policy::default(), &[]);
+    let (router, _) = router_by(demo_policy(), &[]);
     // In one piece, so that a walk in small steps meets its first one most often.
     for n in 0..120 {
         let role = if n < 40 { Role::Decode } else { Role::Prefill };

@@ -220,7 +220,7 @@ fn a_prefill_pod_is_near_to_the_pod_that_answers_wherever_the_gateway_stands() {
     let prefill = Profile::builder("prefill").filter(kvroute_core::filter::RoleFilter::new(Role::Prefill));
     let prefill = prefill.scorer(TopologyScorer::default().near(gateway), 1.0).build().unwrap();
     let (router, _) =
-        router_by(Policy { prefill: Some(PrefillPolicy::new(prefill, 0)), ..Policy::default() }, &[]);
+        router_by(Policy { prefill: Some(PrefillPolicy::new(prefill, 0)), ..demo_policy() }, &[]);
     let add = |name: &str, role, place: &[(&str, &str)]| {
         let spec = PodSpec::new(name, domain("model", BLOCK_SIZE));
         router.add_pod(PodSpec { role, labels: labels(place), ..spec }).unwrap()

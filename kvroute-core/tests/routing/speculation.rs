@@ -25,7 +25,7 @@ fn expected(router: &Router, token_ids: &[u32], now: Duration) -> Vec<u32> {
 
 #[test]
 fn a_burst_with_one_new_prefix_goes_to_one_pod_before_any_event() {
-    for policy in [Policy::default(), Policy::preset("affinity").unwrap()] {
+    for policy in [demo_policy(), Policy::preset("affinity").unwrap()] {
         let (router, _) = telling(policy, &["a", "b", "c", "d"]);
         let shared: Vec<u32> = (0..400).collect();
         let with_question = |n: u32| shared.iter().copied().chain([5000 + n; 4]).collect::<Vec<_>>();
@@ -57,7 +57,7 @@ fn by_cost_a_burst_spreads_as_work_in_flight_makes_hits_dearer_than_computing_ag
 
 #[test]
 fn what_is_expected_ends_when_its_time_is_over_though_only_decisions_are_made() {
-    let (router, _) = telling(Policy::default(), &["a"]);
+    let (router, _) = telling(demo_policy(), &["a"]);
     let token_ids = prompt(1);
     send(&router, &token_ids, seconds(10));
     let almost = seconds(12) - Duration::from_nanos(1);
@@ -102,7 +102,7 @@ fn what_is_expected_ends_with_the_first_token_the_end_a_failure_a_clear_and_a_re
         ("reset", |router, _, _| router.reset()),
     ];
     for (what, end) in ends {
-        let (mut router, pods) = telling(Policy::default(), &["a"]);
+        let (mut router, pods) = telling(demo_policy(), &["a"]);
         let before = router.index().bytes();
         let ticket = send(&router, &prompt(1), Duration::ZERO).ticket;
         assert_eq!(expected(&router, &prompt(1), Duration::ZERO), [10], "{what}");
@@ -120,7 +120,7 @@ fn what_is_expected_ends_with_the_first_token_the_end_a_failure_a_clear_and_a_re
 
 #[test]
 fn a_pod_that_is_removed_takes_what_is_expected_of_it_along_and_comes_back_without() {
-    let (router, pods) = telling(Policy::default(), &["a"]);
+    let (router, pods) = telling(demo_policy(), &["a"]);
     let ticket = send(&router, &prompt(1), Duration::ZERO).ticket;
     router.remove_pod(pods[0]).unwrap();
     assert_eq!(router.index().bytes(), 0);
@@ -137,7 +137,7 @@ fn a_pod_that_is_removed_takes_what_is_expected_of_it_along_and_comes_back_witho
 
 #[test]
 fn one_requests_end_takes_nothing_away_that_another_still_expects() {
-    let (router, _) = telling(Policy::default(), &["a"]);
+    let (router, _) = telling(demo_policy(), &["a"]);
     let (long, now) = (prompt(1), Duration::ZERO);
     // Whichever of the two ends first, the longer or the shorter, the earlier or the later.
     for (lengths, first_to_end) in
@@ -155,7 +155,7 @@ fn one_requests_end_takes_nothing_away_that_another_still_expects() {
 
 #[test]
 fn requests_that_share_a_prefix_and_all_end_by_their_time_leave_nothing() {
-    let (router, pods) = telling(Policy::default(), &["a"]);
+    let (router, pods) = telling(demo_policy(), &["a"]);
     router.index().forget_predictions(pods[0]).unwrap();
     let before = router.index().bytes();
     for round in 0..10 {
@@ -172,7 +172,7 @@ fn requests_that_share_a_prefix_and_all_end_by_their_time_leave_nothing() {
 
 #[test]
 fn what_is_expected_counts_in_full_once_and_only_as_far_as_it_was_sent() {
-    let (router, pods) = telling(Policy::default(), &["a"]);
+    let (router, pods) = telling(demo_policy(), &["a"]);
     let token_ids = prompt(1);
     store(&router, pods[0], &token_ids, 4, Tier::Gpu);
     send(&router, &token_ids[..25], Duration::ZERO);
@@ -206,7 +206,7 @@ fn a_text_and_a_pod_without_events_need_no_speculation() {
 
 #[test]
 fn prompts_without_a_block_leave_nothing_behind() {
-    let (router, pods) = telling(Policy::default(), &["a"]);
+    let (router, pods) = telling(demo_policy(), &["a"]);
     let (bytes, view_bytes) = (router.index().bytes(), router.index().view_bytes());
     for n in 0..1000 {
         let ticket = send(&router, &[n, 2, 3][..n as usize % 4], Duration::ZERO).ticket;
@@ -219,7 +219,7 @@ fn prompts_without_a_block_leave_nothing_behind() {
 #[test]
 fn on_two_pods_both_are_expected_to_have_the_prompt_until_the_first_token() {
     let prefill = Some(PrefillPolicy::new(Profile::llm_d_demo(Role::Prefill), 0));
-    let router = Router::new(RouterOptions::default(), Policy { prefill, ..Policy::default() }).unwrap();
+    let router = Router::new(RouterOptions::default(), Policy { prefill, ..demo_policy() }).unwrap();
     for (name, role) in [("decode", Role::Decode), ("prefill", Role::Prefill)] {
         let pod = PodSpec { role, ..PodSpec::new(name, domain("model", BLOCK_SIZE)) };
         let pod = router.add_pod(pod).unwrap();
@@ -278,7 +278,7 @@ proptest! {
     /// Against the definition: a list of (pod, blocks, end).
     #[test]
     fn what_is_expected_is_what_was_sent_and_has_not_ended_whatever_happens(acts in acts()) {
-        let (router, pods) = telling(Policy::default(), &["a", "b"]);
+        let (router, pods) = telling(demo_policy(), &["a", "b"]);
         let before = router.index().bytes();
         let mut live: Vec<(usize, Vec<u8>, Duration, Ticket)> = Vec::new();
         let (mut sent, mut prompts, mut now) = (Vec::new(), Vec::new(), Duration::ZERO);

@@ -6,9 +6,10 @@ use std::time::Instant;
 
 use hashbrown::HashMap;
 use kvroute_core::decision::Explanation;
+use kvroute_core::index::CopyPolicy;
 use kvroute_core::{
-    CacheDomain, Decision, Error, HashContext, LoadReport, PodId, PodSpec, Request, Router, Session, Ticket,
-    Workspace,
+    CacheDomain, Decision, Error, HashContext, LoadReport, PodId, PodSpec, Request, Role, Router, Session,
+    Ticket, Workspace,
 };
 
 use super::policy::{Finish, Placement, PodEvent, PodView, Policy};
@@ -43,6 +44,8 @@ pub struct KvroutePolicy {
     explain: bool,
     routed: Vec<Routed>,
     errors: Vec<Error>,
+    /// When the router last let go of what is over.
+    expired: f64,
 }
 
 impl KvroutePolicy {
@@ -60,6 +63,7 @@ impl KvroutePolicy {
             explain: false,
             routed: Vec::new(),
             errors: Vec::new(),
+            expired: 0.0,
         }
     }
 
@@ -143,7 +147,12 @@ impl Policy for KvroutePolicy {
         }
     }
 
-    fn on_report(&mut self, pod: usize, report: LoadReport, _: f64) {
+    fn on_report(&mut self, pod: usize, report: LoadReport, now: f64) {
+        // Once for all pods that report at this instant.
+        if now > self.expired {
+            self.expired = now;
+            self.router.expire(Duration::from_secs_f64(now));
+        }
         if let Some(id) = self.id(pod) {
             let taken = self.router.report_load(id, report);
             self.note(taken);
@@ -172,8 +181,13 @@ impl Policy for KvroutePolicy {
         self.pods.resize(self.pods.len().max(pods.len()), None);
         match event {
             PodEvent::Joined | PodEvent::Returned => {
-                let spec = PodSpec::new(pods[pod].name.clone(), Arc::clone(&self.domain));
-                let added = self.router.add_pod(PodSpec { role: pods[pod].role, ..spec });
+                let mut spec = PodSpec::new(pods[pod].name.clone(), Arc::clone(&self.domain));
+                spec.role = pods[pod].role;
+                // Two requests that load one prefix from prefill pods at once are copies that read like a report.
+                if spec.role == Role::Decode {
+                    spec.options.copies = CopyPolicy::Count;
+                }
+                let added = self.router.add_pod(spec);
                 self.pods[pod] = self.note(added);
             }
             PodEvent::Draining => {

@@ -27,8 +27,8 @@ pub struct ConversationLoad {
     /// Seconds from an answer to the next prompt: mean of an exponential distribution that is cut at five
     /// times that.
     pub think: f64,
-    /// Prompts a second, about: as many as there would be if answers took [`ANSWER`] seconds and
-    /// [`ANSWER_TOKEN`] more for each token. Slower pods get fewer.
+    /// Prompts a second, about: as many as there would be if answers took 0.1 seconds and
+    /// 0.008 more for each token. Slower pods get fewer.
     pub rate: f64,
     /// How many prompts there are, about.
     pub count: u64,

@@ -13,7 +13,8 @@ pub struct TenantLoad {
     pub tenants: u32,
     /// How unequal they are; 0: not at all.
     pub exponent: f64,
-    /// Length of a system prompt, tokens; every factor equally likely.
+    /// Length of a system prompt, tokens: spread over the range, every factor as often as any other. A tenant's
+    /// is the same for all seeds, since the first few decide how much work there is.
     pub prefix_tokens: RangeInclusive<u32>,
     /// What a prompt has of its own: tokens, every factor equally likely.
     pub own_tokens: RangeInclusive<u32>,
@@ -47,13 +48,20 @@ impl TenantLoad {
         }
     }
 
+    /// The golden ratio's multiples spread tenants over the range, neighbours far apart.
+    fn prefix_length(&self, tenant: u32) -> u32 {
+        const GOLDEN: f64 = 0.618_033_988_749_895;
+        let (least, most) = (f64::from(*self.prefix_tokens.start()), f64::from(*self.prefix_tokens.end()));
+        let place = (0.5 + f64::from(tenant) * GOLDEN).fract();
+        (least * (most / least).powf(place)) as u32
+    }
+
     /// What its clients ask. The session of a request is its tenant.
     #[must_use]
     pub fn script(&self) -> Script {
         let mut random = Random::new(self.seed);
-        let prefixes: Vec<Vec<u32>> = (0..self.tenants)
-            .map(|n| text_of(self.seed, PREFIX, n.into(), random.scattered(&self.prefix_tokens)))
-            .collect();
+        let prefixes: Vec<Vec<u32>> =
+            (0..self.tenants).map(|n| text_of(self.seed, PREFIX, n.into(), self.prefix_length(n))).collect();
         // `shares[n]`: how often one of the tenants up to `n` asks.
         let mut shares = Vec::with_capacity(prefixes.len());
         let mut sum = 0.0;

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use kvroute_examples::capture::Result;
-use kvroute_examples::lab::{Lab, Plan, Verdict, WORKLOADS};
+use kvroute_examples::lab::{Lab, Plan, Verdict, WORKLOADS, report};
 use options::{Options, USAGE};
 
 fn main() -> ExitCode {
@@ -28,7 +28,7 @@ fn help() -> Result<()> {
 }
 
 fn run(options: Options) -> Result<()> {
-    let Options { plan, list, verdict, json } = options;
+    let Options { plan, list, html, png, verdict, json } = options;
     if list {
         return print_names(&plan);
     }
@@ -47,10 +47,27 @@ fn run(options: Options) -> Result<()> {
         let text = serde_json::to_string(&lab)?;
         std::fs::write(&file, text).map_err(|error| format!("{}: {error}", file.display()))?;
     }
+    if let Some(file) = html {
+        let page = report::html(&lab, &about(&plan, seconds))?;
+        std::fs::write(&file, page).map_err(|error| format!("{}: {error}", file.display()))?;
+    }
+    if let Some(folder) = png {
+        report::pictures(&lab, folder.as_ref())?;
+    }
     if verdict {
         writeln!(out, "{}", serde_json::to_string(&Verdict::of(&lab))?)?;
     }
     Ok(())
+}
+
+/// How the results came about.
+fn about(plan: &Plan, seconds: f64) -> String {
+    format!(
+        "Simulated pods: vLLM's block manager, scheduler and event stream, with timings of an 8B model on H200s. {} runs \
+         in {seconds:.0} s, {} seeds.",
+        plan.work(),
+        plan.seeds
+    )
 }
 
 /// Runs the plan, with a bar on standard error if that is a terminal.

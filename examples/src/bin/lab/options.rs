@@ -1,17 +1,17 @@
 //! The command line.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::num::NonZeroUsize;
 use std::str::FromStr;
 use std::thread;
 
 use kvroute_examples::capture::Result;
-use kvroute_examples::lab::{Candidate, LOADS, Plan, WORKLOADS, Workload, committed_trace};
+use kvroute_examples::lab::{Candidate, Kind, LOADS, Part, Plan, WORKLOADS, Workload, committed_trace};
 use kvroute_sim::workload::MooncakeTrace;
 use lexopt::{Arg, Parser, ValueExt};
 
 pub(super) const USAGE: &str = "\
-usage: cargo lab [--quick] [--json [FILE]] [...]
+usage: cargo lab [--quick] [--html FILE] [--png DIR] [--json [FILE]] [...]
 
 Compares routing policies on simulated pods: kvroute's presets, configurations that are tried, and policies
 that know no caches, on every workload at three loads. Prints one table a workload.
@@ -27,6 +27,8 @@ that know no caches, on every workload at three loads. Prints one table a worklo
   --size X           requests of a run, against the quick number (2.5; quick: 1)
   --trace FILE       a whole Mooncake trace (JSON lines) in place of the 2000 requests that are committed
   --jobs N           threads (one a core); results do not depend on it
+  --html FILE        a report with plots, in one file
+  --png DIR          plots as PNG
   --json             one JSON line at the end: how the default policy compares with the best of every cell
   --json FILE        all results as JSON; - for a line of standard output instead of the table
   --list             names of workloads and policies";
@@ -36,6 +38,8 @@ that know no caches, on every workload at three loads. Prints one table a worklo
 pub(super) struct Options {
     pub(super) plan: Plan,
     pub(super) list: bool,
+    pub(super) html: Option<OsString>,
+    pub(super) png: Option<OsString>,
     /// Whether the verdict is the last line.
     pub(super) verdict: bool,
     /// Where all results go; `-` is standard output.
@@ -56,6 +60,8 @@ struct Given {
     size: Option<f64>,
     trace: Option<OsString>,
     jobs: Option<usize>,
+    html: Option<OsString>,
+    png: Option<OsString>,
     verdict: bool,
     json: Option<OsString>,
 }
@@ -69,16 +75,16 @@ impl Options {
         let size = given.size.unwrap_or(if quick { 1.0 } else { 2.5 });
         let cores = || thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let threads = given.jobs.unwrap_or_else(cores);
-        let workloads = given.workloads()?;
-        let experiment = workloads.iter().any(|(workload, _)| workload.name == "three-pods");
+        let parts = given.parts()?;
+        let experiment = parts.iter().any(|part| part.workload.name == "three-pods");
         let candidates = given.candidates()?;
         let trace = match &given.trace {
             None => committed_trace()?,
             Some(file) => MooncakeTrace::parse(&read(file)?)?,
         };
-        let plan = Plan { workloads, candidates, seeds, size, threads, trace, experiment };
-        let Given { list, verdict, json, .. } = given;
-        Ok(Some(Self { plan, list, verdict, json }))
+        let plan = Plan { parts, candidates, seeds, size, threads, trace, experiment };
+        let Given { list, html, png, verdict, json, .. } = given;
+        Ok(Some(Self { plan, list, html, png, verdict, json }))
     }
 }
 
@@ -98,6 +104,8 @@ impl Given {
                 Arg::Long("size") => given.size = Some(positive(&mut parser, "--size")?),
                 Arg::Long("trace") => given.trace = Some(parser.value()?),
                 Arg::Long("jobs") => given.jobs = Some(number(&mut parser, "--jobs")?),
+                Arg::Long("html") => given.html = Some(parser.value()?),
+                Arg::Long("png") => given.png = Some(parser.value()?),
                 Arg::Long("json") => match file(&mut parser) {
                     Some(file) => given.json = Some(file),
                     None => given.verdict = true,
@@ -110,7 +118,7 @@ impl Given {
     }
 
     /// The workloads with their loads.
-    fn workloads(&self) -> Result<Vec<(Workload, Vec<(String, f64)>)>> {
+    fn parts(&self) -> Result<Vec<Part>> {
         let names = WORKLOADS.each_ref().map(|workload| workload.name);
         known("--workload", &self.workloads, &names)?;
         known("--load", &self.loads, &LOADS)?;
@@ -127,7 +135,7 @@ impl Given {
         };
         let workloads = WORKLOADS.into_iter();
         let asked = workloads.filter(|workload| includes(&self.workloads, workload.name));
-        Ok(asked.map(|workload| (workload.clone(), loads(&workload))).collect())
+        Ok(asked.map(|workload| Part { loads: loads(&workload), workload }).collect())
     }
 
     /// The policies.
@@ -136,9 +144,9 @@ impl Given {
         all.extend(Candidate::all());
         // Configurations stand behind the presets, before what is not kvroute.
         all.sort_by_key(|candidate| match candidate.kind {
-            kvroute_examples::lab::Kind::Preset(_) => 0,
-            kvroute_examples::lab::Kind::Config(_) => 1,
-            kvroute_examples::lab::Kind::Baseline(_) => 2,
+            Kind::Preset(_) => 0,
+            Kind::Config(_) => 1,
+            Kind::Baseline(_) => 2,
         });
         let names: Vec<&str> = all.iter().map(|candidate| candidate.name.as_str()).collect();
         if let Some(twice) = names.iter().enumerate().find(|(place, name)| names[..*place].contains(name)) {
@@ -167,7 +175,7 @@ fn candidate(argument: &str) -> Result<Candidate> {
     Candidate::from_yaml(name, &read(file.as_ref())?).map_err(|error| format!("{file}: {error}").into())
 }
 
-fn read(file: &std::ffi::OsStr) -> Result<String> {
+fn read(file: &OsStr) -> Result<String> {
     std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()).into())
 }
 

@@ -76,15 +76,13 @@ fn print_row(out: &mut impl Write, row: &Row) -> Result<()> {
         format!("{text:>width$}")
     };
     let mean = |metric: Metric| row.mean(metric);
-    let (mut overhead, mut wrong) = (String::new(), String::new());
-    let routing: Vec<_> = row.runs.iter().filter_map(|run| run.routing.as_ref()).collect();
-    if !routing.is_empty() {
-        let count = routing.len() as f64;
-        let p50 = routing.iter().map(|routing| routing.overhead_us_p50).sum::<f64>() / count;
-        let p99 = routing.iter().map(|routing| routing.overhead_us_p99).sum::<f64>() / count;
-        overhead = format!("{p50:.0}/{p99:.0}");
-        wrong = routing.iter().map(|routing| routing.mismatches).sum::<usize>().to_string();
-    }
+    let (overhead, wrong) = match row.routing() {
+        Some(routing) => (
+            format!("{:.0}/{:.0}", routing.overhead_us_p50, routing.overhead_us_p99),
+            routing.mismatches.to_string(),
+        ),
+        None => Default::default(),
+    };
     writeln!(
         out,
         "  {:<14}{}{}{:>10.0}{}{:>9.0}{:>7.1}{:>9.2}{:>7.2}{:>6}{overhead:>12}{wrong:>6}",

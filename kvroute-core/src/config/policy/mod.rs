@@ -15,8 +15,8 @@ pub use filters::{AffinityConfig, FilterConfig, HealthConfig, LabelsConfig, Oper
 pub use guards::{GuardConfig, SpillConfig, WarmUpConfig, WarmUpShare};
 pub use picker::{PickerConfig, SoftmaxConfig};
 pub use scorers::{
-    KvCacheConfig, LatencyConfig, LoadConfig, ScorersConfig, TokenLoadConfig, TopologyConfig, TopologyLevel,
-    WeightConfig,
+    CostConfig, KvCacheConfig, LatencyConfig, LoadConfig, ScorersConfig, TokenLoadConfig, TopologyConfig,
+    TopologyLevel, WeightConfig,
 };
 pub use terms::{CreditsConfig, ModelConfig, TrustCreditsConfig};
 
@@ -48,12 +48,14 @@ pub struct PolicyConfig {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Preset {
+    /// The cheapest pod of those that answer: work times requests, and what it displaces from caches (cost 1), with a
+    /// leaning to those that have much of the prompt (kv-cache 0.6), and to the session's where two are nearly even
+    /// (session 0.02).
+    #[default]
+    Cost,
     /// The scorers of llm-d's cache-aware routing demo with its weights (kv-cache 5, prefix 3, session 2,
     /// load 1) over the pods that take requests, serve the model and have the role; the highest total.
-    #[default]
     LlmDDemo,
-    /// The cheapest pod of those that answer and are not overloaded: work times requests.
-    Cost,
     /// A pod that has the prompt, unless it is too busy; of those the one with the least prefill work.
     Affinity,
 }

@@ -19,6 +19,9 @@ use crate::score::{
     TopologyScorer,
 };
 
+/// Scorers and their weights.
+type Weighted = Vec<(Box<dyn Scorer>, f64)>;
+
 /// Scorers with their weights; one that is not named is not asked.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -41,8 +44,8 @@ pub struct ScorersConfig {
     pub load: Option<LoadConfig>,
     /// What the request costs the pod and those it has: work times requests; by the cheapest.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "present")]
-    #[schemars(with = "KvCacheConfig")]
-    pub cost: Option<KvCacheConfig>,
+    #[schemars(with = "CostConfig")]
+    pub cost: Option<CostConfig>,
     /// How long until the first token; by the soonest.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     #[schemars(with = "LatencyConfig")]
@@ -80,7 +83,7 @@ pub struct ScorersConfig {
     pub external: BTreeMap<String, WeightConfig>,
 }
 
-/// A scorer that credits blocks: `kv-cache` and `cost`.
+/// The `kv-cache` scorer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KvCacheConfig {
@@ -90,6 +93,29 @@ pub struct KvCacheConfig {
     /// What a matched block counts for.
     #[serde(default)]
     pub credits: CreditsConfig,
+}
+
+/// The `cost` scorer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CostConfig {
+    /// What a score of 1 is worth; 0 or more.
+    #[schemars(range(min = 0.0))]
+    pub weight: f64,
+    /// What it counts that what is computed anew takes the place of what others would have found cached, against
+    /// computing it; 0 or more.
+    #[serde(default = "CostConfig::default_displacement")]
+    #[schemars(range(min = 0.0))]
+    pub displacement: f64,
+    /// What a matched block counts for.
+    #[serde(default)]
+    pub credits: CreditsConfig,
+}
+
+impl CostConfig {
+    const fn default_displacement() -> f64 {
+        CostScorer::DISPLACEMENT
+    }
 }
 
 /// A scorer without settings of its own.
@@ -152,7 +178,7 @@ pub struct TokenLoadConfig {
 }
 
 impl TokenLoadConfig {
-    const fn default_limit() -> u64 {
+    pub(in super::super) const fn default_limit() -> u64 {
         4_194_304
     }
 }
@@ -213,7 +239,7 @@ impl TopologyConfig {
 
 impl ScorersConfig {
     /// Names of the scorers.
-    const NAMES: [&'static str; 14] = [
+    pub(in super::super) const NAMES: [&'static str; 14] = [
         "kv-cache",
         "prefix",
         "session",
@@ -230,7 +256,38 @@ impl ScorersConfig {
         "external",
     ];
 
-    pub(super) fn build(&self) -> Result<Vec<(Box<dyn Scorer>, f64)>, Problem> {
+    /// The weights of those that are named.
+    pub(in super::super) fn weights(&mut self) -> impl Iterator<Item = &mut f64> {
+        let Self {
+            kv_cache,
+            prefix,
+            session,
+            load,
+            cost,
+            latency,
+            token_load,
+            queue,
+            running,
+            kv_usage,
+            lora_affinity,
+            topology,
+            no_hit_lru,
+            external,
+        } = self;
+        let plain = [prefix, session, queue, running, kv_usage, lora_affinity, no_hit_lru];
+        let plain = plain.into_iter().flatten().chain(external.values_mut()).map(|scorer| &mut scorer.weight);
+        let others = [
+            kv_cache.as_mut().map(|scorer| &mut scorer.weight),
+            cost.as_mut().map(|scorer| &mut scorer.weight),
+            load.as_mut().map(|scorer| &mut scorer.weight),
+            latency.as_mut().map(|scorer| &mut scorer.weight),
+            token_load.as_mut().map(|scorer| &mut scorer.weight),
+            topology.as_mut().map(|scorer| &mut scorer.weight),
+        ];
+        plain.chain(others.into_iter().flatten())
+    }
+
+    pub(super) fn build(&self) -> Result<Weighted, Problem> {
         let mut built = Built::default();
         if let Some(KvCacheConfig { weight, credits }) = &self.kv_cache {
             let credits = credits.credits().map_err(|p| p.at("credits").at("kv-cache"))?;
@@ -242,9 +299,11 @@ impl ScorersConfig {
             let refused = |_| Problem::found(limit, "1 or more").at("limit").at("load");
             built.add(LoadScorer::new(*limit).map_err(refused)?, *weight)?;
         }
-        if let Some(KvCacheConfig { weight, credits }) = &self.cost {
+        if let Some(CostConfig { weight, displacement, credits }) = &self.cost {
             let credits = credits.credits().map_err(|p| p.at("credits").at("cost"))?;
-            built.add(CostScorer::new(credits), *weight)?;
+            let refused = |_| Problem::found(displacement, "a finite number, 0 or more");
+            let scorer = CostScorer::new(*displacement, credits).map_err(refused);
+            built.add(scorer.map_err(|p| p.at("displacement").at("cost"))?, *weight)?;
         }
         if let Some(LatencyConfig { weight, credits, model }) = &self.latency {
             let credits = credits.credits().map_err(|p| p.at("credits").at("latency"))?;
@@ -284,7 +343,7 @@ impl ScorersConfig {
 }
 
 #[derive(Default)]
-struct Built(Vec<(Box<dyn Scorer>, f64)>);
+struct Built(Weighted);
 
 impl Built {
     fn add(&mut self, scorer: impl Scorer + 'static, weight: f64) -> Result<(), Problem> {

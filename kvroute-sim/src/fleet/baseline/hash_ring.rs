@@ -8,7 +8,7 @@ use crate::workload::FleetRequest;
 /// Places of a pod on the ring (KubeAI's `replication`).
 const VIRTUAL_NODES: u64 = 256;
 
-/// A ring of hashes on which every pod has [`VIRTUAL_NODES`] places; a request goes to the pod at or behind its
+/// A ring of hashes on which every pod has 256 places; a request goes to the pod at or behind its
 /// key's hash, so that pods that come and go move few keys.
 #[derive(Clone, Debug)]
 pub struct HashRing {
