@@ -204,8 +204,8 @@ const MISTAKES: &[(&str, &str)] = &[
         "policy.decode.scorers.cost.displacement: found `NaN`, expected a finite number, 0 or more (line 1, column 61)",
     ),
     (
-        "policy: {decode: {scorers: {cost: {weight: 1, displace: 1}}}}",
-        "policy.decode.scorers.cost: unknown key `displace`; did you mean `displacement`? (line 1, column 47)",
+        "policy: {decode: {scorers: {cost: {weight: 1, displacment: 1}}}}",
+        "policy.decode.scorers.cost: unknown key `displacment`; did you mean `displacement`? (line 1, column 47)",
     ),
     (
         "policy: {decode: {scorers: {cost: {weight: 1, credits: {trust: {exact: 1.1}}}}}}",
