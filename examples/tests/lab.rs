@@ -31,6 +31,7 @@ fn plan(workloads: &[&str], candidates: Vec<Candidate>, threads: usize) -> Plan 
         threads,
         trace: committed_trace().unwrap(),
         experiment: false,
+        logs: None,
     }
 }
 

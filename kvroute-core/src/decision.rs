@@ -37,6 +37,7 @@ pub struct Decision {
 /// Why a pod was taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "config", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub enum Reason {
     /// The picker picked it.

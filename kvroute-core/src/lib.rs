@@ -14,6 +14,7 @@
 //!   [`finish`](router::Router::finish); every second [`expire`](router::Router::expire); and
 //!   [`explain`](router::Router::explain) why. [`decide`](router::Router::decide) is `dispatch` without any
 //!   effect.
+//! - [`record`] writes decisions down, one JSON line each, and [`router::Replay`] makes them again by another policy.
 //! - [`config`] makes a router of a YAML or JSON document.
 //! - [`index::BlockIndex`] is the knowledge alone, for gateways with a policy of their own.
 //! - [`hash::BlockHasher`] turns token ids into block hashes: an engine's own or kvroute's.
@@ -63,6 +64,7 @@ pub mod pod;
 pub mod policy;
 pub mod profile;
 mod published;
+pub mod record;
 pub mod request;
 pub mod router;
 pub mod score;
@@ -82,6 +84,7 @@ pub use load::{AdapterReport, LoadReport};
 pub use pod::{PodSpec, Role};
 pub use policy::{Policy, PrefillPolicy};
 pub use profile::Profile;
+pub use record::{DecisionRecord, OutcomeRecord, RecordOptions};
 pub use request::{Prompt, Request, ScoreColumn, Session};
 pub use router::{Dispatch, Router, RouterOptions, Workspace};
 pub use session::SessionKey;

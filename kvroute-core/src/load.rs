@@ -13,6 +13,7 @@ use crate::Error;
 
 /// What a pod says of its load.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "config", derive(schemars::JsonSchema))]
 pub struct LoadReport {
     /// Requests being computed (`vllm:num_requests_running`).
     pub running: u32,
@@ -68,6 +69,7 @@ pub struct AdapterReport<'a> {
 /// How a pod stands to the adapter that a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "config", derive(schemars::JsonSchema))]
 pub enum AdapterFit {
     /// Running requests use it.
     Running,
@@ -106,6 +108,7 @@ impl Adapters {
 
 /// What this router has in flight on a pod.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "config", derive(schemars::JsonSchema))]
 pub struct Bookings {
     /// Requests that are not finished.
     pub requests: u32,

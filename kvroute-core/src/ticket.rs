@@ -7,6 +7,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
 
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use slotmap::{DefaultKey, Key, KeyData, SlotMap};
 
 use crate::index::{Prediction, Speculation};
@@ -36,7 +37,9 @@ impl Ticket {
 }
 
 /// How a request ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "config", derive(schemars::JsonSchema))]
 pub enum Finish {
     /// The engine answered it.
     Completed,

@@ -23,6 +23,7 @@ mod statistics;
 mod verdict;
 mod workload;
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -59,6 +60,8 @@ pub struct Plan {
     pub trace: MooncakeTrace,
     /// Whether the measured experiment is simulated as well, to say how far the simulation is off.
     pub experiment: bool,
+    /// Folder for the decision logs of kvroute's runs, a file each, if they are wanted.
+    pub logs: Option<PathBuf>,
 }
 
 /// A workload to be run.
@@ -140,7 +143,9 @@ impl Plan {
             let Some(number) = number.checked_sub(experiments) else { return experiment(number) };
             let slot = &slots[number / candidates];
             let scene = slot.scene(self)?;
-            let measured = run(&scene, &self.candidates[number % candidates], slot.seed)?;
+            let candidate = &self.candidates[number % candidates];
+            let log = self.logs.as_ref().map(|folder| folder.join(slot.log_name(candidate)));
+            let measured = run(&scene, candidate, slot.seed, log.as_deref())?;
             slot.leave();
             Ok(Answer::Run(scene.bound, Box::new(measured)))
         };
@@ -177,6 +182,11 @@ impl Slot<'_> {
         let made = Arc::new(self.workload.scene(self.rate, plan.size, self.seed, &plan.trace)?);
         *scene = Some(Arc::clone(&made));
         Ok(made)
+    }
+
+    /// Name of a candidate's decision log: workload, arrivals a second, policy, seed.
+    fn log_name(&self, candidate: &Candidate) -> String {
+        format!("{}-{}-{}-{}.jsonl", self.workload.name, self.rate, candidate.name, self.seed)
     }
 
     /// One of its runs has ended.

@@ -1,6 +1,7 @@
 //! One run: a policy, a fleet and a load, and what comes out.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use kvroute_core::Role;
 use kvroute_sim::fleet::{self, RequestRecord, Run, percentile};
@@ -66,19 +67,24 @@ pub struct Routing {
     pub overhead_us_p99: f64,
 }
 
-/// Runs a candidate.
+/// Runs a candidate; writes its decision log to the file `log`, if it is kvroute.
 ///
 /// # Errors
 ///
-/// A configuration that cannot be built, or an error of the router's; there should be none.
-pub fn run(scene: &Scene, candidate: &Candidate, seed: u64) -> Result<Measured> {
+/// A configuration that cannot be built, or an error of the router's; there should be none. A log that cannot be
+/// written.
+pub fn run(scene: &Scene, candidate: &Candidate, seed: u64, log: Option<&Path>) -> Result<Measured> {
     match candidate.instance(seed, scene.is_split)? {
         Instance::Baseline(mut policy) => {
             let run = fleet::run_load(&scene.fleet, scene.script.play(), policy.as_mut())?;
             Ok(measure(scene, &run, None))
         }
-        Instance::Kvroute(mut policy) => {
-            let run = fleet::run_load(&scene.fleet, scene.script.play(), policy.as_mut())?;
+        Instance::Kvroute(policy) => {
+            let mut policy = if log.is_some() { policy.with_log() } else { *policy };
+            let run = fleet::run_load(&scene.fleet, scene.script.play(), &mut policy)?;
+            if let Some(file) = log {
+                std::fs::write(file, policy.log()).map_err(|error| format!("{}: {error}", file.display()))?;
+            }
             if let Some(error) = policy.errors().first() {
                 return Err(format!("{}: {error}", candidate.name).into());
             }

@@ -116,7 +116,7 @@ pub fn trace(size: Size, requests: Vec<FleetRequest>, seed: u64) -> Result<(Vec<
 fn play(size: Size, asked: Vec<Asked>, kvroute: KvroutePolicy, seed: u64) -> Result<(Vec<Row>, Outcome)> {
     let fleet = pods(size)?;
     let requests = || asked.iter().map(|asked| asked.request.clone());
-    let mut kvroute = kvroute.with_explanations();
+    let mut kvroute = kvroute.with_explanations().with_log();
     let records = fleet::run(&fleet, requests(), &mut kvroute)?;
     if let Some(error) = kvroute.errors().first() {
         return Err(error.clone().into());
@@ -127,6 +127,7 @@ fn play(size: Size, asked: Vec<Asked>, kvroute: KvroutePolicy, seed: u64) -> Res
         policies.push(PolicyOutcome::of(name, &asked, &records, size.decode));
     }
     let overhead = overhead_us(kvroute.routed());
+    let log = kvroute.log().to_owned();
     let rows = asked.into_iter().zip(kvroute.into_routed()).zip(records);
     let rows: Vec<_> = rows.map(|((asked, routed), record)| Row { asked, routed, record }).collect();
     let outcome = Outcome {
@@ -143,6 +144,7 @@ fn play(size: Size, asked: Vec<Asked>, kvroute: KvroutePolicy, seed: u64) -> Res
         overhead_us_p99: overhead.1,
         pods: fleet.pods.iter().enumerate().map(|(place, spec)| pod_outcome(place, spec, &rows)).collect(),
         policies,
+        log,
     };
     Ok((rows, outcome))
 }

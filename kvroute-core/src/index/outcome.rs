@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU8, Ordering};
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::Error;
 use crate::event::{SkipReason, Skipped};
@@ -133,7 +133,9 @@ pub enum ResyncReason {
 }
 
 /// How far a pod's view is to be believed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "config", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub enum TrustLevel {
     /// Nothing is known of the pod's cache that could be credited; only its load counts.
@@ -168,7 +170,7 @@ impl TrustLevel {
 pub(crate) struct TrustCell(AtomicU8);
 
 impl TrustCell {
-    pub(super) fn new(level: TrustLevel) -> Self {
+    pub(crate) fn new(level: TrustLevel) -> Self {
         Self(AtomicU8::new(level as u8))
     }
 

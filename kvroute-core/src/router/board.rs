@@ -19,10 +19,10 @@ pub(super) struct Board {
     /// Place -> position of the filter that dropped it.
     pub(super) dropped_by: Vec<Option<usize>>,
     /// Row -> place.
-    rows: Vec<u32>,
+    pub(super) rows: Vec<u32>,
     /// One column a scorer; `[scorers][rows]`.
     pub(super) columns: Vec<Vec<f64>>,
-    totals: Vec<f64>,
+    pub(super) totals: Vec<f64>,
     scored: Vec<Scored>,
     /// Place of the pod that is taken.
     pub(super) picked: Option<usize>,

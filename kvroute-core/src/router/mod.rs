@@ -2,13 +2,15 @@
 //!
 //! `gather` finds what pods have of a prompt, and which are looked at; `decide` asks the policy about them; `board` is
 //! one profile's part in that; `dispatch` books what was decided and follows the request to its end; `explain` says
-//! why.
+//! why; `record` takes a decision down, `replay` makes it again.
 
 mod board;
 mod decide;
 mod dispatch;
 mod explain;
 mod gather;
+mod record;
+mod replay;
 mod roster;
 mod status;
 mod workspace;
@@ -23,6 +25,7 @@ use core::time::Duration;
 use serde::Serialize;
 
 pub use self::dispatch::Dispatch;
+pub use self::replay::{Replay, Replayed};
 use self::roster::Roster;
 pub use self::status::{IndexStatus, PodStatus, RouterStatus};
 pub use self::workspace::Workspace;

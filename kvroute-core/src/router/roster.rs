@@ -38,6 +38,11 @@ pub(super) struct RoutedDomain {
 }
 
 impl Roster {
+    /// Pods, in order of slot, that are only chosen among: neither domains nor names are looked up in it.
+    pub(super) fn of(pods: Vec<Arc<RoutedPod>>) -> Self {
+        Self { pods, ..Self::default() }
+    }
+
     /// Row of a pod.
     pub(super) fn row(&self, id: PodId) -> Option<usize> {
         let row = self.pods.binary_search_by_key(&id.slot(), |pod| pod.id.slot()).ok()?;

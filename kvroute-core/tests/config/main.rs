@@ -17,6 +17,7 @@ use kvroute_core::hash::{
     BlockHasher, HashScheme, HashSeed, MultimodalForm, VllmAlgorithm, VllmEra, VllmScheme,
 };
 use kvroute_core::index::{CopyPolicy, GapPolicy};
+use kvroute_core::record::LogLine;
 use kvroute_core::score::{KvCacheScorer, LoadScorer};
 use kvroute_core::{
     CacheDomain, OwnScheme, PodOptions, PodSpec, Policy, Profile, Role, Router, RouterOptions, SessionKey,
@@ -79,6 +80,12 @@ fn the_committed_schema_is_what_the_model_gives() {
     let committed: serde_json::Value =
         serde_json::from_str(include_str!("../../config.schema.json")).unwrap();
     assert!(committed == Config::json_schema(), "out of date: run `cargo xtask schema`");
+}
+
+#[test]
+fn the_committed_schema_of_the_log_is_what_the_records_give() {
+    let committed: serde_json::Value = serde_json::from_str(include_str!("../../log.schema.json")).unwrap();
+    assert!(committed == LogLine::json_schema(), "out of date: run `cargo xtask schema`");
 }
 
 #[test]

@@ -12,6 +12,8 @@ mod pickers;
 mod predictions;
 mod prefill;
 mod profiles;
+mod records;
+mod replays;
 mod reproducible;
 mod sampling;
 mod scorers;

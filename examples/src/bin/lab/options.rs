@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::thread;
 
@@ -31,6 +32,8 @@ that know no caches, on every workload at three loads. Prints one table a worklo
   --png DIR          plots as PNG
   --json             one JSON line at the end: how the default policy compares with the best of every cell
   --json FILE        all results as JSON; - for a line of standard output instead of the table
+  --logs FOLDER      writes the decision log of every run of kvroute, for `cargo whatif`: a file each,
+                     WORKLOAD-RATE-POLICY-SEED.jsonl
   --list             names of workloads and policies";
 
 /// What was asked for.
@@ -60,6 +63,7 @@ struct Given {
     size: Option<f64>,
     trace: Option<OsString>,
     jobs: Option<usize>,
+    logs: Option<OsString>,
     html: Option<OsString>,
     png: Option<OsString>,
     verdict: bool,
@@ -82,7 +86,8 @@ impl Options {
             None => committed_trace()?,
             Some(file) => MooncakeTrace::parse(&read(file)?)?,
         };
-        let plan = Plan { parts, candidates, seeds, size, threads, trace, experiment };
+        let logs = given.logs.as_ref().map(PathBuf::from);
+        let plan = Plan { parts, candidates, seeds, size, threads, trace, experiment, logs };
         let Given { list, html, png, verdict, json, .. } = given;
         Ok(Some(Self { plan, list, html, png, verdict, json }))
     }
@@ -103,6 +108,7 @@ impl Given {
                 Arg::Long("seeds") => given.seeds = Some(number(&mut parser, "--seeds")?),
                 Arg::Long("size") => given.size = Some(positive(&mut parser, "--size")?),
                 Arg::Long("trace") => given.trace = Some(parser.value()?),
+                Arg::Long("logs") => given.logs = Some(parser.value()?),
                 Arg::Long("jobs") => given.jobs = Some(number(&mut parser, "--jobs")?),
                 Arg::Long("html") => given.html = Some(parser.value()?),
                 Arg::Long("png") => given.png = Some(parser.value()?),
