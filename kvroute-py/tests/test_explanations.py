@@ -44,7 +44,7 @@ def test_an_explanation_is_text_and_table(router: Router, a: PodId) -> None:
     router.apply_events(a, [kvroute.BlockStored([1], token_ids=range(4), block_size=4)])
     explanation = explained(router, session="alice")
     text = str(explanation)
-    assert "> a" in text and "1/2 blocks gpu 1" in text and "kv-cache 0.500 x 5" in text
+    assert "> a" in text and "1/2 blocks gpu 1" in text and "kv-cache 0.500 x 0.6" in text
     assert "session: nothing was sent for this id lately" in text
     assert repr(explanation) == (
         'Explanation(profile="decode", prompt_tokens=9, pods=[2], picked="a")'
@@ -60,7 +60,9 @@ def test_an_explanation_is_text_and_table(router: Router, a: PodId) -> None:
 
 
 def test_what_overruled_the_picker_is_in_text_and_table(router: Router, a: PodId) -> None:
-    router.set_policy({"policy": {"decode": {"guard": {"spill": {"absolute": 1}}}}})
+    router.set_policy(
+        "policy: {decode: {scorers: {kv-cache: {weight: 1}}, guard: {spill: {absolute: 1}}}}"
+    )
     router.apply_events(a, [kvroute.BlockStored([1], token_ids=range(4), block_size=4)])
     router.report_load(a, running=9, waiting=0, kv_usage=0)
     explanation = explained(router)
