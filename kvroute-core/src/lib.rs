@@ -14,6 +14,7 @@
 //!   [`finish`](router::Router::finish); every second [`expire`](router::Router::expire); and
 //!   [`explain`](router::Router::explain) why. [`decide`](router::Router::decide) is `dispatch` without any
 //!   effect.
+//! - [`snapshot`](router::Router::snapshot) and [`Restore`] carry what a router knows over its restart.
 //! - [`config`] makes a router of a YAML or JSON document.
 //! - [`index::BlockIndex`] is the knowledge alone, for gateways with a policy of their own.
 //! - [`hash::BlockHasher`] turns token ids into block hashes: an engine's own or kvroute's.
@@ -49,6 +50,7 @@ mod domain;
 mod error;
 pub mod event;
 pub mod filter;
+mod frame;
 pub mod hash;
 mod id;
 pub mod index;
@@ -57,12 +59,12 @@ pub mod oracle;
 pub mod pick;
 pub mod pod;
 pub mod profile;
+mod published;
 pub mod request;
 pub mod router;
 pub mod score;
 mod sequence;
 mod session;
-mod published;
 mod ticket;
 
 #[cfg(feature = "config")]
@@ -76,7 +78,7 @@ pub use index::{PodId, PodOptions};
 pub use pod::{LoadReport, PodSpec, Role};
 pub use profile::{Policy, PrefillPolicy, Profile};
 pub use request::{Prompt, Request, ScoreColumn, Session};
-pub use router::{Dispatch, Router, RouterOptions, Workspace};
+pub use router::{Dispatch, Restore, RestoreReport, Router, RouterOptions, Snapshot, Workspace};
 pub use session::SessionKey;
 pub use ticket::{Finish, Ticket};
 

@@ -18,7 +18,7 @@
 //!
 //! # Locks
 //!
-//! The order is: a pod's view, its predictions, then the pod table *or* a shard, then a directory. One of each at most,
+//! The order is: the restoring of a snapshot, a pod's view, its predictions, then the pod table *or* a shard, then a directory. One of each at most,
 //! but for the rare lookup that takes all shards in order. No user code runs under any of them.
 
 mod chains;
@@ -30,6 +30,7 @@ mod parked;
 mod predicted;
 mod run;
 mod shard;
+pub(crate) mod snapshot;
 mod translation;
 mod view;
 mod walk;
@@ -49,10 +50,11 @@ pub use matching::TierBlocks;
 pub(crate) use outcome::TrustCell;
 pub use outcome::{ApplyReport, Counters, IgnoreReason, Outcome, ResyncReason, TrustLevel};
 pub use predicted::{PredictedCounts, Prediction};
+pub use snapshot::RestoredBlocks;
 
 use crate::domain::CacheDomain;
 use crate::event::{EventBatch, GroupKind, NumberedEvent};
-use crate::published::{Seen, Published};
+use crate::published::{Published, Seen};
 use crate::{BlockHash, Error, ErrorKind, Tier};
 use chains::Chains;
 use fleet::{Fleet, Lane, Pod};
@@ -160,6 +162,8 @@ pub struct BlockIndex {
     chains: Chains,
     fleet: Published<Fleet>,
     max_predicted: usize,
+    /// Held while a snapshot is restored: there is one scaffold.
+    restoring: Mutex<()>,
 }
 
 /// A pod's answer to a query.
@@ -211,6 +215,7 @@ impl BlockIndex {
             chains: Chains::new(options.shards, options.max_bytes),
             fleet: Published::default(),
             max_predicted: options.max_predicted,
+            restoring: Mutex::default(),
         }
     }
 
@@ -326,14 +331,7 @@ impl BlockIndex {
         if blocks.is_empty() || self.max_predicted == 0 {
             return Ok(Prediction::default());
         }
-        let lane = match predictions.lane {
-            Some(lane) => lane,
-            None => {
-                let lane = self.fleet.update(|fleet| fleet.add_predicted_lane(id));
-                predictions.lane = lane;
-                lane.ok_or_else(|| unknown(id))?
-            }
-        };
+        let lane = self.predicted_lane(id, &mut predictions).ok_or_else(|| unknown(id))?;
         Ok(predictions.record(&self.chains, lane, blocks, domain.salt()))
     }
 
@@ -451,6 +449,14 @@ impl BlockIndex {
 
     fn forget_lanes(&self, id: PodId, groups: &[(u32, GroupKind)]) {
         self.fleet.update(|fleet| fleet.forget_lanes(id, groups));
+    }
+
+    /// The lane of what is predicted for a pod whose predictions are locked, made if it is new.
+    fn predicted_lane(&self, id: PodId, predictions: &mut Predictions) -> Option<u32> {
+        if predictions.lane.is_none() {
+            predictions.lane = self.fleet.update(|fleet| fleet.add_predicted_lane(id));
+        }
+        predictions.lane
     }
 
     fn set_groups(&self, id: PodId, groups: &[(u32, GroupKind)]) {

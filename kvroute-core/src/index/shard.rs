@@ -143,6 +143,21 @@ impl Directory {
         give_back(&mut self.entries, |&e| spread(e >> (64 - TAG_BITS)));
     }
 
+    /// Equal for keys that differ in nothing that directories tell them apart by.
+    pub(super) fn hash(key: u64) -> u64 {
+        spread(tag_of(key) | spread(key) >> 48 << TAG_BITS)
+    }
+
+    /// Makes room for so many more.
+    pub(super) fn reserve(&mut self, entries: usize) {
+        self.entries.reserve(entries, |&e| spread(e >> (64 - TAG_BITS)));
+    }
+
+    /// Gives back room that was made for more than came.
+    pub(super) fn tidy(&mut self) {
+        give_back(&mut self.entries, |&e| spread(e >> (64 - TAG_BITS)));
+    }
+
     /// Bytes allocated.
     pub(super) fn bytes(&self) -> usize {
         self.entries.allocation_size()

@@ -1,13 +1,15 @@
 //! The router: hasher, index and policy joined. The only module that knows them all.
 //!
 //! `decide` finds what pods have of a prompt and asks the policy; `board` is one profile's part in that;
-//! `dispatch` books what was decided and follows the request to its end; `explain` says why.
+//! `dispatch` books what was decided and follows the request to its end; `explain` says why; `snapshot` carries what
+//! the router knows over a restart.
 
 mod board;
 mod decide;
 mod dispatch;
 mod explain;
 mod roster;
+mod snapshot;
 mod status;
 
 use alloc::format;
@@ -22,15 +24,16 @@ use serde::Serialize;
 pub use self::decide::Workspace;
 pub use self::dispatch::Dispatch;
 use self::roster::Roster;
+pub use self::snapshot::{Refusal, Restore, RestoreReport, RestoredPod, Snapshot};
 pub use self::status::{IndexStatus, PodStatus, RouterStatus};
 use crate::event::{EventBatch, decode_trtllm};
 use crate::hash::{BlockHasher, OwnScheme};
 use crate::index::{ApplyReport, BlockIndex, IndexOptions, PodId};
 use crate::pod::{LoadReport, PodSpec, RoutedPod};
 use crate::profile::Policy;
+use crate::published::Published;
 use crate::request::Prompt;
 use crate::session::{Sealer, SessionKey, SessionTable};
-use crate::published::Published;
 use crate::ticket::TicketTable;
 use crate::{CacheDomain, Error, ErrorKind};
 

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use hashbrown::HashMap;
 
 use super::{RunSet, View};
+use crate::frame::FrameWriter;
 use crate::index::outcome::{IgnoreReason, Outcome};
 use crate::index::{BlockIndex, CopyPolicy};
 use crate::{EngineHash, Tier};
@@ -115,6 +116,13 @@ impl Lineage {
     /// Bytes allocated.
     pub(super) fn bytes(&self) -> usize {
         self.parents.allocation_size() + self.order.capacity() * size_of::<u64>()
+    }
+
+    /// Writes it, oldest first.
+    pub(super) fn save(&self, frames: &mut FrameWriter) {
+        for key in &self.order {
+            frames.hash_and_option(*key, self.parents.get(key).copied().flatten());
+        }
     }
 
     /// Keeps the `most` latest.
