@@ -124,7 +124,11 @@ impl Chains {
     }
 
     fn directory(&self, key: u64) -> &Mutex<Directory> {
-        &self.directories[(spread(key) >> 48) as usize & (self.directories.len() - 1)].0
+        &self.directories[self.directory_of_key(key)].0
+    }
+
+    fn directory_of_key(&self, key: u64) -> usize {
+        (spread(key) >> 48) as usize & (self.directories.len() - 1)
     }
 
     /// Where `key` lies, if it is known: where `lane` holds it, if it does.
@@ -352,18 +356,14 @@ impl Chains {
         if is_new {
             runs.entered(id);
         }
-        self.enter(shard, id, slot, unnamed);
+        if let Some(run) = shard.run(slot) {
+            for offset in unnamed {
+                let key = run.keys[offset];
+                self.directory_change(key, |directory| directory.insert(key, Place { run: id, offset }));
+            }
+        }
         self.account(before, shard.bytes());
         Step::Covered(end - first, Place { run: id, offset: end - 1 })
-    }
-
-    /// Lets blocks of a run be found by their keys.
-    fn enter(&self, shard: &Shard, id: RunId, slot: u32, offsets: Range<usize>) {
-        let Some(run) = shard.run(slot) else { return };
-        for offset in offsets {
-            let key = run.keys[offset];
-            self.directory_change(key, |directory| directory.insert(key, Place { run: id, offset }));
-        }
     }
 
     /// Takes one block away from `lane`; false if the lane does not hold it.

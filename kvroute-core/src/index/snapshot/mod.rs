@@ -28,7 +28,6 @@ pub(super) use self::pieces::{Held, Pieces};
 pub(super) use self::place::Placed;
 pub(crate) use self::stage::Staged;
 pub(super) use self::stage::{StagedBlock, StagedPod};
-use super::chains::Scaffold;
 use super::{BlockIndex, PodId};
 use crate::frame::FrameWriter;
 #[cfg(any(test, feature = "oracle"))]
@@ -97,11 +96,10 @@ impl BlockIndex {
     /// events or prompts came to since it was added keeps what it has; its answer is `None`.
     pub(crate) fn restore(&self, staged: Staged, pods: &[Option<PodId>]) -> Vec<Option<RestoredBlocks>> {
         let _one_at_a_time = self.restoring.lock();
-        let mut scaffold = Scaffold::default();
         let (pieces, parts) = staged.into_parts();
         let is_wanted = |at: usize| pods.get(at).copied().flatten().is_some();
         let wanted = parts.iter().enumerate().filter(|(at, _)| is_wanted(*at)).map(|(_, part)| part);
-        let placed = Placed::new(&self.chains, pieces, wanted, &mut scaffold);
+        let (placed, scaffold) = Placed::new(&self.chains, pieces, wanted);
         let restored = parts
             .into_iter()
             .enumerate()

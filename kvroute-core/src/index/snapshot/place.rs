@@ -34,21 +34,21 @@ impl Placed {
         chains: &Chains,
         staged: StagedPieces,
         pods: impl Iterator<Item = &'a StagedPod>,
-        scaffold: &mut Scaffold,
-    ) -> Self {
+    ) -> (Self, Scaffold) {
         let needed = needed(&staged, pods);
         let names =
             staged.pieces.iter().zip(&needed).map(|(piece, &length)| usize::from(piece.named.min(length)));
         let (names, count) = (names.sum(), staged.pieces.len());
-        chains.reserve_names(names);
+        let mut scaffold = chains.put_up(names);
         let mut crowds = Crowds::new(count, names);
         let mut placed =
             Self { staged, ends: Vec::with_capacity(count), segments: Vec::with_capacity(count) };
         for (at, &length) in needed.iter().enumerate() {
-            placed.place(chains, scaffold, &mut crowds, at, length);
+            placed.place(chains, &mut scaffold, &mut crowds, at, length);
             placed.ends.push(placed.segments.len());
         }
-        placed
+        chains.name(&mut scaffold);
+        (placed, scaffold)
     }
 
     fn place(
@@ -147,10 +147,10 @@ struct Crowds {
 }
 
 impl Crowds {
-    /// Keys that may meet in each place, where hashes bring some dozens at most.
+    /// Keys that may meet in each place, where hashes bring a hundred at most.
     const MOST: u8 = u8::MAX;
     /// Keys expected in each.
-    const MEAN: usize = 8;
+    const MEAN: usize = 64;
 
     fn new(heads: usize, names: usize) -> Self {
         let places = |keys: usize| vec![0; (keys / Self::MEAN).next_power_of_two().max(256)];
