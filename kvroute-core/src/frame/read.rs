@@ -166,6 +166,12 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
+    /// All that is left.
+    #[cfg(any(test, feature = "oracle"))]
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     pub(crate) fn byte(&mut self) -> Result<u8, Error> {
         Ok(self.take(1)?[0])
     }
@@ -194,6 +200,14 @@ impl<'a> Reader<'a> {
     pub(crate) fn number_u32(&mut self) -> Result<u32, Error> {
         let number = self.number()?;
         u32::try_from(number).map_err(|_| self.fail(format_args!("{number} is more than 32 bits")))
+    }
+
+    /// What was counted: so little that counting on does not overflow.
+    pub(crate) fn count(&mut self) -> Result<u64, Error> {
+        match self.number()? {
+            count if count < 1 << 62 => Ok(count),
+            count => Err(self.fail(format_args!("nobody can have counted to {count}"))),
+        }
     }
 
     /// A number of `what`, at most `most`.

@@ -119,6 +119,12 @@ impl FrameWriter {
         self.bytes.extend_from_slice(&hash.to_le_bytes());
     }
 
+    /// Bytes as they are.
+    #[cfg(any(test, feature = "oracle"))]
+    pub(crate) fn raw(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
     pub(crate) fn bytes_with_length(&mut self, bytes: &[u8]) {
         self.number(bytes.len() as u64);
         self.bytes.extend_from_slice(bytes);

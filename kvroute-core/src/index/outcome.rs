@@ -307,11 +307,11 @@ impl Counters {
     pub(super) fn load(reader: &mut Reader<'_>) -> Result<Self, Error> {
         let mut counters = Self::default();
         for count in counters.fields() {
-            *count = reader.number()?;
+            *count = reader.count()?;
         }
         let reasons = reader.at_most(IgnoreReason::ALL.len() as u64, "reasons")?;
         for count in &mut counters.ignored[..reasons] {
-            *count = reader.number()?;
+            *count = reader.count()?;
         }
         Ok(counters)
     }

@@ -10,6 +10,7 @@ mod prefill;
 mod profiles;
 mod sessions;
 mod several_domains;
+mod snapshots;
 mod trust;
 
 use std::sync::Arc;

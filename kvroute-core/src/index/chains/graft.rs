@@ -98,7 +98,7 @@ impl Chains {
 
     /// Lets all blocks be found by their keys that are to be.
     ///
-    /// A directory takes its entries one after the other while it is in the processor's cache, which takes a third of the
+    /// A directory takes its entries one after the other while it is in the processor's cache, which takes a quarter of the
     /// time of entering run by run. So for a while blocks have entries that do not count as named yet. Others who
     /// name such a block meanwhile enter it once more, and then the entry from here goes.
     pub(in crate::index) fn name(&self, scaffold: &mut Scaffold) {

@@ -285,7 +285,7 @@ impl StagedPieces {
 
 impl StagedPod {
     fn take_names(&mut self, reader: &mut Reader<'_>) -> Result<(), Error> {
-        let (count, copies) = (reader.number_u32()?, reader.number_u32()?);
+        let (count, copies) = (reader.number_u32()?, reader.at_most(u64::from(MAX_COPIES), "copies")? as u32);
         self.named += u64::from(count);
         if self.named > self.held {
             return Err(reader.fail("names for more blocks than are held"));
@@ -320,7 +320,7 @@ impl StagedPod {
     /// A use; or, where no piece is named, how much was refused.
     fn take_use(&mut self, pieces: &StagedPieces, reader: &mut Reader<'_>) -> Result<(), Error> {
         let Some(piece) = reader.number()?.checked_sub(1) else {
-            self.predictions_refused = reader.number()?;
+            self.predictions_refused = reader.count()?;
             return Ok(());
         };
         let Some(length) = pieces.length(piece) else {
@@ -366,10 +366,13 @@ impl StreamState {
     }
 }
 
+/// Most copies of a block: few enough that adding up does not overflow.
+const MAX_COPIES: u32 = 1 << 30;
+
 fn copies(reader: &mut Reader<'_>) -> Result<u32, Error> {
     match reader.number_u32()? {
-        0 => Err(reader.fail("no copy")),
-        copies => Ok(copies),
+        copies @ 1..=MAX_COPIES => Ok(copies),
+        copies => Err(reader.fail(format_args!("{copies} copies"))),
     }
 }
 

@@ -92,13 +92,15 @@ impl View {
     fn ancestors(&self, index: &BlockIndex, key: u64) -> Option<Ancestors> {
         let mut keys = alloc::vec![key];
         let mut block = key;
+        // Longer than all that is remembered is a circle.
+        let most = self.options.max_retired.min(self.lineage.parents.len());
         loop {
             let parent = match index.chains.parent_of(block) {
                 Some(parent) => return Some(Ancestors { keys, root: parent }),
                 None => *self.lineage.parents.get(&block)?,
             };
             match parent {
-                Some(parent) if keys.len() <= self.options.max_retired => {
+                Some(parent) if keys.len() <= most => {
                     if index.chains.find(parent).is_some() {
                         return Some(Ancestors { keys, root: Some(parent) });
                     }
