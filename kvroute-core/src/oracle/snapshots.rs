@@ -59,7 +59,7 @@ fn live_on(router: &Router) -> Result<(), String> {
     let text = |error: Error| format!("{error}");
     // A table may grow once more at the bound.
     let bytes = router.index().bytes();
-    if bytes > 3 * MAX_BYTES {
+    if bytes > MAX_BYTES * 3 / 2 {
         return Err(format!("{bytes} bytes, and {MAX_BYTES} is the bound"));
     }
     let again = written(router).map_err(text)?;
@@ -213,7 +213,6 @@ fn changed(frames: &[(Kind, Vec<u8>)], changes: &[u8]) -> Frames {
         let count = frames.len();
         let (which, other) = (usize::from(change[1]) % count, usize::from(change[2]) % count);
         let payload = &mut frames[which].1;
-        // Frames are short; what lies far behind is reached by what is left out before it.
         let at = usize::from(change[2]) % payload.len().max(1);
         match change[0] % 8 {
             0..4 if !payload.is_empty() => payload[at] = change[3],

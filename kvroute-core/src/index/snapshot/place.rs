@@ -175,3 +175,23 @@ impl Crowds {
         refused.unwrap_or(keys.len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_meet_are_admitted_up_to_a_bound_and_hashes_all_of_them() {
+        let mut crowds = Crowds::new(1, 1000);
+        let admitted = (0..1000).filter(|_| crowds.admit(&[7], 0) == 1).count();
+        assert_eq!(admitted, usize::from(Crowds::MOST));
+        let mut crowds = Crowds::new(1, 1000);
+        assert_eq!(crowds.admit(&[7; 1000], 1000), usize::from(Crowds::MOST));
+
+        let mut crowds = Crowds::new(100, 100_000);
+        let keys = |piece: u64| (0..1000).map(move |at| spread(piece * 1000 + at)).collect::<Vec<_>>();
+        assert!((0..100).all(|piece| crowds.admit(&keys(piece), 1000) == 1000));
+        let mut crowds = Crowds::new(100_000, 0);
+        assert!((0..100_000).all(|number| crowds.admit(&[number], 0) == 1), "engines may count their blocks");
+    }
+}
