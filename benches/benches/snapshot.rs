@@ -20,7 +20,8 @@ const NOW: Duration = Duration::from_secs(1);
 
 fn router() -> Router {
     let index = IndexOptions { max_bytes: 16 << 30, ..IndexOptions::default() };
-    Router::new(RouterOptions { index, ..RouterOptions::default() }, Policy::default()).expect("fixed options")
+    Router::new(RouterOptions { index, ..RouterOptions::default() }, Policy::default())
+        .expect("fixed options")
 }
 
 /// Token ids for translated pods, which are hashed; native ones are told any hashes.
@@ -101,8 +102,11 @@ fn snapshot(c: &mut Criterion) {
     ] {
         let router = filled(domain, blocks, shared);
         let chunks = written(&router);
-        let held: u64 =
-            router.pods().iter().map(|pod| router.index().counters(pod.id()).expect("a pod").blocks_stored).sum();
+        let held: u64 = router
+            .pods()
+            .iter()
+            .map(|pod| router.index().counters(pod.id()).expect("a pod").blocks_stored)
+            .sum();
         let bytes: usize = chunks.iter().map(Vec::len).sum();
         let distinct = router.index().blocks();
         let memory = router.index().bytes() + router.index().view_bytes();

@@ -240,8 +240,8 @@ mod tests {
     fn every_byte_of_a_snapshot_may_be_any_other_behind_its_checksum() {
         let frames = read(&written(&busy_router().unwrap()).unwrap()).unwrap();
         for (which, (_, payload)) in frames.iter().enumerate() {
-            for at in 0..payload.len().min(256) {
-                for value in [0, 1, payload[at] ^ 0x80, payload[at].wrapping_add(1), 0xff] {
+            for (at, &byte) in payload.iter().enumerate().take(256) {
+                for value in [0, 1, byte ^ 0x80, byte.wrapping_add(1), 0xff] {
                     run(&[1, 0, which as u8, at as u8, value]).unwrap();
                 }
             }

@@ -14,9 +14,9 @@ use crate::candidate::{Candidates, Facts};
 use crate::decision::{Decision, Prefill};
 use crate::index::{MatchTable, PodId, TierBlocks, TrustLevel};
 use crate::pod::RoutedPod;
-use crate::published::Seen;
 use crate::request::{Prompt, Request, ScoreColumn, Session};
 use crate::session::SessionTable;
+use crate::published::Seen;
 use crate::{BlockHash, CacheDomain, Error, ErrorKind};
 
 /// Room for one decision at a time, reused so that deciding allocates nothing once warm; and what the last
