@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use kvroute_core::event::{BlockRemoved, GroupKind};
-use kvroute_core::index::{CopyPolicy, RestoredBlocks};
+use kvroute_core::index::{CopyPolicy, MatchTable, RestoredBlocks};
 use kvroute_core::router::{Refusal, RestoredPod, RouterStatus};
 use kvroute_core::{ErrorKind, PodOptions, Restore, RestoreReport, Snapshot};
 
@@ -350,6 +350,56 @@ fn a_snapshot_taken_while_events_come_has_each_pod_as_it_was_at_one_moment() {
         }
         other.pods().iter().for_each(|pod| other.remove_pod(pod.id()).unwrap());
         assert_eq!((other.index().blocks(), other.index().bytes()), (0, 0));
+    }
+}
+
+/// A pod that lives already stores and removes the very blocks that are being restored.
+#[test]
+fn pods_that_live_are_not_disturbed_by_what_is_restored_around_them() {
+    const BLOCKS: usize = 1500;
+    let token_ids: Vec<u32> = (0..BLOCKS as u32 * BLOCK_SIZE).collect();
+    let chain = stored(&token_ids, BLOCKS, Tier::Gpu);
+    let (predecessor, ids) = router_of(&["a", "b"]);
+    store(&predecessor, ids[0], &token_ids, BLOCKS, Tier::Gpu);
+    store(&predecessor, ids[1], &token_ids, 1100, Tier::Gpu);
+    dispatch(&predecessor, &token_ids, "s", NOW);
+    let bytes = written(&predecessor);
+    for round in 0..60 {
+        let index = IndexOptions { shards: 1 << (round % 5), ..IndexOptions::default() };
+        let options = RouterOptions { index, ..RouterOptions::default() };
+        let (router, ids) = router_with(options, &["live"]);
+        let done = AtomicBool::new(false);
+        let length = thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                let mut length = 0;
+                for at in 1.. {
+                    length = 1 + at * 331 % BLOCKS;
+                    store(&router, ids[0], &token_ids, length, Tier::Gpu);
+                    if done.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    let block_hashes = chain.block_hashes[..length].iter().rev().copied().collect();
+                    let removal = BlockRemoved { block_hashes, tier: Some(Tier::Gpu), group: 0 };
+                    apply(&router, ids[0], KvEvent::Removed(removal));
+                }
+                length
+            });
+            let report = restore(&router, &bytes).unwrap();
+            assert!(report.pods.iter().all(|pod| pod.blocks.is_ok_and(|blocks| blocks.refused == 0)));
+            done.store(true, Ordering::Relaxed);
+            writer.join().unwrap()
+        });
+        let counters = router.index().counters(ids[0]).unwrap();
+        assert_eq!((counters.unknown_removals, counters.blocks_refused), (0, 0), "round {round}");
+        let hashes = domain("model", BLOCK_SIZE).hasher().hash(&token_ids, &HashContext::default()).unwrap();
+        let mut table = MatchTable::default();
+        router.index().lookup(&domain("model", BLOCK_SIZE), &hashes, &mut table);
+        let depths =
+            [ids[0], id(&router, "a"), id(&router, "b")].map(|pod| table.blocks(pod).total() as usize);
+        assert_eq!(depths, [length, BLOCKS, 1100], "round {round}");
+        assert_eq!(router.index().blocks(), BLOCKS, "every block has one name");
+        router.pods().iter().for_each(|pod| router.remove_pod(pod.id()).unwrap());
+        assert_eq!((router.index().blocks(), router.index().bytes()), (0, 0), "round {round}");
     }
 }
 

@@ -9,7 +9,8 @@
 //! The pods (name, rank, name of their cache domain, role, labels, options, whether they accept); of each the
 //! blocks it holds by group and tier, copies, the engine's names for them, blocks that wait for their parent,
 //! what was learnt of its groups and rank, where its stream stands, with the digests that tell a restarted engine,
-//! trust, counters and audit; what is predicted for it, in order of use; sessions with the time they have left.
+//! trust, counters and audit; what is predicted for it, in order of use; sessions with the time they have left. (What
+//! is predicted of prompts that are only known as text is of use where text blocks have the same size.)
 //!
 //! # What is not
 //!
@@ -22,9 +23,8 @@
 //! # Trust
 //!
 //! Checksums keep out damage. They are no signature: who can write a snapshot can make a router believe it, pods and
-//! their options included, so keep it where the configuration is kept. Whatever is in it, restoring neither
-//! panics nor takes more memory than a small multiple of its size, and what is restored stays within the
-//! router's bounds.
+//! their options included, so keep it where the configuration is kept. Whatever is in it, restoring does not panic and
+//! takes time and memory in proportion to its size, and what is restored stays within the router's bounds.
 
 mod pods;
 mod restore;

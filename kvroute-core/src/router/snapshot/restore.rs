@@ -20,7 +20,7 @@ use crate::session::Home;
 /// Takes a snapshot in, in chunks of any size, and then gives it to a router.
 ///
 /// Nothing is given before all of it was read and checked, so an error leaves the router as it was. Until then
-/// the snapshot is kept in memory, in about its own size.
+/// what was read is kept in memory, in one to two times its size.
 #[derive(Debug, Default)]
 pub struct Restore {
     frames: FrameReader,
@@ -114,7 +114,8 @@ impl Restore {
 
     /// Gives what was read to a router: to pods of the same names and ranks, which are added where they are not
     /// here. A router that knows nothing yet goes on as the one before would; one in use keeps what it has and
-    /// gets what it has not. `now` is the time that [`Router::dispatch`] takes; it need not count from the
+    /// gets what it has not. So restore first and apply events then: a pod that had one is left as it is, and one
+    /// that has its part again takes the next batch of its stream, or notices what it missed. `now` is the time that [`Router::dispatch`] takes; it need not count from the
     /// same moment as when the snapshot was made.
     ///
     /// Pods that are here keep their ids, options, role and labels, and a pod that takes no requests, here or there,
