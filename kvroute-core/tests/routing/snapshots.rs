@@ -353,6 +353,58 @@ fn a_snapshot_taken_while_events_come_has_each_pod_as_it_was_at_one_moment() {
     }
 }
 
+/// Engines announce that a block was offloaded after it left the device, by its name alone.
+#[test]
+fn a_block_that_left_the_device_before_the_snapshot_can_be_offloaded_after_it() {
+    let (router, ids) = router_of(&["a"]);
+    let chain = stored(&prompt(1), 10, Tier::Gpu);
+    let offloaded = |blocks: std::ops::Range<usize>| {
+        KvEvent::Stored(BlockStored {
+            block_hashes: chain.block_hashes[blocks].to_vec(),
+            tier: Some(Tier::Cpu),
+            ..BlockStored::default()
+        })
+    };
+    apply(&router, ids[0], KvEvent::Stored(chain.clone()));
+    apply(&router, ids[0], offloaded(0..1));
+    let block_hashes = chain.block_hashes[7..].iter().rev().copied().collect();
+    apply(&router, ids[0], KvEvent::Removed(BlockRemoved { block_hashes, tier: Some(Tier::Gpu), group: 0 }));
+    let (other, _) = successor(RouterOptions::default(), &written(&router));
+    for router in [&router, &other] {
+        apply(router, id(router, "a"), offloaded(7..9));
+        let counters = router.index().counters(id(router, "a")).unwrap();
+        assert_eq!((counters.blocks_refused, router.index().blocks()), (0, 9));
+    }
+    assert_eq!(known(&other), known(&router));
+}
+
+#[test]
+fn a_run_that_another_took_the_place_of_between_two_pods_is_written_again() {
+    let one_shard = IndexOptions { shards: 1, ..IndexOptions::default() };
+    let options = || RouterOptions { index: one_shard, ..RouterOptions::default() };
+    let (router, ids) = router_with(options(), &["a", "b"]);
+    store(&router, ids[0], &prompt(1), 10, Tier::Gpu);
+    let (mut snapshot, mut bytes) = (router.snapshot(NOW), Vec::new());
+    // The header, and the first pod's part.
+    (0..2).for_each(|_| bytes.extend_from_slice(snapshot.next_chunk(&router).unwrap().unwrap()));
+    // What was written of the first pod's run says nothing of the one in its place.
+    clear(&router, ids[0]);
+    store(&router, ids[1], &prompt(2), 10, Tier::Gpu);
+    while let Some(chunk) = snapshot.next_chunk(&router).unwrap() {
+        bytes.extend_from_slice(chunk);
+    }
+    let (other, _) = successor(options(), &bytes);
+    assert_eq!(other.index().blocks(), 20);
+    let domain = domain("model", BLOCK_SIZE);
+    for (name, prompt) in [("a", prompt(1)), ("b", prompt(2))] {
+        let hashes = domain.hasher().hash(&prompt, &HashContext::default()).unwrap();
+        let mut table = MatchTable::default();
+        other.index().lookup(&domain, &hashes, &mut table);
+        assert_eq!(table.matches().len(), 1);
+        assert_eq!(table.blocks(id(&other, name)).total(), 10, "{name}");
+    }
+}
+
 /// A pod that lives already stores and removes the very blocks that are being restored.
 #[test]
 fn pods_that_live_are_not_disturbed_by_what_is_restored_around_them() {
