@@ -24,6 +24,7 @@ func TestDecidingAllocatesNothing(t *testing.T) {
 				Context:   HashContext{LoraName: "sql", CacheSalt: "tenant", Multimodal: []MultimodalItem{{"a", 1, 1}}},
 				Model:     "llama",
 				SessionID: "alice",
+				Subset:    []string{"pod-1", "pod-3"},
 				Nonce:     7,
 			}))
 		},
@@ -41,8 +42,9 @@ func TestDecidingAllocatesNothing(t *testing.T) {
 			sequence++
 			return failed(router.Apply(pod, sequence, payload))
 		},
-		"ReportLoad": func() error { return router.ReportLoad(pod, 1, 2, 0.5) },
-		"Hash":       func() error { return failed(hasher.Hash(hashes, prompt, nil)) },
+		"ReportLoad":     func() error { return router.ReportLoad(pod, 1, 2, 0.5) },
+		"ReportAdapters": func() error { return router.ReportAdapters(pod, 4, []string{"sql"}, nil) },
+		"Hash":           func() error { return failed(hasher.Hash(hashes, prompt, nil)) },
 	}
 	for name, call := range calls {
 		if err := call(); err != nil {

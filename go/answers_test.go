@@ -105,6 +105,9 @@ func TestExplanationsTellWhatTheDecisionSaw(t *testing.T) {
 	if seen.ID != decision.Pod || seen.Pod != "pod" || seen.DPRank != 1 || seen.MatchedBlocks != decision.MatchedBlocks || seen.Total != decision.Total {
 		t.Errorf("%+v explains %+v", seen, decision)
 	}
+	if seen.Capacity != 2 || seen.Overloaded || seen.UncachedTokens != decision.UncachedTokens || why.Reason != decision.Reason {
+		t.Errorf("%+v, %+v", seen, why)
+	}
 	if seen.Load == nil || *seen.Load != (LoadReport{3, 2, 0.25}) || seen.InFlight != 5 {
 		t.Errorf("%+v", seen)
 	}
@@ -128,6 +131,61 @@ func TestExplanationsTellWhatTheDecisionSaw(t *testing.T) {
 	request.SessionToken = "two sessions"
 	if _, err := router.Decide(request); !errors.Is(err, ErrInvalidInput) || why.Profile != "" || why.String() != "" {
 		t.Errorf("%v, %+v", err, why)
+	}
+}
+
+func TestDecisionsSayWhyAndWhomElseToAsk(t *testing.T) {
+	router := must(New(Config{
+		Policy: PolicyConfig{Decode: ProfileConfig{
+			Scorers:   &ScorersConfig{KVCache: &KVCacheConfig{Weight: 1}, LoraAffinity: &WeightConfig{0.5}},
+			Guard:     &GuardConfig{&SpillConfig{Absolute: Ptr(uint32(1))}},
+			Fallbacks: 9,
+		}},
+		Domains: map[string]DomainConfig{"m": {BlockSize: 4}},
+		Pods:    []PodConfig{{Name: "a", Domain: "m"}, {Name: "b", Domain: "m"}, {Name: "c", Domain: "m"}},
+	}))(t)
+	defer router.Close()
+	ids := must(router.Pods())(t)
+	must(router.ApplyEvents(ids[0], BlocksStored{Hashes: []uint64{1}, TokenIDs: []uint32{1, 2, 3, 4}, BlockSize: 4, LoraName: "sql"}))(t)
+	for _, pod := range ids[1:] {
+		must(router.ApplyEvents(pod, CacheCleared{}))(t)
+	}
+	if err := errors.Join(
+		router.ReportAdapters(ids[1], 1, []string{"sql"}, nil), router.ReportAdapters(ids[2], 1, nil, []string{"law"}),
+	); err != nil {
+		t.Fatal(err)
+	}
+	var why Explanation
+	request := &Request{TokenIDs: []uint32{1, 2, 3, 4, 5}, Context: HashContext{LoraName: "sql"}, Explain: &why}
+	decision := must(router.Decide(request))(t)
+	if decision.Pod != ids[0] || decision.Reason != ReasonPicked || decision.Prefill.Reason != "" {
+		t.Errorf("%+v", decision)
+	}
+	if !reflect.DeepEqual(decision.Fallbacks, []PodID{ids[1], ids[2]}) || !reflect.DeepEqual(why.Fallbacks, []int{1, 2}) {
+		t.Errorf("%+v, %+v", decision, why)
+	}
+	for at, fit := range []AdapterFit{AdapterUnknown, AdapterRunning, AdapterFull} {
+		if why.Pods[at].Adapter != fit {
+			t.Errorf("%+v", why.Pods[at])
+		}
+	}
+	if err := router.ReportLoad(ids[0], 30, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	decision = must(router.Dispatch(request))(t)
+	if decision.Pod == ids[0] || decision.Reason != ReasonSpilled || why.Reason != ReasonSpilled || *why.Overruled != 0 {
+		t.Errorf("%+v, %+v", decision, why)
+	}
+	// What was sent there is expected there.
+	domain := must(router.Domain("m"))(t)
+	defer domain.Close()
+	matches := must(router.Lookup(domain, must(domain.Hash(nil, request.TokenIDs, &request.Context))(t)))(t)
+	if len(matches) != 2 || matches[0].Speculative != 0 || matches[1].Pod != decision.Pod || matches[1].Speculative != 1 {
+		t.Errorf("%+v", matches)
+	}
+	must(router.Finish(decision.Ticket, FinishFailed, CachedUnknown))(t)
+	if status := must(router.Status())(t); status.Pods[1].Failures+status.Pods[2].Failures != 1 {
+		t.Errorf("%+v", status.Pods)
 	}
 }
 
@@ -162,7 +220,10 @@ func TestStatusAndCountersAgree(t *testing.T) {
 
 // More pods than any first buffer has room for.
 func TestAnswersMayBeLong(t *testing.T) {
-	router := must(New(Config{Domains: map[string]DomainConfig{"m": {BlockSize: 1}}}))(t)
+	router := must(New(Config{
+		Policy:  PolicyConfig{Sampling: SamplingConfig{Above: Ptr(uint64(1000))}},
+		Domains: map[string]DomainConfig{"m": {BlockSize: 1}},
+	}))(t)
 	defer router.Close()
 	stored := BlocksStored{Hashes: []uint64{1}, TokenIDs: []uint32{7}, BlockSize: 1}
 	const pods = 150

@@ -89,6 +89,14 @@ func (a *arena) text(text string) C.kvroute_str {
 	return C.kvroute_str{data: (*C.char)(unsafe.Pointer(unsafe.SliceData(room))), len: C.size_t(len(text))}
 }
 
+func (a *arena) texts(texts []string) []C.kvroute_str {
+	all := array[C.kvroute_str](a, len(texts))
+	for at, text := range texts {
+		all[at] = a.text(text)
+	}
+	return all
+}
+
 func (a *arena) bytes(bytes []byte) C.kvroute_bytes {
 	return C.kvroute_bytes{data: copied[C.uint8_t](a, bytes), len: C.size_t(len(bytes))}
 }

@@ -72,6 +72,9 @@ func TestBadRequestsAreRefused(t *testing.T) {
 		{"items", with(Request{TokenIDs: tokens, Context: HashContext{Multimodal: []MultimodalItem{{"b", 3, 1}, {"a", 1, 1}}}}),
 			ErrInvalidInput, ""},
 		{"a stranger's column", with(column("nobody", pods, 1)), ErrInvalidInput, "nobody"},
+		{"subset", with(Request{TokenIDs: tokens, Subset: []string{"a", notUTF8}}), ErrInvalidInput, "subset"},
+		{"nobody's subset", with(Request{TokenIDs: tokens, Subset: []string{"b"}}), ErrNoCandidate, `1 by filter "subset"`},
+		{"empty subset", with(Request{TokenIDs: tokens, Subset: []string{}}), ErrNoCandidate, `1 by filter "subset"`},
 		{"too few values", with(column("warmth", pods)), ErrInvalidInput, "1 pods and 0 values"},
 		{"NaN", with(column("warmth", pods, math.NaN())), ErrInvalidInput, ""},
 		{"negative", with(column("warmth", pods, -0.5)), ErrInvalidInput, ""},
@@ -110,6 +113,9 @@ func TestBadPodsAndDomainsAreRefused(t *testing.T) {
 		{"copies", events(EventsConfig{Copies: "x"}), ErrInvalidInput, `copies is "x"`},
 		{"gap", events(EventsConfig{OnGap: "x"}), ErrInvalidInput, `on_gap is "x"`},
 		{"kind", events(EventsConfig{Groups: []GroupConfig{{0, GroupKind{Attention: "x"}}}}), ErrInvalidInput, `"x"`},
+		{"capacity", add(PodConfig{Name: "b", Domain: "m", Capacity: -1}), ErrInvalidInput, "capacity"},
+		{"no capacity", add(PodConfig{Name: "b", Domain: "m", Capacity: math.NaN()}), ErrInvalidInput, "capacity"},
+		{"endless capacity", add(PodConfig{Name: "b", Domain: "m", Capacity: math.Inf(1)}), ErrInvalidInput, "capacity"},
 		{"window", events(EventsConfig{Groups: []GroupConfig{{0, GroupKind{Attention: AttentionSlidingWindow}}}}), ErrInvalidInput, ""},
 		{"removed", router.RemovePod(stranger), ErrUnknownPod, ""},
 		{"found", failed(router.FindPod("b", 0)), ErrUnknownPod, ""},
@@ -117,6 +123,9 @@ func TestBadPodsAndDomainsAreRefused(t *testing.T) {
 		{"load", router.ReportLoad(pod, 0, 0, float32(math.NaN())), ErrInvalidInput, "NaN"},
 		{"negative load", router.ReportLoad(pod, 0, 0, -1), ErrInvalidInput, ""},
 		{"nobody's load", router.ReportLoad(NoPod, 0, 0, 0), ErrUnknownPod, ""},
+		{"nobody's adapters", router.ReportAdapters(stranger, 1, nil, nil), ErrUnknownPod, ""},
+		{"adapters", router.ReportAdapters(pod, 1, []string{"a", notUTF8}, nil), ErrInvalidInput, "running"},
+		{"waiting adapters", router.ReportAdapters(pod, 1, nil, []string{notUTF8}), ErrInvalidInput, "waiting"},
 		{"accepting", router.SetAccepting(stranger, true), ErrUnknownPod, ""},
 		{"gap", router.AbandonGap(stranger, 0), ErrUnknownPod, ""},
 		{"predictions", router.ForgetPredictions(stranger), ErrUnknownPod, ""},
@@ -199,6 +208,10 @@ func TestBadHashersDomainsAndDocumentsAreRefused(t *testing.T) {
 		change(&options)
 		return hasher(options)
 	}
+	endpointPicker := func(document string) error {
+		_, _, err := ConfigFromEndpointPicker(document)
+		return err
+	}
 	llmd := must(NewHasher(HasherOptions{Scheme: HashSchemeLLMDCBORFNV, BlockSize: 16, Model: "m"}))(t)
 	defer llmd.Close()
 	tagged := must(NewHasher(vllm))(t)
@@ -227,6 +240,17 @@ func TestBadHashersDomainsAndDocumentsAreRefused(t *testing.T) {
 			Prefix: &WeightConfig{math.NaN()}}}}})), ErrInvalidInput, "NaN"},
 		{"negative", failed(New(Config{Policy: PolicyConfig{Decode: ProfileConfig{Scorers: &ScorersConfig{
 			Prefix: &WeightConfig{-1}}}}})), ErrInvalidInput, "weight"},
+		{"picker", failed(New(Config{Policy: PolicyConfig{Decode: ProfileConfig{
+			Picker: PickerSoftmax(SoftmaxConfig{-1})}}})), ErrInvalidInput, "policy.decode.picker.softmax.temperature"},
+		{"overload", failed(New(Config{Overload: OverloadConfig{KVUsage: Ptr(-1.0)}})), ErrInvalidInput, "overload.kv_usage"},
+		{"policy", router.SetPolicy(PolicyConfig{Preset: "cheapest"}), ErrInvalidInput, "policy.preset"},
+		{"NaN in a policy", router.SetPolicy(PolicyConfig{Decode: ProfileConfig{
+			Picker: PickerSoftmax(SoftmaxConfig{math.NaN()})}}), ErrInvalidInput, "NaN"},
+		{"policy's document", router.SetPolicyFromDocument("decode: {}"), ErrInvalidInput, "decode"},
+		{"the rest of it", router.SetPolicyFromDocument(`{"pods":[{"name":"a","domain":"n"}]}`), ErrInvalidInput, "pods[0]"},
+		{"policy's bytes", router.SetPolicyFromDocument(notUTF8), ErrInvalidInput, "UTF-8"},
+		{"endpoint picker", endpointPicker("kind: Pod"), ErrInvalidInput, "expected EndpointPickerConfig"},
+		{"endpoint picker's bytes", endpointPicker(notUTF8), ErrInvalidInput, "UTF-8"},
 		{"text blocks", failed(New(Config{TextBlockBytes: 7})), ErrInvalidInput, "text_block_bytes"},
 	})
 }

@@ -16,6 +16,8 @@ type Config struct {
 	Sessions SessionsConfig `json:"sessions,omitzero"`
 	// Requests is what is kept of requests in flight.
 	Requests RequestsConfig `json:"requests,omitzero"`
+	// Overload is from when on a pod counts as overloaded.
+	Overload OverloadConfig `json:"overload,omitzero"`
 	// Domains are cache domains by name.
 	Domains map[string]DomainConfig `json:"domains,omitempty"`
 	// Pods are those that are there from the start.
@@ -51,6 +53,17 @@ type RequestsConfig struct {
 	// Max is most requests in flight, up to 262 144. Beyond them requests are still decided, but neither booked nor
 	// tracked. nil: 262 144.
 	Max *uint64 `json:"max,omitempty"`
+	// SpeculationMS is how long what was sent to a pod counts as if it were there, until the first token at most, where
+	// the pod's events do not say so yet; milliseconds, 0 is not at all. nil: 2000.
+	SpeculationMS *uint64 `json:"speculation_ms,omitempty"`
+}
+
+// OverloadConfig is from when on a pod counts as overloaded: if a load report reaches any of the two.
+type OverloadConfig struct {
+	// Waiting is requests that wait; 0 is never. nil: 8.
+	Waiting *uint32 `json:"waiting,omitempty"`
+	// KVUsage is the share of the KV cache in use; above 1 is never. nil: 0.8.
+	KVUsage *float64 `json:"kv_usage,omitempty"`
 }
 
 // Ptr is a pointer to a copy of value, for the optional parts of a Config.

@@ -15,8 +15,10 @@ type PodConfig struct {
 	Domain string `json:"domain"`
 	// Role is what it does. Empty: RoleBoth.
 	Role Role `json:"role,omitempty"`
-	// Labels are shown in Router.Status.
+	// Labels are for filters and scorers.
 	Labels map[string]string `json:"labels,omitempty"`
+	// Capacity is how fast it computes, as a multiple of an ordinary pod; above 0. 0: 1.
+	Capacity float64 `json:"capacity,omitempty"`
 	// Events is how its stream of events is read.
 	Events EventsConfig `json:"events,omitzero"`
 }

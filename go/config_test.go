@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -30,15 +31,23 @@ type schema struct {
 
 // words are all values of the types that are words in documents, or words and objects.
 var words = map[reflect.Type][]any{
-	reflect.TypeFor[Preset]():         {PresetLLMDDemo},
-	reflect.TypeFor[Picker]():         {PickerMaxScore},
+	reflect.TypeFor[Preset]():         {PresetLLMDDemo, PresetCost, PresetAffinity},
+	reflect.TypeFor[Operator]():       {OperatorIn, OperatorNotIn, OperatorExists, OperatorDoesNotExist},
 	reflect.TypeFor[Role]():           {RoleBoth, RoleDecode, RolePrefill},
 	reflect.TypeFor[CopyPolicy]():     {CopiesInfer, CopiesCount, CopiesSet},
 	reflect.TypeFor[GapPolicy]():      {OnGapClear, OnGapReplay},
 	reflect.TypeFor[MultimodalForm](): {MultimodalOffset, MultimodalIdentifier},
 	reflect.TypeFor[VLLMEra]():        {VLLMIntLora, VLLMMultimodalIdentifier, VLLMMultimodalOffset, VLLMTagged},
 	reflect.TypeFor[VLLMAlgorithm]():  {VLLMSHA256, VLLMSHA256CBOR, VLLMXXHash, VLLMXXHashCBOR, VLLMSHA256CBOR64Bit},
-	reflect.TypeFor[FilterConfig]():   {FilterAccepting, FilterModel, FilterRole(RoleDecode)},
+	reflect.TypeFor[FilterConfig](): {
+		FilterAccepting, FilterModel, FilterRole(RoleDecode), FilterSubset, FilterLabels(LabelsConfig{}),
+		FilterHealth(HealthConfig{}), FilterOverload, FilterLoraRoom, FilterAffinity(AffinityConfig{}),
+	},
+	reflect.TypeFor[PickerConfig](): {
+		PickerMaxScore, PickerWeightedRandom, PickerPowerOfTwo, PickerSoftmax(SoftmaxConfig{}),
+	},
+	reflect.TypeFor[GuardConfig]():  {GuardConfig{}, GuardConfig{&SpillConfig{}}},
+	reflect.TypeFor[WarmUpConfig](): {WarmUpConfig{}, WarmUpConfig{&WarmUpShare{}}},
 	reflect.TypeFor[GroupKind](): {
 		GroupKind{}, GroupKind{AttentionSlidingWindow, 1}, GroupKind{Attention: AttentionUnknown},
 	},
@@ -72,6 +81,7 @@ func (c *comparison) compare(place string, of reflect.Type, with *schema) {
 	}
 	if values, found := words[of]; found {
 		c.compareWords(place, values, with)
+		c.compareSettings(place, of, with)
 		return
 	}
 	expected := map[reflect.Kind]string{
@@ -163,6 +173,21 @@ func (c *comparison) compareWords(place string, values []any, with *schema) {
 	}
 }
 
+// compareSettings compares the parts of what is a word or an object in documents.
+func (c *comparison) compareSettings(place string, of reflect.Type, with *schema) {
+	if of.Kind() != reflect.Struct {
+		return
+	}
+	for _, field := range reflect.VisibleFields(of) {
+		key, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		for _, one := range with.OneOf {
+			if property, found := one.Properties[key]; found {
+				c.compare(place+"."+key, field.Type, property)
+			}
+		}
+	}
+}
+
 func TestTheZeroConfigIsAnEmptyDocument(t *testing.T) {
 	if text := must(json.Marshal(Config{}))(t); string(text) != "{}" {
 		t.Errorf("%s", text)
@@ -178,12 +203,21 @@ func TestZeroIsToldFromTheDefault(t *testing.T) {
 	text := string(must(json.Marshal(Config{
 		Policy: PolicyConfig{Decode: ProfileConfig{
 			Filters: []FilterConfig{},
-			Scorers: &ScorersConfig{KVCache: &KVCacheConfig{Credits: CreditsConfig{CPU: Ptr(0.0)}}},
+			Scorers: &ScorersConfig{
+				KVCache: &KVCacheConfig{Credits: CreditsConfig{CPU: Ptr(0.0), Trust: TrustCreditsConfig{Exact: Ptr(0.0)}}},
+			},
+			WarmUp: &WarmUpConfig{},
+			Guard:  &GuardConfig{},
 		}},
 		Sessions: SessionsConfig{Max: Ptr(uint64(0))},
+		Requests: RequestsConfig{SpeculationMS: Ptr(uint64(0))},
+		Overload: OverloadConfig{Waiting: Ptr(uint32(0))},
 		Domains:  map[string]DomainConfig{"m": {BlockSize: 1, Scheme: SchemeConfig{Own: &OwnConfig{Seed: Ptr(uint64(0))}}}},
 	}))(t))
-	for _, part := range []string{`"filters":[]`, `"weight":0`, `"cpu":0`, `"max":0`, `"seed":0`} {
+	for _, part := range []string{
+		`"filters":[]`, `"weight":0`, `"cpu":0`, `"exact":0`, `"max":0`, `"seed":0`, `"speculation_ms":0`, `"waiting":0`,
+		`"warm_up":"none"`, `"guard":"none"`,
+	} {
 		if !strings.Contains(text, part) {
 			t.Errorf("%s is not in %s", part, text)
 		}
@@ -195,29 +229,57 @@ func TestZeroIsToldFromTheDefault(t *testing.T) {
 
 // everything is a configuration in which nothing is left out.
 func everything() Config {
+	trust := TrustCreditsConfig{Ptr(1.0), Ptr(1.0), Ptr(0.5), Ptr(0.0)}
+	credits := CreditsConfig{Ptr(1.0), Ptr(0.5), Ptr(0.25), Ptr(0.0), trust}
+	model := ModelConfig{0.01, Ptr(1e-5), Ptr(1e-9), Ptr(0.001)}
 	scorers := &ScorersConfig{
-		KVCache:  &KVCacheConfig{5, CreditsConfig{Ptr(1.0), Ptr(0.5), Ptr(0.25), Ptr(0.0)}},
-		Prefix:   &WeightConfig{3},
-		Session:  &WeightConfig{2},
-		Load:     &LoadConfig{1, 64},
-		External: map[string]WeightConfig{"warmth": {1.5}},
+		KVCache:      &KVCacheConfig{5, credits},
+		Prefix:       &WeightConfig{3},
+		Session:      &WeightConfig{2},
+		Load:         &LoadConfig{1, 64},
+		Cost:         &CostConfig{0.5, Ptr(0.0), credits},
+		Latency:      &LatencyConfig{0.5, credits, model},
+		TokenLoad:    &TokenLoadConfig{0.5, 1 << 20, credits},
+		Queue:        &WeightConfig{0.25},
+		Running:      &WeightConfig{0.25},
+		KVUsage:      &WeightConfig{0.25},
+		LoraAffinity: &WeightConfig{0.25},
+		Topology:     &TopologyConfig{0.25, []TopologyLevel{{"zone", 0.5}}, map[string]string{"zone": "a"}},
+		NoHitLRU:     &WeightConfig{0.25},
+		External:     map[string]WeightConfig{"warmth": {1.5}},
 	}
-	profile := func(role Role) ProfileConfig {
-		return ProfileConfig{7, []FilterConfig{FilterAccepting, FilterModel, FilterRole(role)}, scorers, PickerMaxScore}
+	labels := LabelsConfig{nil, []RequirementConfig{
+		{"zone", OperatorNotIn, []string{"b"}}, {"spot", OperatorDoesNotExist, nil},
+	}}
+	profile := func(role Role, picker PickerConfig) ProfileConfig {
+		filters := []FilterConfig{
+			FilterAccepting, FilterModel, FilterRole(role), FilterSubset, FilterLabels(labels),
+			FilterHealth(HealthConfig{2, Ptr(uint64(5))}), FilterOverload, FilterLoraRoom,
+			FilterAffinity(AffinityConfig{Ptr(0.9), Ptr(uint64(250)), credits, model}),
+		}
+		return ProfileConfig{
+			7, filters, scorers, picker, &WarmUpConfig{&WarmUpShare{Ptr(0.5), Ptr(uint64(0))}},
+			&GuardConfig{&SpillConfig{2, Ptr(uint32(8)), 3}}, 2,
+		}
 	}
+	prefill := profile(RolePrefill, PickerSoftmax(SoftmaxConfig{0.2}))
 	return Config{
-		Policy:         PolicyConfig{PresetLLMDDemo, profile(RoleDecode), &PrefillConfig{1024, profile(RolePrefill)}},
+		Policy: PolicyConfig{
+			PresetCost, SamplingConfig{Ptr(uint64(8)), Ptr(uint64(4)), Ptr(uint64(4))}, profile(RoleDecode, PickerMaxScore),
+			&PrefillConfig{1024, 128, Ptr(uint64(1 << 20)), prefill},
+		},
 		Index:          IndexConfig{16, Ptr(uint64(1 << 20)), Ptr(uint64(100))},
 		TextBlockBytes: 64,
 		Sessions:       SessionsConfig{60, Ptr(uint64(10)), strings.Repeat("ab", 32)},
-		Requests:       RequestsConfig{30, Ptr(uint64(10))},
+		Requests:       RequestsConfig{30, Ptr(uint64(10)), Ptr(uint64(1000))},
+		Overload:       OverloadConfig{Ptr(uint32(4)), Ptr(0.75)},
 		Domains: map[string]DomainConfig{
 			"own":     {16, SchemeConfig{Own: &OwnConfig{Ptr(uint64(1)), MultimodalIdentifier}}, []string{"llama"}},
 			"version": {16, SchemeConfig{VLLM: &VLLMConfig{VLLMSHA256, "0.33.0", "", Ptr("0"), "", 1}}, nil},
 			"era":     {16, SchemeConfig{VLLM: &VLLMConfig{VLLMXXHash, "", VLLMTagged, nil, strings.Repeat("ab", 16), 0}}, nil},
 		},
 		Pods: []PodConfig{{
-			"pod", 1, "own", RoleDecode, map[string]string{"zone": "a"},
+			"pod", 1, "own", RoleDecode, map[string]string{"zone": "a"}, 2,
 			EventsConfig{
 				CopiesSet, OnGapReplay, []GroupConfig{{0, GroupKind{Attention: AttentionFull}}, {1, GroupKind{AttentionSlidingWindow, 128}}},
 				[]AdapterConfig{{1, "sql"}}, Ptr(uint64(0)), Ptr(uint64(0)), Ptr(uint64(5)),
@@ -246,6 +308,21 @@ func TestAConfigWithEverythingIsAcceptedAndReadBack(t *testing.T) {
 	pods[1].DPRank, pods[1].ID = pods[0].DPRank, pods[0].ID
 	if len(pods) != 2 || !reflect.DeepEqual(pods[0], pods[1]) {
 		t.Errorf("%+v", pods)
+	}
+}
+
+func TestConfigurationsOfLLMDsEndpointPicker(t *testing.T) {
+	files := must(filepath.Glob("../testdata/epp-config/*.yaml"))(t)
+	for _, file := range files {
+		config, notes, err := ConfigFromEndpointPicker(string(must(os.ReadFile(file))(t)))
+		if err != nil || len(config.Policy.Decode.Filters) == 0 || slices.Contains(notes, "") {
+			t.Errorf("%s: %+v, %q: %v", file, config, notes, err)
+			continue
+		}
+		must(New(config))(t).Close()
+	}
+	if len(files) < 19 {
+		t.Error(files)
 	}
 }
 

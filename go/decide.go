@@ -42,6 +42,9 @@ type Decision struct {
 	Choice
 	// Prefill is the pod that computes the prompt first, if its Pod is not NoPod.
 	Prefill Choice
+	// Fallbacks are the next best pods, best first, as many as the profile asks for (ProfileConfig.Fallbacks): where to turn
+	// if Pod does not answer.
+	Fallbacks []PodID
 	// Candidates is how many pods were considered.
 	Candidates int
 	// Ticket, of a dispatch, names the request in FirstToken and Finish. 0: it is not tracked.
@@ -67,6 +70,26 @@ type Choice struct {
 	MatchedTokens int
 	// UncachedTokens are those it has to compute, as well as can be told.
 	UncachedTokens int
+	// Reason is why this pod.
+	Reason Reason
+}
+
+// Reason is why a pod was taken.
+type Reason string
+
+const (
+	// ReasonPicked: the picker picked it.
+	ReasonPicked Reason = "picked"
+	// ReasonSpilled: the one that the picker picked is much busier than the others (GuardConfig).
+	ReasonSpilled Reason = "spilled"
+	// ReasonWarmUp: it is new, and no pod has much of the prompt (WarmUpConfig).
+	ReasonWarmUp Reason = "warm-up"
+)
+
+var reasons = []Reason{
+	C.KVROUTE_REASON_PICKED:  ReasonPicked,
+	C.KVROUTE_REASON_SPILLED: ReasonSpilled,
+	C.KVROUTE_REASON_WARM_UP: ReasonWarmUp,
 }
 
 // Ticket names a request in flight.
@@ -100,8 +123,8 @@ func (r *Router) Decide(request *Request) (Decision, error) {
 // prompt, until its end as a request of the pod that answers it; its blocks are predicted to be in those pods' caches;
 // its session is at home there. If others booked the same pods meanwhile it is decided again, three times at most.
 //
-// Errors: those of Decide; then nothing is booked and Ticket is 0. Should only a name or the explanation that was asked
-// for be missing, the decision is there beside the error, and it is booked.
+// Errors: those of Decide; then nothing is booked and Ticket is 0. Should only a name, the fallbacks or the explanation
+// that was asked for be missing, the decision is there beside the error, and it is booked.
 func (r *Router) Dispatch(request *Request) (Decision, error) {
 	return r.decide(request, 1)
 }
@@ -131,7 +154,8 @@ func (r *Router) decide(request *Request, books C.int) (Decision, error) {
 	if err = s.check(status); err == nil {
 		answer := decisionOf(&decision)
 		// Should this fail, what is booked is still told.
-		err = errors.Join(s.name(request, &answer.Choice), s.name(request, &answer.Prefill), r.explain(request, s))
+		err = errors.Join(s.fallbacks(&answer, int(decision.fallbacks_len)), s.name(request, &answer.Choice),
+			s.name(request, &answer.Prefill), r.explain(request, s))
 		return answer, err
 	}
 	if status == C.KVROUTE_NO_CANDIDATE {
@@ -140,6 +164,19 @@ func (r *Router) decide(request *Request, books C.int) (Decision, error) {
 		}
 	}
 	return Decision{}, err
+}
+
+// fallbacks fills in those of the decision that was made in this seat; so many there are.
+func (s *seat) fallbacks(decision *Decision, count int) error {
+	if count == 0 {
+		return nil
+	}
+	pods := make([]PodID, count)
+	var written C.size_t
+	err := s.check(C.kvroute_workspace_fallbacks(s.workspace, (*C.uint64_t)(unsafe.SliceData(pods)), C.size_t(count),
+		&written, s.error))
+	decision.Fallbacks = pods[:written]
+	return err
 }
 
 // name names a pod of the decision that was made in this seat, if the request asks for it.
@@ -156,13 +193,14 @@ func (s *seat) name(request *Request, choice *Choice) error {
 }
 
 func decisionOf(from *C.kvroute_decision) Decision {
-	return Decision{
+	decision := Decision{
 		Choice: Choice{
 			Pod:            PodID(from.pod),
 			Total:          float64(from.total),
 			MatchedBlocks:  tierBlocks(&from.matched_blocks),
 			MatchedTokens:  int(from.matched_tokens),
 			UncachedTokens: int(from.uncached_tokens),
+			Reason:         named(reasons, from.reason),
 		},
 		Prefill: Choice{
 			Pod:            PodID(from.prefill_pod),
@@ -176,6 +214,10 @@ func decisionOf(from *C.kvroute_decision) Decision {
 		Retries:    int(from.retries),
 		Contended:  from.contended != 0,
 	}
+	if decision.Prefill.Pod != NoPod {
+		decision.Prefill.Reason = named(reasons, from.prefill_reason)
+	}
+	return decision
 }
 
 // FirstToken says that a dispatched request's first token came: its prompt is computed. It answers whether such a

@@ -20,7 +20,7 @@ A gateway then calls
   - [Router.Expire] every second, say.
 
 The examples of this package are its tutorial: first the package's own, then those of [Router.Dispatch],
-[Router.Apply], [Router.SessionToken], [NewFromDocument] and [Hasher.Hash].
+[Router.Apply], [Router.SessionToken], [Router.SetPolicy], [NewFromDocument] and [Hasher.Hash].
 
 # Building
 
@@ -57,8 +57,8 @@ the [ApplyReport]: one bad event does not cost the rest of its batch.
 
 # Cost
 
-A decision is one call into C. It allocates nothing in Go, once as many calls have run at a time as ever will, and
-nothing in C, once it has seen a prompt as long. `cargo xtask crossing` compares what it costs with other languages.
+A decision is one call into C, and one more if the policy asks for fallbacks and there are any. Without them it allocates
+nothing in Go, once as many calls have run at a time as ever will, and nothing in C, once it has seen a prompt as long. `cargo xtask crossing` compares what it costs with other languages.
 
 The token ids of a prompt are read where they lie. Everything else in a request is copied, a few bytes usually.
 

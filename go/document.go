@@ -36,12 +36,34 @@ func ConfigFromEnv(environ []string) (Config, []string, error) {
 	s := newSeat(0)
 	defer s.free()
 	names, values := s.environment(environ)
+	return s.read(func(document []byte, written *C.size_t, notes []byte, notesWritten *C.size_t) C.int32_t {
+		return C.kvroute_config_from_env(unsafe.SliceData(names), unsafe.SliceData(values), C.size_t(len(names)),
+			chars(document), C.size_t(len(document)), written, chars(notes), C.size_t(len(notes)), notesWritten, s.error)
+	})
+}
+
+// ConfigFromEndpointPicker reads llm-d's configuration, an EndpointPickerConfig in YAML or JSON. The configuration has
+// no domains and no pods. The notes are a line for each thing that does not map, or means something else here.
+//
+// Errors: ErrInvalidInput with the place of what llm-d would refuse as well, and of what cannot be done here.
+func ConfigFromEndpointPicker(document string) (Config, []string, error) {
+	s := newSeat(0)
+	defer s.free()
+	text := s.arena.text(document)
+	return s.read(func(document []byte, written *C.size_t, notes []byte, notesWritten *C.size_t) C.int32_t {
+		return C.kvroute_config_from_endpoint_picker(text.data, text.len, chars(document), C.size_t(len(document)),
+			written, chars(notes), C.size_t(len(notes)), notesWritten, s.error)
+	})
+}
+
+// read is a configuration that answer writes, with notes on how it was read.
+func (s *seat) read(
+	answer func(document []byte, written *C.size_t, notes []byte, notesWritten *C.size_t) C.int32_t,
+) (Config, []string, error) {
 	document, notes := make([]byte, 256), make([]byte, 256)
 	var written, notesWritten C.size_t
 	for {
-		status := C.kvroute_config_from_env(unsafe.SliceData(names), unsafe.SliceData(values), C.size_t(len(names)),
-			chars(document), C.size_t(len(document)), &written, chars(notes), C.size_t(len(notes)), &notesWritten,
-			s.error)
+		status := answer(document, &written, notes, &notesWritten)
 		if status == C.KVROUTE_OK {
 			break
 		}

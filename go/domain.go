@@ -31,11 +31,7 @@ func NewDomain(name string, hasher *Hasher, models ...string) (*Domain, error) {
 		return nil, err
 	}
 	defer hasher.leave(s)
-	names := array[C.kvroute_str](&s.arena, len(models))
-	for at, model := range models {
-		names[at] = s.arena.text(model)
-	}
-	text := s.arena.text(name)
+	names, text := s.arena.texts(models), s.arena.text(name)
 	var c *C.kvroute_domain
 	err = s.check(C.kvroute_domain_new(text.data, text.len, hasher.c, unsafe.SliceData(names), C.size_t(len(names)), &c,
 		s.error))
@@ -144,6 +140,8 @@ type PodMatch struct {
 	Blocks TierBlocks
 	// Predicted are leading blocks that this router sent to it.
 	Predicted int
+	// Speculative are those of them that were sent a moment ago, and that its events do not tell of yet.
+	Speculative int
 }
 
 // Lookup looks up what every pod of domain has of the blocks hashes, cut by the caller where an engine would cut them
@@ -171,7 +169,9 @@ func (r *Router) Lookup(domain *Domain, hashes []uint64) ([]PodMatch, error) {
 		}
 		matches := make([]PodMatch, written)
 		for at, match := range room[:written] {
-			matches[at] = PodMatch{PodID(match.pod), tierBlocks(&match.blocks), int(match.predicted)}
+			matches[at] = PodMatch{
+				PodID(match.pod), tierBlocks(&match.blocks), int(match.predicted), int(match.speculative),
+			}
 		}
 		return matches, nil
 	}

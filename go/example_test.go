@@ -80,10 +80,9 @@ func ExampleRouter_Dispatch() {
 	router.Finish(second.Ticket, kvroute.FinishCancelled, kvroute.CachedUnknown)
 	// Output:
 	// same pod: true
-	// kv-cache: 0.00 times 5
-	// prefix: 1.00 times 3
-	// session: 0.00 times 2
-	// load: 1.00 times 1
+	// kv-cache: 0.00 times 0.6
+	// session: 0.00 times 0.02
+	// cost: 1.00 times 1
 	// no KV events came from this pod yet
 }
 
@@ -152,6 +151,35 @@ func ExampleRouter_SessionToken() {
 	fmt.Println("same pod:", before == after)
 	// Output:
 	// same pod: true
+}
+
+// Another policy from now on: pods, what they hold and requests in flight stay.
+func ExampleRouter_SetPolicy() {
+	router := twoPods()
+	defer router.Close()
+
+	request := &kvroute.Request{TokenIDs: []uint32{1, 2, 3, 4, 5}}
+	before, err := router.Dispatch(request)
+	if err != nil {
+		log.Fatal(err)
+	}
+	err = router.SetPolicy(kvroute.PolicyConfig{
+		Preset: kvroute.PresetCost,
+		Decode: kvroute.ProfileConfig{Fallbacks: 1},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	after, err := router.Decide(request)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("fallbacks:", len(before.Fallbacks), "then", len(after.Fallbacks))
+	known, _ := router.Finish(before.Ticket, kvroute.FinishCompleted, 0)
+	fmt.Println("still in flight:", known)
+	// Output:
+	// fallbacks: 0 then 1
+	// still in flight: true
 }
 
 // Configuration documents are YAML or JSON, and strict about every key.

@@ -17,9 +17,19 @@ type Explanation struct {
 	PromptTokens int `json:"prompt_tokens"`
 	// Session is why the request's session named no pod, where it has a session and did not.
 	Session string `json:"session"`
-	// Picked is the place in Pods of the pod that was picked; nil if every one was dropped.
+	// Picked is the place in Pods of the pod that was taken; nil if every one was dropped.
 	Picked *int `json:"picked"`
-	// Pods are all pods.
+	// Reason is why that one.
+	Reason Reason `json:"reason"`
+	// Overruled is the place of the pod that the picker picked, where something else was taken; else nil.
+	Overruled *int `json:"overruled"`
+	// Unused is why it is not used after all, of a pod that would prefill; else empty.
+	Unused string `json:"unused"`
+	// Fallbacks are the places of the next best pods, where the profile asks for them.
+	Fallbacks []int `json:"fallbacks"`
+	// NotSampled is how many pods were not considered.
+	NotSampled int `json:"not_sampled"`
+	// Pods are those that were considered.
 	Pods []PodExplanation `json:"pods"`
 	// Prefill is the same for the pod that prefills, where one was looked for.
 	Prefill *Explanation `json:"prefill"`
@@ -52,12 +62,22 @@ type PodExplanation struct {
 	MatchedBlocks TierBlocks `json:"matched_blocks"`
 	// PredictedBlocks are leading blocks that this router sent to it.
 	PredictedBlocks int `json:"predicted_blocks"`
+	// SpeculativeBlocks are leading blocks that this router sent to it a moment ago.
+	SpeculativeBlocks int `json:"speculative_blocks"`
+	// UncachedTokens are those it has to compute, as well as can be told.
+	UncachedTokens int `json:"uncached_tokens"`
 	// Booked is what this router had in flight on it.
 	Booked Bookings `json:"booked"`
 	// Load is what it last said of its load; nil if it never did.
 	Load *LoadReport `json:"load"`
 	// InFlight is requests it has, as well as can be told.
 	InFlight int `json:"in_flight"`
+	// Capacity is how fast it computes, as a multiple of an ordinary pod.
+	Capacity float64 `json:"capacity"`
+	// Overloaded is whether its last load report reached the bounds of Config.Overload.
+	Overloaded bool `json:"overloaded"`
+	// Adapter is how it stands to the adapter that the request asks for; empty if it asks for none.
+	Adapter AdapterFit `json:"adapter"`
 	// DroppedBy is the filter that dropped it; empty if none did.
 	DroppedBy string `json:"dropped_by"`
 	// Scores are each scorer's part; empty if it was dropped.
@@ -77,6 +97,22 @@ type ScoreExplanation struct {
 	// Weight is what that counts.
 	Weight float64 `json:"weight"`
 }
+
+// AdapterFit is how a pod stands to the LoRA adapter that a request asks for.
+type AdapterFit string
+
+const (
+	// AdapterRunning: running requests use it.
+	AdapterRunning AdapterFit = "running"
+	// AdapterWaiting: only waiting requests ask for it.
+	AdapterWaiting AdapterFit = "waiting"
+	// AdapterRoom: nothing uses it, and there is room for one more.
+	AdapterRoom AdapterFit = "room"
+	// AdapterFull: nothing uses it, and there is no room.
+	AdapterFull AdapterFit = "full"
+	// AdapterUnknown: the pod never reported its adapters.
+	AdapterUnknown AdapterFit = "unknown"
+)
 
 // Bookings are what a router has in flight on a pod.
 type Bookings struct {

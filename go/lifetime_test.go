@@ -228,6 +228,54 @@ func TestACallKeepsItsRouterAlive(t *testing.T) {
 	}
 }
 
+func TestPoliciesAreReplacedUnderRequests(t *testing.T) {
+	router := must(New(Config{
+		Domains: map[string]DomainConfig{"m": {BlockSize: 4}},
+		Pods:    []PodConfig{{Name: "a", Domain: "m"}, {Name: "b", Domain: "m"}, {Name: "c", Domain: "m"}},
+	}))(t)
+	defer router.Close()
+	// Each names another number of the next best pods.
+	policies := []PolicyConfig{
+		{Decode: ProfileConfig{Scorers: &ScorersConfig{Load: &LoadConfig{Weight: 1}}}},
+		{Decode: ProfileConfig{Fallbacks: 1, Scorers: &ScorersConfig{Cost: &CostConfig{Weight: 1}}}},
+		{Decode: ProfileConfig{Fallbacks: 2, Scorers: &ScorersConfig{Queue: &WeightConfig{1}}}},
+	}
+	rounds := 300
+	if testing.Short() {
+		rounds = 30
+	}
+	var running, replacing sync.WaitGroup
+	var ended atomic.Bool
+	start(&replacing, func() {
+		for round := 0; !ended.Load(); round++ {
+			if err := router.SetPolicy(policies[round%len(policies)]); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	if err := router.SetPolicy(policies[0]); err != nil {
+		t.Fatal(err)
+	}
+	for worker := range 4 {
+		start(&running, func() {
+			for round := range rounds {
+				var why Explanation
+				decision, err := router.Dispatch(&Request{TokenIDs: []uint32{1, 2, 3, 4, uint32(worker), uint32(round)}, Explain: &why})
+				if err != nil || why.Pods[0].Scores[0].Scorer != []string{"load", "cost", "queue"}[len(decision.Fallbacks)] {
+					t.Errorf("%+v, %+v: %v", decision, why, err)
+				}
+				must(router.Finish(decision.Ticket, FinishCompleted, CachedUnknown))(t)
+			}
+		})
+	}
+	running.Wait()
+	ended.Store(true)
+	replacing.Wait()
+	if n := must(router.Counters())(t); n.InFlight != 0 {
+		t.Errorf("%+v", n)
+	}
+}
+
 func TestClosedRoutersGiveTheirMemoryBack(t *testing.T) {
 	prompt := make([]uint32, 16<<10)
 	for at := range prompt {

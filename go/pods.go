@@ -115,6 +115,22 @@ func (r *Router) ReportLoad(pod PodID, running, waiting uint32, kvUsage float32)
 		C.float(kvUsage), s.error))
 }
 
+// ReportAdapters takes in what a pod says of its LoRA adapters (vllm:lora_requests_info): how many can be in use at one
+// time, and the names of those that running requests use and of those that only waiting requests ask for. The names are
+// those of HashContext.LoraName.
+//
+// Errors: ErrUnknownPod.
+func (r *Router) ReportAdapters(pod PodID, most uint32, running, waiting []string) error {
+	s, err := r.enter()
+	if err != nil {
+		return err
+	}
+	defer r.leave(s)
+	inUse, wanted := s.arena.texts(running), s.arena.texts(waiting)
+	return s.check(C.kvroute_router_report_adapters(r.c, C.uint64_t(pod), C.uint32_t(most), unsafe.SliceData(inUse),
+		C.size_t(len(inUse)), unsafe.SliceData(wanted), C.size_t(len(wanted)), s.error))
+}
+
 // SetAccepting lets a pod take new requests, or drains it.
 //
 // Errors: ErrUnknownPod.
@@ -187,6 +203,7 @@ func (s *seat) podOptions(config *PodConfig) (*C.kvroute_pod_options, error) {
 		max_parked:   orNone(events.MaxParked),
 		max_retired:  orNone(events.MaxRetired),
 		domain_name:  s.arena.text(config.Domain),
+		capacity:     C.double(config.Capacity),
 
 		max_parked_bytes: orNone(events.MaxParkedBytes),
 	}

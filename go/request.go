@@ -26,6 +26,9 @@ type Request struct {
 	SessionID string
 	// SessionToken is the same by a token of Router.SessionToken; then no SessionID.
 	SessionToken string
+	// Subset are names of the pods it may go to, all ranks of each; nil is content with any, and an empty one that is not
+	// nil finds none.
+	Subset []string
 	// Scores are what external scorers say of the pods; at most 16 columns.
 	Scores []ScoreColumn
 	// Nonce distinguishes requests where a choice is otherwise even. 0: the prompt does.
@@ -100,6 +103,11 @@ func (s *seat) request(from *Request) (*C.kvroute_request, error) {
 	request.model = a.text(from.Model)
 	request.session_id = a.text(from.SessionID)
 	request.session_token = a.text(from.SessionToken)
+	if from.Subset != nil {
+		subset := a.texts(from.Subset)
+		request.has_subset = 1
+		request.subset, request.subset_len = unsafe.SliceData(subset), C.size_t(len(subset))
+	}
 	request.scores = unsafe.SliceData(scores)
 	request.scores_len = C.size_t(len(scores))
 	if from.Nonce != 0 {

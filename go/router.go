@@ -52,6 +52,30 @@ func (r *Router) Close() error {
 	return r.close()
 }
 
+// SetPolicy makes the router choose by another policy from now on. Every decision is made by one policy or the other;
+// pods, what they hold, sessions and requests in flight stay as they are.
+//
+// Errors: ErrInvalidInput with the place of the first thing that is wrong; then the policy is the one it was.
+func (r *Router) SetPolicy(policy PolicyConfig) error {
+	document, err := json.Marshal(Config{Policy: policy})
+	if err != nil {
+		return invalid("configuration: %v", err)
+	}
+	return r.SetPolicyFromDocument(string(document))
+}
+
+// SetPolicyFromDocument is SetPolicy with the policy of a configuration document, YAML or JSON; the default one if it has
+// none. The document is checked whole, and all else in it is left aside.
+func (r *Router) SetPolicyFromDocument(document string) error {
+	s, err := r.enter()
+	if err != nil {
+		return err
+	}
+	defer r.leave(s)
+	text := s.arena.text(document)
+	return s.check(C.kvroute_router_set_policy(r.c, text.data, text.len, s.error))
+}
+
 // Recover makes a router usable again that answers ErrPoisoned; it works on any. What pods hold, what was sent to them,
 // requests in flight, sessions and counters are forgotten. Policy, domains, pods, their load reports and whether they
 // take requests stay, and session tokens keep their meaning, but every pod gets a new id (see FindPod) and waits for the

@@ -29,12 +29,18 @@ type PodStatus struct {
 	Role Role `json:"role"`
 	// Labels are its own.
 	Labels map[string]string `json:"labels"`
+	// Capacity is how fast it computes, as a multiple of an ordinary pod.
+	Capacity float64 `json:"capacity"`
 	// Accepting is whether it takes new requests.
 	Accepting bool `json:"accepting"`
 	// Trust is how far its view is to be believed.
 	Trust TrustLevel `json:"trust"`
 	// Load is what it last said of its load; nil if it never did.
 	Load *LoadReport `json:"load"`
+	// Overloaded is whether that reached the bounds of Config.Overload.
+	Overloaded bool `json:"overloaded"`
+	// Failures is requests that failed since it last answered one.
+	Failures int `json:"failures"`
 	// Booked is what the router has in flight on it.
 	Booked Bookings `json:"booked"`
 	// Audit is how its view compared with what its engine counted.

@@ -1,6 +1,7 @@
 package kvroute
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -110,6 +111,10 @@ func (c *tableCase) step(verb, rest string) (string, error) {
 		}
 		c.router = router
 		return "", c.learn()
+	case "policy":
+		return "", c.router.SetPolicyFromDocument(rest)
+	case "llm-d":
+		return c.endpointPicker(rest)
 	case "pod":
 		return "", c.addPod(a)
 	case "remove":
@@ -119,6 +124,9 @@ func (c *tableCase) step(verb, rest string) (string, error) {
 	case "load":
 		return "", c.router.ReportLoad(c.pod(a.positional[0]), number32(c, a, "running"), number32(c, a, "waiting"),
 			float32(c.float(a.named["kv_usage"])))
+	case "adapters":
+		return "", c.router.ReportAdapters(c.pod(a.positional[0]), number32(c, a, "max"), names(a.named["running"]),
+			names(a.named["waiting"]))
 	case "apply":
 		return outcomeText(c.router.Apply(c.pod(a.positional[0]), c.number(a.named["sequence"]), c.bytes(a.named["payload"])))
 	case "topic":
@@ -186,6 +194,21 @@ func (c *tableCase) step(verb, rest string) (string, error) {
 	return "", nil
 }
 
+// endpointPicker makes the router choose as llm-d's configuration says.
+func (c *tableCase) endpointPicker(document string) (string, error) {
+	config, notes, err := ConfigFromEndpointPicker(document)
+	if err != nil {
+		return "", err
+	}
+	var shown strings.Builder
+	encoder := json.NewEncoder(&shown)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(notes); err != nil {
+		return "", err
+	}
+	return strings.TrimSpace(shown.String()), c.router.SetPolicy(config.Policy)
+}
+
 // learn learns the names of the router's pods.
 func (c *tableCase) learn() error {
 	pods, err := c.router.Pods()
@@ -207,6 +230,9 @@ func (c *tableCase) addPod(a arguments) error {
 	config := PodConfig{Name: name, Domain: a.named["domain"], Role: Role(a.named["role"])}
 	if rank != "" {
 		config.DPRank = uint32(c.number(rank))
+	}
+	if capacity, found := a.named["capacity"]; found {
+		config.Capacity = c.float(capacity)
 	}
 	if key, value, found := strings.Cut(a.named["label"], ":"); found {
 		config.Labels = map[string]string{key: value}
@@ -309,8 +335,8 @@ func (c *tableCase) lookup(a arguments) (string, error) {
 	var shown []string
 	for _, match := range matches {
 		b := match.Blocks
-		shown = append(shown, fmt.Sprintf("%s=%d,%d,%d,%d,%d", c.name(match.Pod), b[TierGPU], b[TierCPU], b[TierDisk],
-			b[TierExternal], match.Predicted))
+		shown = append(shown, fmt.Sprintf("%s=%d,%d,%d,%d,%d,%d", c.name(match.Pod), b[TierGPU], b[TierCPU], b[TierDisk],
+			b[TierExternal], match.Predicted, match.Speculative))
 	}
 	return strings.Join(shown, " "), err
 }
@@ -333,6 +359,9 @@ func (c *tableCase) request(a arguments) *Request {
 	if nonce, found := a.named["nonce"]; found {
 		request.Nonce = c.number(nonce)
 	}
+	if subset, found := a.named["subset"]; found {
+		request.Subset = names(subset)
+	}
 	if scores, found := a.named["scores"]; found {
 		scorer, pairs, _ := strings.Cut(scores, ":")
 		column := ScoreColumn{Scorer: scorer}
@@ -344,19 +373,6 @@ func (c *tableCase) request(a arguments) *Request {
 		request.Scores = []ScoreColumn{column}
 	}
 	return request
-}
-
-func (c *tableCase) shown(d Decision) string {
-	c.last = d
-	b := d.MatchedBlocks
-	shown := fmt.Sprintf("pod=%s total=%.3f matched=%d,%d,%d,%d matched_tokens=%d uncached_tokens=%d candidates=%d",
-		c.name(d.Pod), d.Total, b[TierGPU], b[TierCPU], b[TierDisk], b[TierExternal], d.MatchedTokens,
-		d.UncachedTokens, d.Candidates)
-	if p := d.Prefill; p.Pod != NoPod {
-		shown += fmt.Sprintf(" prefill=%s prefill_total=%.3f prefill_matched_tokens=%d prefill_uncached_tokens=%d",
-			c.name(p.Pod), p.Total, p.MatchedTokens, p.UncachedTokens)
-	}
-	return shown
 }
 
 func (c *tableCase) stream(a arguments) (string, error) {

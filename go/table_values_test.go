@@ -2,12 +2,13 @@ package kvroute
 
 import (
 	"encoding/hex"
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
 )
 
-// How the shared test table writes values.
+// How the shared test table writes values and decisions.
 
 func (c *tableCase) number(text string) uint64 {
 	number, err := strconv.ParseUint(text, 10, 64)
@@ -38,6 +39,14 @@ func (c *tableCase) bytes(text string) []byte {
 		c.t.Fatal(err)
 	}
 	return bytes
+}
+
+// names reads names separated by commas; of "-" and of nothing there are none, but not nil.
+func names(text string) []string {
+	if text == "-" || text == "" {
+		return []string{}
+	}
+	return strings.Split(text, ",")
 }
 
 func (c *tableCase) now(a arguments) time.Time {
@@ -72,4 +81,32 @@ func (c *tableCase) tokenIDs(text string) []uint32 {
 		}
 	}
 	return ids
+}
+
+func (c *tableCase) shown(d Decision) string {
+	c.last = d
+	b := d.MatchedBlocks
+	shown := fmt.Sprintf("pod=%s total=%.3f matched=%d,%d,%d,%d matched_tokens=%d uncached_tokens=%d candidates=%d",
+		c.name(d.Pod), d.Total, b[TierGPU], b[TierCPU], b[TierDisk], b[TierExternal], d.MatchedTokens,
+		d.UncachedTokens, d.Candidates)
+	prefillReason := ""
+	if p := d.Prefill; p.Pod != NoPod {
+		shown += fmt.Sprintf(" prefill=%s prefill_total=%.3f prefill_matched_tokens=%d prefill_uncached_tokens=%d",
+			c.name(p.Pod), p.Total, p.MatchedTokens, p.UncachedTokens)
+		if p.Reason != ReasonPicked {
+			prefillReason = fmt.Sprintf(" prefill_reason=%s", p.Reason)
+		}
+	}
+	if d.Reason != ReasonPicked {
+		shown += fmt.Sprintf(" reason=%s", d.Reason)
+	}
+	shown += prefillReason
+	var fallbacks []string
+	for _, pod := range d.Fallbacks {
+		fallbacks = append(fallbacks, c.name(pod))
+	}
+	if fallbacks != nil {
+		shown += " fallbacks=" + strings.Join(fallbacks, ",")
+	}
+	return shown
 }

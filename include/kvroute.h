@@ -46,7 +46,8 @@
  *   kvroute_request request = KVROUTE_INIT(kvroute_request);
  *
  * Zero means the default. Later versions add fields at the end of these structs; a program and a library of different
- * ages understand each other. All other structs stay as they are. Fields called `reserved` must be 0.
+ * ages understand each other. All other structs keep their size. Fields called `reserved` must be 0, since later versions
+ * may give them a name and a meaning.
  *
  * Answers are written only on success, with one exception: a buffer that is too small. Then the call answers
  * KVROUTE_BUFFER_TOO_SMALL, and `*written` is the capacity that would do. Otherwise `*written` is what was written; of
@@ -317,6 +318,15 @@
 /// The client went away. What was predicted stays if a first token had come.
 #define KVROUTE_FINISH_CANCELLED 2
 
+/// The pod was taken because the picker picked it.
+#define KVROUTE_REASON_PICKED 0
+
+/// Because the pod that the picker picked is much busier than the others.
+#define KVROUTE_REASON_SPILLED 1
+
+/// Because it is new, and no pod has much of the prompt.
+#define KVROUTE_REASON_WARM_UP 2
+
 /// The engine's count of cached tokens is not known.
 #define KVROUTE_CACHED_UNKNOWN (-1)
 
@@ -441,7 +451,8 @@ typedef struct kvroute_hash_context {
 typedef struct kvroute_router_options {
   /// `sizeof(kvroute_router_options)`.
   size_t struct_size;
-  /// Name of the policy: "llm-d-demo", which is the default. Other weights and filters: in a configuration document.
+  /// Name of the policy: "cost", which is the default, "llm-d-demo" or "affinity". Other weights and filters: in a
+  /// configuration document.
   struct kvroute_str preset;
   /// Not 0: prompts of which the decode pod would have to compute more than `prefill_max_uncached_tokens` are
   /// computed by a prefill pod first.
@@ -466,6 +477,18 @@ typedef struct kvroute_router_options {
   uint64_t request_ttl_ns;
   /// Most requests in flight. 0: 262 144, the most there can be; negative: none.
   int64_t max_requests;
+  /// With `has_prefill`: shorter prompts than this are never computed by a prefill pod; tokens.
+  uint64_t prefill_min_prompt_tokens;
+  /// With `has_prefill`: nor are prompts if the prefill pod has more prefill work in flight than this; tokens. 0: however
+  /// much it has; negative: if it has any.
+  int64_t prefill_max_load;
+  /// How long what was sent to a pod counts as if it were there, until the first token at most, where the pod's events
+  /// do not say so yet; nanoseconds. 0: 2 s; negative: not at all.
+  int64_t speculation_ttl_ns;
+  /// Requests that wait from which on a load report says that its pod is overloaded. 0: 8; negative: never.
+  int64_t overload_waiting;
+  /// The same for the share of the KV cache in use. 0: 0.8; above 1: never.
+  double overload_kv_usage;
 } kvroute_router_options;
 
 /// A label of a pod.
@@ -533,6 +556,8 @@ typedef struct kvroute_pod_options {
   int64_t max_retired;
   /// Name of its cache domain, which the router knows, in place of `domain`.
   struct kvroute_str domain_name;
+  /// How fast it computes, as a multiple of an ordinary pod; above 0. 0: 1.
+  double capacity;
 } kvroute_pod_options;
 
 /// What became of one batch.
@@ -625,8 +650,8 @@ typedef struct kvroute_pod_match {
   uint32_t blocks[KVROUTE_MAX_TIERS];
   /// Leading blocks that this router sent to it.
   uint32_t predicted;
-  /// Room; 0.
-  uint32_t reserved;
+  /// Those of them that were sent a moment ago, and that its events do not tell of yet.
+  uint32_t speculative;
 } kvroute_pod_match;
 
 /// What an external scorer says of the pods; every profile that has one of the name reads it.
@@ -668,8 +693,12 @@ typedef struct kvroute_request {
   uint64_t nonce;
   /// See `nonce`.
   int32_t has_nonce;
-  /// Room; 0.
-  uint32_t reserved;
+  /// Not 0: it may only go to the pods that `subset` names.
+  int32_t has_subset;
+  /// Names of the pods it may go to, all ranks of each, if `has_subset` is not 0; none is no pod.
+  const struct kvroute_str *subset;
+  /// How many.
+  size_t subset_len;
 } kvroute_request;
 
 /// Where a request should go; of a dispatch, also how it went.
@@ -704,6 +733,13 @@ typedef struct kvroute_decision {
   uint32_t retries;
   /// Dispatch: 1 if somebody still did at the last try, and it was booked all the same.
   uint32_t contended;
+  /// Why `pod`: `KVROUTE_REASON_...`.
+  int32_t reason;
+  /// Why `prefill_pod`, if there is one.
+  int32_t prefill_reason;
+  /// How many next best pods `kvroute_workspace_fallbacks` has for it: as many as its profile asks for, and as there
+  /// are.
+  uint64_t fallbacks_len;
 } kvroute_decision;
 
 /// What a router has, and what befell it.
@@ -880,6 +916,22 @@ int32_t kvroute_config_check(const char *document,
 /// Writes the JSON Schema of configuration documents, with a NUL behind it, into `buffer`.
 int32_t kvroute_config_schema(char *buffer, size_t capacity, size_t *written, struct kvroute_error *error);
 
+/// Reads llm-d's configuration, an `EndpointPickerConfig` in YAML or JSON. Writes a configuration document without
+/// domains and pods (JSON) and, as a JSON array of texts, notes: a line for each thing that does not map or means
+/// something else here; each with a NUL behind it. `notes` may be NULL.
+///
+/// Errors: `KVROUTE_INVALID_INPUT` with the place of what llm-d would refuse as well, and of what cannot be done here;
+/// `KVROUTE_BUFFER_TOO_SMALL` if one of the buffers is, and then the capacity that would do is told for each that is.
+int32_t kvroute_config_from_endpoint_picker(const char *endpoint_picker,
+                                            size_t endpoint_picker_len,
+                                            char *document,
+                                            size_t document_capacity,
+                                            size_t *document_written,
+                                            char *notes,
+                                            size_t notes_capacity,
+                                            size_t *notes_written,
+                                            struct kvroute_error *error);
+
 /// Reads the environment variables of llm-d's first scheduler, given as `names: [n]` and `values: [n]`; the whole
 /// environment may be passed. Writes a configuration document without pods (JSON) and, as a JSON array of texts,
 /// notes on variables that are known but mean nothing here; each with a NUL behind it. `notes` may be NULL.
@@ -915,6 +967,16 @@ int32_t kvroute_router_from_config(const char *document,
 
 /// Frees a router; NULL is fine. Must be the last call that is given it.
 void kvroute_router_free(struct kvroute_router *router);
+
+/// Chooses by another policy from now on: that of a configuration document, YAML or JSON, or the default one if it has
+/// none. The document is checked whole, and all else in it is left aside. Every decision is made by one policy or the
+/// other; pods, views, bookings, sessions and requests in flight stay as they are.
+///
+/// Errors: those of `kvroute_router_from_config`; then the policy is the one it was.
+int32_t kvroute_router_set_policy(const struct kvroute_router *router,
+                                  const char *document,
+                                  size_t document_len,
+                                  struct kvroute_error *error);
 
 /// Makes a router usable again that answers `KVROUTE_POISONED`; works on any. What pods hold, what was sent to them,
 /// requests in flight, sessions and counters are forgotten. Policy, domains, pods, their load reports and whether they
@@ -1010,6 +1072,20 @@ int32_t kvroute_router_report_load(const struct kvroute_router *router,
                                    float kv_usage,
                                    struct kvroute_error *error);
 
+/// Takes in what a pod says of its LoRA adapters (`vllm:lora_requests_info`): how many can be in use at one time, and the
+/// names of those that running requests use and of those that only waiting requests ask for. The names are those of
+/// `kvroute_hash_context.lora_name`.
+///
+/// Errors: `KVROUTE_UNKNOWN_POD`.
+int32_t kvroute_router_report_adapters(const struct kvroute_router *router,
+                                       uint64_t pod,
+                                       uint32_t max,
+                                       const struct kvroute_str *running,
+                                       size_t running_len,
+                                       const struct kvroute_str *waiting,
+                                       size_t waiting_len,
+                                       struct kvroute_error *error);
+
 /// Lets a pod take new requests (not 0), or drains it (0).
 ///
 /// Errors: `KVROUTE_UNKNOWN_POD`.
@@ -1103,6 +1179,17 @@ int32_t kvroute_workspace_pod_name(struct kvroute_workspace *workspace,
                                    size_t *written,
                                    uint32_t *dp_rank,
                                    struct kvroute_error *error);
+
+/// Writes the ids of the next best pods for the last decision made with this workspace, best first, into `pods:
+/// [*written]`: where to turn if the decision's pod does not answer. As many as its profile asks for (`fallbacks` in a
+/// configuration), none unless it does; `kvroute_decision` says how many there are.
+///
+/// Errors: `KVROUTE_BUSY`; `KVROUTE_BUFFER_TOO_SMALL`.
+int32_t kvroute_workspace_fallbacks(struct kvroute_workspace *workspace,
+                                    uint64_t *pods,
+                                    size_t capacity,
+                                    size_t *written,
+                                    struct kvroute_error *error);
 
 /// Looks up what every pod of `domain` has of the blocks `hashes: [n]`, cut by the caller where an engine would cut
 /// them (`kvroute_domain_searchable_blocks`). Writes the pods that have any into `matches: [*written]`, in order of

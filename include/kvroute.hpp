@@ -132,6 +132,11 @@ enum class Finish : std::int32_t {
   failed = KVROUTE_FINISH_FAILED,
   cancelled = KVROUTE_FINISH_CANCELLED
 };
+enum class Reason : std::int32_t {
+  picked = KVROUTE_REASON_PICKED,
+  spilled = KVROUTE_REASON_SPILLED,
+  warm_up = KVROUTE_REASON_WARM_UP
+};
 enum class Format : std::int32_t { json = KVROUTE_EXPLAIN_JSON, text = KVROUTE_EXPLAIN_TEXT };
 enum class Trust : std::int32_t {
   load_only = KVROUTE_TRUST_LOAD_ONLY,
@@ -277,6 +282,12 @@ struct ExtraKey : kvroute_extra_key {
       : kvroute_extra_key{block_, kind_, key_, offset_} {}
 };
 
+/// A name: of a pod that a request may go to, or of a LoRA adapter.
+struct Name : kvroute_str {
+  template <class Text, class = std::enable_if_t<std::is_convertible_v<const Text &, std::string_view>>>
+  Name(const Text &name) noexcept : kvroute_str(detail::str(name)) {}
+};
+
 /// What an external scorer of the profile says of the pods: `pods: [n]`, `values: [n]`, 0 to 1.
 struct ScoreColumn : kvroute_score_column {
   ScoreColumn(std::string_view scorer_, View<PodId> pods_, View<double> values_)
@@ -302,6 +313,10 @@ struct Decision : kvroute_decision {
   Decision() noexcept : kvroute_decision(detail::sized<kvroute_decision>()) {}
   /// Whether `prefill_pod` computes the prompt first.
   bool has_prefill() const noexcept { return prefill_pod != KVROUTE_NO_POD; }
+  /// Why `pod`.
+  Reason why() const noexcept { return static_cast<Reason>(reason); }
+  /// Why `prefill_pod`, if there is one.
+  Reason why_prefill() const noexcept { return static_cast<Reason>(prefill_reason); }
   /// Whether it is in the router's books until it ends; only a dispatch can be.
   bool is_tracked() const noexcept { return ticket != 0; }
 };
@@ -475,6 +490,14 @@ class Workspace {
     return found;
   }
 
+  /// The next best pods for the last decision, best first, as many as its profile asks for; `Decision::fallbacks_len`
+  /// says how many there are.
+  std::vector<PodId> fallbacks() {
+    return detail::values<PodId>(16, [&](PodId *buffer, std::size_t capacity, std::size_t *written) {
+      return kvroute_workspace_fallbacks(get(), buffer, capacity, written, detail::error());
+    });
+  }
+
   /// The object of kvroute.h.
   kvroute_workspace *get() noexcept { return object_.get(); }
 
@@ -487,6 +510,9 @@ struct RouterOptions {
   std::string_view preset{};
   /// Tokens; set: longer prompts are computed by a prefill pod first.
   std::optional<std::uint64_t> prefill_max_uncached_tokens{};
+  /// With it: tokens.
+  std::uint64_t prefill_min_prompt_tokens = 0;
+  std::int64_t prefill_max_load = 0;
   std::uint32_t text_block_bytes = 0;
   std::uint64_t shards = 0;
   std::uint64_t max_bytes = 0;
@@ -498,6 +524,10 @@ struct RouterOptions {
   Bytes session_key{};
   Time request_ttl{0};
   std::int64_t max_requests = 0;
+  Time speculation_ttl{0};
+  std::int64_t overload_waiting = 0;
+  /// Above 1: never.
+  double overload_kv_usage = 0;
 
   /// The same for kvroute.h.
   kvroute_router_options raw() const {
@@ -514,6 +544,11 @@ struct RouterOptions {
     raw.session_key = detail::bytes(session_key);
     raw.request_ttl_ns = detail::nanoseconds(request_ttl);
     raw.max_requests = max_requests;
+    raw.prefill_min_prompt_tokens = prefill_min_prompt_tokens;
+    raw.prefill_max_load = prefill_max_load;
+    raw.speculation_ttl_ns = speculation_ttl.count();
+    raw.overload_waiting = overload_waiting;
+    raw.overload_kv_usage = overload_kv_usage;
     return raw;
   }
 };
@@ -532,6 +567,8 @@ struct PodOptions {
   std::int64_t max_parked = 0;
   std::int64_t max_parked_bytes = 0;
   std::int64_t max_retired = 0;
+  /// A multiple of an ordinary pod; 0: 1.
+  double capacity = 0;
 
   /// The same for kvroute.h, without the domain.
   kvroute_pod_options raw() const noexcept {
@@ -550,6 +587,7 @@ struct PodOptions {
     raw.max_parked = max_parked;
     raw.max_parked_bytes = max_parked_bytes;
     raw.max_retired = max_retired;
+    raw.capacity = capacity;
     return raw;
   }
 };
@@ -629,6 +667,8 @@ struct Request {
   /// The conversation it belongs to, by an id, or by a token of `Router::session_token`.
   std::string_view session_id{};
   std::string_view session_token{};
+  /// Names of the pods it may go to, all ranks of each; an empty view is no pod, not set is any.
+  std::optional<View<Name>> subset{};
   /// What external scorers say of the pods; at most `KVROUTE_MAX_SCORE_COLUMNS`.
   View<ScoreColumn> scores{};
   /// Distinguishes requests where a choice is otherwise even.
@@ -644,6 +684,10 @@ struct Request {
     raw.model = detail::str(model);
     raw.session_id = detail::str(session_id);
     raw.session_token = detail::str(session_token);
+    const View<Name> names = subset.value_or(View<Name>());
+    raw.has_subset = subset.has_value();
+    raw.subset = names.data();
+    raw.subset_len = names.size();
     raw.scores = scores.data();
     raw.scores_len = scores.size();
     raw.nonce = nonce.value_or(0);
@@ -668,6 +712,11 @@ class Router {
     kvroute_router *made = nullptr;
     detail::check(kvroute_router_from_config(document.data(), document.size(), &made, detail::error()));
     return Router(made);
+  }
+
+  /// Chooses by the policy of another configuration document from now on; all else in it is left aside.
+  void set_policy(std::string_view document) const {
+    detail::check(kvroute_router_set_policy(get(), document.data(), document.size(), detail::error()));
   }
 
   /// Makes a router usable again that answers `KVROUTE_POISONED`. No other call may use it meanwhile.
@@ -742,6 +791,13 @@ class Router {
   /// Takes in what a pod says of its load: requests running and waiting, and the share of its KV cache in use, 0 to 1.
   void report_load(PodId pod, std::uint32_t running, std::uint32_t waiting, float kv_usage) const {
     detail::check(kvroute_router_report_load(get(), pod, running, waiting, kv_usage, detail::error()));
+  }
+
+  /// Takes in what a pod says of its LoRA adapters: how many can be in use at one time, and the names of those that running
+  /// requests use and of those that only waiting requests ask for.
+  void report_adapters(PodId pod, std::uint32_t max, View<Name> running, View<Name> waiting = {}) const {
+    detail::check(kvroute_router_report_adapters(get(), pod, max, running.data(), running.size(), waiting.data(),
+                                                 waiting.size(), detail::error()));
   }
 
   /// Lets a pod take new requests, or drains it.
@@ -895,6 +951,40 @@ inline std::string config_schema() {
   });
 }
 
+namespace detail {
+
+/// Calls `write(document, capacity, written, notes, notes_capacity, notes_written)` with room for both: a first call
+/// tells how much they need.
+template <class Write>
+void texts(std::string &document, std::string &notes, Write write) {
+  std::size_t needed = 0, notes_needed = 0;
+  char none = 0;
+  const std::int32_t status = write(nullptr, 0, &needed, &none, 1, &notes_needed);
+  if (status != KVROUTE_BUFFER_TOO_SMALL) check(status);
+  document.resize(needed);
+  notes.resize(notes_needed);
+  check(write(&document[0], document.size(), &needed, &notes[0], notes.size(), &notes_needed));
+  document.resize(needed);
+  notes.resize(notes_needed);
+}
+
+}  // namespace detail
+
+/// A configuration made of llm-d's, an `EndpointPickerConfig` in YAML or JSON: a document without domains and pods
+/// (JSON), and notes on what does not map or means something else here (a JSON array of texts).
+struct EndpointPickerConfig {
+  explicit EndpointPickerConfig(std::string_view of) {
+    detail::texts(document, notes, [&](char *to, std::size_t capacity, std::size_t *written, char *notes_to,
+                                       std::size_t notes_capacity, std::size_t *notes_written) {
+      return kvroute_config_from_endpoint_picker(of.data(), of.size(), to, capacity, written, notes_to,
+                                                 notes_capacity, notes_written, detail::error());
+    });
+  }
+
+  std::string document;
+  std::string notes;
+};
+
 /// A configuration made of the environment variables of llm-d's first scheduler, which may be passed all: a document
 /// without pods (JSON), and notes on variables that mean nothing here (a JSON array of texts).
 struct EnvironmentConfig {
@@ -904,19 +994,11 @@ struct EnvironmentConfig {
       names.push_back(detail::str(variables.data()[at].first));
       values.push_back(detail::str(variables.data()[at].second));
     }
-    // A first call tells how much room both need.
-    std::size_t needed = 0, notes_needed = 0;
-    char none = 0;
-    std::int32_t status =
-        kvroute_config_from_env(names.data(), values.data(), names.size(), nullptr, 0, &needed, &none, 1, &notes_needed,
-                                detail::error());
-    if (status != KVROUTE_BUFFER_TOO_SMALL) detail::check(status);
-    document.resize(needed);
-    notes.resize(notes_needed);
-    detail::check(kvroute_config_from_env(names.data(), values.data(), names.size(), &document[0], document.size(),
-                                          &needed, &notes[0], notes.size(), &notes_needed, detail::error()));
-    document.resize(needed);
-    notes.resize(notes_needed);
+    detail::texts(document, notes, [&](char *to, std::size_t capacity, std::size_t *written, char *notes_to,
+                                       std::size_t notes_capacity, std::size_t *notes_written) {
+      return kvroute_config_from_env(names.data(), values.data(), names.size(), to, capacity, written, notes_to,
+                                     notes_capacity, notes_written, detail::error());
+    });
   }
 
   std::string document;
@@ -935,6 +1017,7 @@ static_assert(sizeof(Label) == sizeof(kvroute_label));
 static_assert(sizeof(Group) == sizeof(kvroute_group));
 static_assert(sizeof(Adapter) == sizeof(kvroute_adapter));
 static_assert(sizeof(ExtraKey) == sizeof(kvroute_extra_key));
+static_assert(sizeof(Name) == sizeof(kvroute_str));
 static_assert(sizeof(ScoreColumn) == sizeof(kvroute_score_column));
 static_assert(sizeof(Event) == sizeof(kvroute_kv_event));
 

@@ -3,6 +3,9 @@
 //! `decide/{tokens}`: hash, look up, score, pick. `dispatch/{tokens}`: the same and all that a gateway does
 //! for a request: book, predict its blocks, first token, end. `dispatch-new/{tokens}`: of prompts never seen, while
 //! predictions are at their bound, so that each takes the room of others.
+//!
+//! `record/{pods}`: a decision's line for the log, of a decision about so many pods. `replay/{pods}`: the line read, and
+//! the decision made again.
 #![allow(missing_docs, reason = "criterion's macros make public items")]
 
 use std::sync::Arc;
@@ -11,8 +14,12 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use kvroute_benches::{Prompt, prompts, published, translated_domain};
 use kvroute_core::index::IndexOptions;
+use kvroute_core::policy::Sampling;
+use kvroute_core::record::LogLine;
+use kvroute_core::router::Replay;
 use kvroute_core::{
-    Finish, HashContext, LoadReport, PodSpec, Policy, Request, Router, RouterOptions, Workspace,
+    Finish, HashContext, LoadReport, PodSpec, Policy, RecordOptions, Request, Router, RouterOptions, Session,
+    Workspace,
 };
 
 const PODS: usize = 64;
@@ -87,6 +94,55 @@ fn dispatch_new(c: &mut Criterion) {
     group.finish();
 }
 
+fn record(c: &mut Criterion) {
+    let mut group = c.benchmark_group("record");
+    for pods in [3, 64] {
+        on_record(pods, |router, request, workspace| {
+            let record = || router.record(request, workspace, None, RecordOptions::default());
+            group.bench_function(BenchmarkId::from_parameter(pods), |b| {
+                b.iter(|| record().map_or(0, |record| record.to_json().len()));
+            });
+        });
+    }
+    group.finish();
+    let mut group = c.benchmark_group("replay");
+    for pods in [3, 64] {
+        on_record(pods, |router, request, workspace| {
+            let record = router.record(request, workspace, None, RecordOptions::default()).expect("decided");
+            let (line, policy) = (record.to_json(), router.policy());
+            group.bench_function(BenchmarkId::from_parameter(pods), |b| {
+                b.iter(|| {
+                    let Ok(LogLine::Decision(read)) = LogLine::parse(&line) else { return None };
+                    let mut replay = Replay::new(&read).ok()?;
+                    replay.choose(&policy).ok()?.decode.picked
+                });
+            });
+        });
+    }
+    group.finish();
+}
+
+/// Decides among so many pods, and hands over what there is to be recorded.
+fn on_record(pods: usize, act: impl FnOnce(&Router, &Request<'_>, &Workspace)) {
+    let domain = translated_domain().expect("a fixed scheme");
+    let sampling = Sampling { above: usize::MAX, ..Sampling::default() };
+    let policy = Policy { sampling, ..Policy::default() };
+    let router = Router::new(RouterOptions::default(), policy).expect("good options");
+    for n in 0..pods {
+        let pod = router.add_pod(PodSpec::new(format!("10.0.0.{n}:8000"), Arc::clone(&domain))).expect("new");
+        let load = LoadReport { running: n as u32 % 9, waiting: 0, kv_usage: 0.37 };
+        router.report_load(pod, load).expect("the pod is there");
+    }
+    let (token_ids, context): (Vec<u32>, _) = ((0..8192).collect(), HashContext::default());
+    let session = Some(Session::Id("0f8fad5b-d9cb-469f-a165-70867728950e"));
+    let request = Request { model: Some("llama-3.1-8b"), session, ..Request::new(&token_ids, &context) };
+    let mut workspace = Workspace::default();
+    for _ in 0..pods {
+        router.dispatch(&request, Duration::ZERO, &mut workspace).expect("there are pods");
+    }
+    act(&router, &request, &workspace);
+}
+
 fn fleet(prompts: &[Prompt]) -> Router {
     let domain = translated_domain().expect("a fixed scheme");
     let router = Router::default();
@@ -106,5 +162,5 @@ fn fleet(prompts: &[Prompt]) -> Router {
     router
 }
 
-criterion_group!(benches, decide, dispatch, dispatch_new);
+criterion_group!(benches, decide, dispatch, dispatch_new, record);
 criterion_main!(benches);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use kvroute_core::{LoadReport, PodId, PodSpec, Request, Router, Workspace};
+use kvroute_core::{LoadReport, PodId, PodSpec, Profile, Request, Role, Router, RouterOptions, Workspace};
 use serde::Serialize;
 
 use crate::capture::{Capture, Item, Mode, Query, Result};
@@ -83,7 +83,7 @@ pub struct Outcome {
 ///
 /// A pod whose hashes cannot be reproduced, or a request that cannot be decided.
 pub fn play(capture: &Capture, mode: Mode, prefix: &str, mut each: impl FnMut(&Routed)) -> Result<Outcome> {
-    let router = Router::default();
+    let router = Router::new(RouterOptions::default(), Profile::llm_d_demo(Role::Decode))?;
     let mut pods = Vec::new();
     for pod in &capture.pods {
         let id = router.add_pod(PodSpec::new(pod.name.clone(), pod.domain(mode)?))?;

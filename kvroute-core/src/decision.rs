@@ -5,10 +5,10 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::index::{PodId, TierBlocks};
-use crate::pod::{Bookings, LoadReport};
+use crate::load::{AdapterFit, Bookings, LoadReport};
 
 /// Where a request should go.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -26,10 +26,39 @@ pub struct Decision {
     /// came, its engine keeps having less than they say, or the prompt is only known as text), what this
     /// router sent there counts as cached.
     pub uncached_tokens: usize,
+    /// Why this pod.
+    pub reason: Reason,
     /// The pod that computes the prompt first, if one does. The decode pod takes the KV from it.
     pub prefill: Option<Prefill>,
     /// How many pods were considered, before filters.
     pub candidates: usize,
+}
+
+/// Why a pod was taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "config", derive(schemars::JsonSchema))]
+#[non_exhaustive]
+pub enum Reason {
+    /// The picker picked it.
+    #[default]
+    Picked,
+    /// The one that the picker picked is much busier than the others ([`LoadGuard`](crate::guard::LoadGuard)).
+    Spilled,
+    /// It is new, and no pod has much of the prompt ([`WarmUp`](crate::guard::WarmUp)).
+    WarmUp,
+}
+
+impl Reason {
+    /// Name in explanations.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Picked => "picked",
+            Self::Spilled => "spilled",
+            Self::WarmUp => "warm-up",
+        }
+    }
 }
 
 /// Where a prompt should be computed before it is answered elsewhere.
@@ -46,10 +75,12 @@ pub struct Prefill {
     pub matched_tokens: usize,
     /// Tokens it has to compute, as well as can be told.
     pub uncached_tokens: usize,
+    /// Why this pod.
+    pub reason: Reason,
 }
 
-/// Why a request went where it went: every pod with what was known of it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// Why a request went where it went: every pod that was considered, with what was known of it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Explanation {
     /// The profile that decided.
@@ -60,9 +91,19 @@ pub struct Explanation {
     pub prompt_tokens: usize,
     /// Why the request's session named no pod, where it has a session and did not.
     pub session: Option<&'static str>,
-    /// Row of the pod that was picked, in `pods`; `None` if every one was dropped.
+    /// Row of the pod that was taken, in `pods`; `None` if every one was dropped.
     pub picked: Option<usize>,
-    /// All pods.
+    /// Why that one: "picked", "spilled" or "warm-up".
+    pub reason: &'static str,
+    /// Row of the pod that the picker picked, where something else was taken.
+    pub overruled: Option<usize>,
+    /// Why it is not used after all, of a pod that would prefill.
+    pub unused: Option<&'static str>,
+    /// Rows of the next best pods, where the profile asks for them.
+    pub fallbacks: Vec<usize>,
+    /// Number of pods that were not considered.
+    pub not_sampled: usize,
+    /// The pods that were considered.
     pub pods: Vec<PodExplanation>,
     /// The same for the pod that prefills, where one was looked for.
     pub prefill: Option<Box<Explanation>>,
@@ -90,12 +131,22 @@ pub struct PodExplanation {
     pub matched_blocks: Vec<(&'static str, u32)>,
     /// Leading blocks that this router sent to it.
     pub predicted_blocks: u32,
+    /// Leading blocks that this router sent to it a moment ago.
+    pub speculative_blocks: u32,
+    /// Tokens it has to compute, as well as can be told.
+    pub uncached_tokens: usize,
     /// What this router had in flight on it.
     pub booked: Bookings,
     /// What it last said of its load.
     pub load: Option<LoadReport>,
     /// Requests it has, as well as can be told.
     pub in_flight: u64,
+    /// Its capacity.
+    pub capacity: f64,
+    /// Whether its last load report reached the router's bounds.
+    pub overloaded: bool,
+    /// How it stands to the adapter that the request asks for.
+    pub adapter: Option<AdapterFit>,
     /// The filter that dropped it.
     pub dropped_by: Option<String>,
     /// Each scorer's part; empty if it was dropped.
@@ -139,11 +190,20 @@ impl fmt::Display for Explanation {
             if pod.predicted_blocks > 0 {
                 write!(f, " predicted {}", pod.predicted_blocks)?;
             }
+            if pod.speculative_blocks > matched {
+                write!(f, " expected {}", pod.speculative_blocks)?;
+            }
             for score in &pod.scores {
                 write!(f, "  {} {:.3} x {}", score.scorer, score.value, score.weight)?;
             }
             if let Some(filter) = &pod.dropped_by {
                 write!(f, "  dropped by {filter}")?;
+            }
+            if self.picked == Some(row) && self.overruled.is_some() {
+                write!(f, "  ({})", self.reason)?;
+            }
+            if self.overruled == Some(row) {
+                write!(f, "  (overruled)")?;
             }
             if pod.trust != "exact" {
                 write!(f, "  ({})", pod.trust)?;
@@ -152,6 +212,12 @@ impl fmt::Display for Explanation {
                 write!(f, "  {note}")?;
             }
             writeln!(f)?;
+        }
+        if self.not_sampled > 0 {
+            writeln!(f, "{} pods were not looked at", self.not_sampled)?;
+        }
+        if let Some(unused) = self.unused {
+            writeln!(f, "not used: {unused}")?;
         }
         if let Some(session) = self.session {
             writeln!(f, "session: {session}")?;

@@ -64,6 +64,12 @@ impl CacheDomain {
         &self.models
     }
 
+    /// Whether its pods serve this model; a request that names none is content with any.
+    #[must_use]
+    pub fn serves(&self, model: Option<&str>) -> bool {
+        model.is_none_or(|model| self.models.is_empty() || self.models.iter().any(|served| served == model))
+    }
+
     /// The prompts of this domain's pods that are only known as text: their blocks never meet those of
     /// token ids.
     pub(crate) fn of_text(&self, hasher: BlockHasher) -> Self {

@@ -15,6 +15,7 @@
 //!   [`explain`](router::Router::explain) why. [`decide`](router::Router::decide) is `dispatch` without any
 //!   effect.
 //! - [`snapshot`](router::Router::snapshot) and [`Restore`] carry what a router knows over its restart.
+//! - [`record`] writes decisions down, one JSON line each, and [`router::Replay`] makes them again by another policy.
 //! - [`config`] makes a router of a YAML or JSON document.
 //! - [`index::BlockIndex`] is the knowledge alone, for gateways with a policy of their own.
 //! - [`hash::BlockHasher`] turns token ids into block hashes: an engine's own or kvroute's.
@@ -45,21 +46,27 @@ extern crate std;
 pub mod candidate;
 #[cfg(feature = "config")]
 pub mod config;
+pub mod credits;
 pub mod decision;
 mod domain;
 mod error;
 pub mod event;
 pub mod filter;
 mod frame;
+pub mod guard;
 pub mod hash;
 mod id;
 pub mod index;
+pub mod latency;
+pub mod load;
 #[cfg(any(test, feature = "oracle"))]
 pub mod oracle;
 pub mod pick;
 pub mod pod;
+pub mod policy;
 pub mod profile;
 mod published;
+pub mod record;
 pub mod request;
 pub mod router;
 pub mod score;
@@ -75,8 +82,11 @@ pub use error::{Error, ErrorKind};
 pub use hash::{BlockHasher, HashContext, OwnScheme};
 pub use id::{BlockHash, EngineHash, Tier};
 pub use index::{PodId, PodOptions};
-pub use pod::{LoadReport, PodSpec, Role};
-pub use profile::{Policy, PrefillPolicy, Profile};
+pub use load::{AdapterReport, LoadReport};
+pub use pod::{PodSpec, Role};
+pub use policy::{Policy, PrefillPolicy};
+pub use profile::Profile;
+pub use record::{DecisionRecord, OutcomeRecord, RecordOptions};
 pub use request::{Prompt, Request, ScoreColumn, Session};
 pub use router::{Dispatch, Restore, RestoreReport, Router, RouterOptions, Snapshot, Workspace};
 pub use session::SessionKey;

@@ -1,14 +1,16 @@
-//! Pods as the router knows them: what they are, how busy, and how true their views proved.
+//! Pods as the router knows them: what they are, how busy, how well they do, and how true their views proved.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::index::{PodId, PodOptions, TrustCell, TrustLevel};
+use crate::load::{Bookings, Load, LoadReport};
 use crate::{CacheDomain, Error};
 
 /// What a pod does for a request.
@@ -54,65 +56,28 @@ pub struct PodSpec {
     pub domain: Arc<CacheDomain>,
     /// What it does.
     pub role: Role,
-    /// Labels, for filters and scorers of the embedder's.
+    /// Labels, for filters and scorers.
     pub labels: BTreeMap<String, String>,
+    /// How fast it computes, as a multiple of an ordinary pod; above 0. A pod of twice the GPUs has 2, say.
+    pub capacity: f64,
     /// How its stream of events is read.
     pub options: PodOptions,
 }
 
 impl PodSpec {
-    /// A pod of rank 0 for any role, without labels.
+    /// A pod of rank 0 for any role, without labels, of capacity 1.
     #[must_use]
     pub fn new(name: impl Into<String>, domain: Arc<CacheDomain>) -> Self {
         let (labels, options) = (BTreeMap::new(), PodOptions::default());
-        Self { name: name.into(), dp_rank: 0, domain, role: Role::Both, labels, options }
+        Self { name: name.into(), dp_rank: 0, domain, role: Role::Both, labels, capacity: 1.0, options }
     }
-}
 
-/// What a pod says of its load.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct LoadReport {
-    /// Requests being computed (`vllm:num_requests_running`).
-    pub running: u32,
-    /// Requests that wait (`vllm:num_requests_waiting`).
-    pub waiting: u32,
-    /// Share of the KV cache in use, 0..=1 (`vllm:kv_cache_usage_perc`).
-    pub kv_usage: f32,
-}
-
-impl LoadReport {
     pub(crate) fn check(&self) -> Result<(), Error> {
-        if (0.0..=1.0).contains(&self.kv_usage) {
+        if self.capacity.is_finite() && self.capacity > 0.0 {
             return Ok(());
         }
-        Err(Error::invalid(alloc::format!("kv_usage is a share, 0 to 1, not {}", self.kv_usage)))
-    }
-}
-
-/// What this router has in flight on a pod.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Bookings {
-    /// Requests that are not finished.
-    pub requests: u32,
-    /// Tokens of their prompts that the pod has to compute before their first tokens; those of requests
-    /// whose first token came count no more.
-    pub prefill_tokens: u64,
-}
-
-impl Bookings {
-    const TOKEN_BITS: u32 = 40;
-    pub(crate) const MAX_PREFILL_TOKENS: u64 = (1 << Self::TOKEN_BITS) - 1;
-
-    /// One number, so that both change at once: 24 bits of requests, 40 of tokens.
-    fn pack(self) -> u64 {
-        u64::from(self.requests) << Self::TOKEN_BITS | self.prefill_tokens & Self::MAX_PREFILL_TOKENS
-    }
-
-    fn unpack(packed: u64) -> Self {
-        Self {
-            requests: (packed >> Self::TOKEN_BITS) as u32,
-            prefill_tokens: packed & Self::MAX_PREFILL_TOKENS,
-        }
+        let (name, capacity) = (&self.name, self.capacity);
+        Err(Error::invalid(alloc::format!("pod \"{name}\": capacity is finite and above 0, not {capacity}")))
     }
 }
 
@@ -137,17 +102,16 @@ pub struct RoutedPod {
     pub(crate) domain: Arc<CacheDomain>,
     role: Role,
     labels: BTreeMap<String, String>,
+    capacity: f64,
     options: PodOptions,
     /// What session tokens name it by: the same in every router and after every restart; 0 is no pod's.
     pub(crate) identity: u64,
     trust: Arc<TrustCell>,
     accepting: AtomicBool,
-    /// running << 32 | waiting; `NO_REPORT` before the first report.
-    reported: AtomicU64,
-    kv_usage: AtomicU32,
-    /// Requests booked when the last report came.
-    booked_at_report: AtomicU32,
-    booked: AtomicU64,
+    pub(crate) load: Load,
+    failures: Failures,
+    /// When it last got a request of which no pod held anything, as a number that the router counts up; 0 never.
+    cold_turn: AtomicU64,
     agreed: AtomicU64,
     overestimated: AtomicU64,
     underestimated: AtomicU64,
@@ -155,7 +119,13 @@ pub struct RoutedPod {
     overestimated_in_a_row: AtomicU32,
 }
 
-const NO_REPORT: u64 = u64::MAX;
+/// Requests that failed since one was answered.
+#[derive(Debug, Default)]
+struct Failures {
+    in_a_row: AtomicU32,
+    /// When the last of them was dispatched; milliseconds.
+    last: AtomicU64,
+}
 
 impl RoutedPod {
     /// Overestimates in a row that lower the trust level by one.
@@ -171,13 +141,13 @@ impl RoutedPod {
             domain: spec.domain,
             role: spec.role,
             labels: spec.labels,
+            capacity: spec.capacity,
             options: spec.options,
             trust,
             accepting: AtomicBool::new(true),
-            reported: AtomicU64::new(NO_REPORT),
-            kv_usage: AtomicU32::new(0),
-            booked_at_report: AtomicU32::new(0),
-            booked: AtomicU64::new(0),
+            load: Load::default(),
+            failures: Failures::default(),
+            cold_turn: AtomicU64::new(0),
             agreed: AtomicU64::new(0),
             overestimated: AtomicU64::new(0),
             underestimated: AtomicU64::new(0),
@@ -193,6 +163,7 @@ impl RoutedPod {
             domain: Arc::clone(&self.domain),
             role: self.role,
             labels: self.labels.clone(),
+            capacity: self.capacity,
             options: self.options.clone(),
         }
     }
@@ -243,62 +214,53 @@ impl RoutedPod {
         self.accepting.store(accepting, Ordering::Relaxed);
     }
 
+    /// How fast it computes, as a multiple of an ordinary pod.
+    #[must_use]
+    pub fn capacity(&self) -> f64 {
+        self.capacity
+    }
+
     /// Its last load report.
     #[must_use]
     pub fn load(&self) -> Option<LoadReport> {
-        let requests = self.reported.load(Ordering::Relaxed);
-        let kv_usage = f32::from_bits(self.kv_usage.load(Ordering::Relaxed));
-        (requests != NO_REPORT).then_some(LoadReport {
-            running: (requests >> 32) as u32,
-            waiting: requests as u32,
-            kv_usage,
-        })
-    }
-
-    pub(crate) fn set_load(&self, report: LoadReport) {
-        let requests = u64::from(report.running) << 32 | u64::from(report.waiting);
-        self.kv_usage.store(report.kv_usage.to_bits(), Ordering::Relaxed);
-        self.booked_at_report.store(self.bookings().requests, Ordering::Relaxed);
-        self.reported.store(requests.min(NO_REPORT - 1), Ordering::Relaxed);
+        self.load.report()
     }
 
     /// What this router has in flight on it.
     #[must_use]
     pub fn bookings(&self) -> Bookings {
-        Bookings::unpack(self.booked.load(Ordering::Relaxed))
+        self.load.bookings()
     }
 
-    /// Requests it has, as well as can be told: those it reported, and what this router sent and saw
-    /// finish since; never fewer than this router has in flight there.
-    pub(crate) fn in_flight(&self, booked: Bookings, load: Option<LoadReport>) -> u64 {
-        let booked = u64::from(booked.requests);
-        let Some(load) = load else { return booked };
-        let reported = u64::from(load.running) + u64::from(load.waiting);
-        let known = u64::from(self.booked_at_report.load(Ordering::Relaxed));
-        (reported + booked).saturating_sub(known).max(booked)
+    /// Whether its last load report reached the router's bounds ([`Overload`](crate::load::Overload)).
+    #[must_use]
+    pub fn is_overloaded(&self) -> bool {
+        self.load.is_overloaded()
     }
 
-    /// Books a request if the bookings are still `seen`; with `None`, whatever they are.
-    pub(crate) fn book(&self, seen: Option<Bookings>, prefill_tokens: u64) -> bool {
-        let add = |packed: u64| {
-            let mut booked = Bookings::unpack(packed);
-            booked.requests += 1;
-            booked.prefill_tokens += prefill_tokens;
-            booked.pack()
-        };
-        match seen {
-            Some(seen) => {
-                let seen = seen.pack();
-                self.booked.compare_exchange(seen, add(seen), Ordering::Relaxed, Ordering::Relaxed).is_ok()
-            }
-            None => self.booked.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |p| Some(add(p))).is_ok(),
-        }
+    /// Requests that failed since it last answered one, and when the last of them was dispatched.
+    #[must_use]
+    pub fn failures(&self) -> (u32, Duration) {
+        let last = Duration::from_millis(self.failures.last.load(Ordering::Relaxed));
+        (self.failures.in_a_row.load(Ordering::Relaxed), last)
     }
 
-    /// Takes bookings back that [`book`](Self::book) made.
-    pub(crate) fn release(&self, requests: u32, prefill_tokens: u64) {
-        let all = Bookings { requests, prefill_tokens }.pack();
-        self.booked.fetch_sub(all, Ordering::Relaxed);
+    pub(crate) fn note_failure(&self, dispatched: Duration) {
+        let dispatched = u64::try_from(dispatched.as_millis()).unwrap_or(u64::MAX);
+        self.failures.last.fetch_max(dispatched, Ordering::Relaxed);
+        self.failures.in_a_row.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn note_answer(&self) {
+        self.failures.in_a_row.store(0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn cold_turn(&self) -> u64 {
+        self.cold_turn.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_cold_turn(&self, turn: u64) {
+        self.cold_turn.fetch_max(turn, Ordering::Relaxed);
     }
 
     /// How its view compared with what its engine counted.

@@ -37,9 +37,7 @@ impl<T> Published<T> {
     pub(crate) fn new(value: T) -> Self {
         Self { replaced: AtomicU64::new(0), current: RwLock::new(Arc::new(value)), owner: Arc::default() }
     }
-}
 
-impl<T: Clone> Published<T> {
     /// The current value, for those who need it now and then.
     pub(crate) fn load(&self) -> Arc<T> {
         Arc::clone(&self.current.read())
@@ -74,8 +72,18 @@ impl<T: Clone> Published<T> {
         self.is_owner_of(seen) && seen.replaced == self.replaced.load(Ordering::Acquire)
     }
 
+    /// Replaces the value; readers that hold the old one keep it.
+    pub(crate) fn replace(&self, value: T) {
+        let mut current = self.current.write();
+        *current = Arc::new(value);
+        self.replaced.fetch_add(1, Ordering::Release);
+    }
+
     /// Changes the value; readers that hold the old one keep it.
-    pub(crate) fn update<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
+    pub(crate) fn update<R>(&self, change: impl FnOnce(&mut T) -> R) -> R
+    where
+        T: Clone,
+    {
         let mut current = self.current.write();
         let result = change(Arc::make_mut(&mut current));
         self.replaced.fetch_add(1, Ordering::Release);

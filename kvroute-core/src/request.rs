@@ -62,6 +62,8 @@ pub struct Request<'a> {
     pub model: Option<&'a str>,
     /// The conversation it belongs to.
     pub session: Option<Session<'a>>,
+    /// Names of the pods it may go to, all ranks of each; `None` is content with any.
+    pub subset: Option<&'a [&'a str]>,
     /// What external scorers say of the pods ([`ExternalScorer`](crate::score::ExternalScorer)).
     pub scores: &'a [ScoreColumn<'a>],
     /// Distinguishes requests where a choice is otherwise even. `None`: taken from the prompt, so that
@@ -78,6 +80,7 @@ impl<'a> Request<'a> {
             context,
             model: None,
             session: None,
+            subset: None,
             scores: &[],
             nonce: None,
         }

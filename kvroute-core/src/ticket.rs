@@ -7,9 +7,10 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
 
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use slotmap::{DefaultKey, Key, KeyData, SlotMap};
 
-use crate::index::Prediction;
+use crate::index::{Prediction, Speculation};
 use crate::pod::RoutedPod;
 
 /// Names a dispatched request to the router that dispatched it. Numbers are used again by other routers, and by
@@ -36,7 +37,9 @@ impl Ticket {
 }
 
 /// How a request ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "config", derive(schemars::JsonSchema))]
 pub enum Finish {
     /// The engine answered it.
     Completed,
@@ -53,6 +56,8 @@ pub(crate) struct Leg {
     /// Tokens it has to compute.
     pub(crate) prefill_tokens: u64,
     pub(crate) prediction: Prediction,
+    /// Until the first token.
+    pub(crate) speculation: Option<Speculation>,
 }
 
 /// A request in flight.

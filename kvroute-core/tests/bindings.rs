@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{env, fs};
 
+use kvroute_core::decision::Reason;
 use kvroute_core::event::{BlockRemoved, BlockStored, EventBatch, EventLora, KvEvent};
 use kvroute_core::hash::Lora;
 use kvroute_core::index::{ApplyReport, IgnoreReason, MatchTable, Outcome, ResyncReason};
 use kvroute_core::{
-    CacheDomain, Config, Decision, EngineHash, Error, ErrorKind, Finish, HashContext, LoadReport, PodId,
-    PodSpec, Request, Role, Router, ScoreColumn, Session, Ticket, Tier, Workspace,
+    AdapterReport, CacheDomain, Config, Decision, EngineHash, Error, ErrorKind, Finish, HashContext,
+    LoadReport, PodId, PodSpec, Request, Role, Router, ScoreColumn, Session, Ticket, Tier, Workspace,
 };
 
 const TABLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../testdata/bindings/cases.txt");
@@ -130,6 +131,11 @@ fn bytes(text: &str) -> Vec<u8> {
     if text == "-" { Vec::new() } else { digits.map(byte).collect() }
 }
 
+/// Names separated by commas; `-` is none.
+fn list(names: Option<&str>) -> Vec<&str> {
+    names.filter(|names| *names != "-").map_or(Vec::new(), |names| names.split(',').collect())
+}
+
 fn hashes(text: &str) -> Vec<EngineHash> {
     text.split(',').map(|hash| EngineHash(hash.parse().unwrap())).collect()
 }
@@ -193,6 +199,12 @@ impl Case {
                 self.router = Some(Config::parse(rest)?.build()?);
                 self.learn();
             }
+            "policy" => self.router().set_policy(Config::parse(rest)?.policy()?),
+            "llm-d" => {
+                let (config, notes) = Config::from_endpoint_picker(rest)?;
+                self.router().set_policy(config.policy()?);
+                return Ok(serde_json::to_string(&notes).unwrap());
+            }
             "pod" => {
                 let (name, rank) = a.positional[0].split_once('/').unwrap_or((a.positional[0], "0"));
                 let role = match a.get("role") {
@@ -205,7 +217,8 @@ impl Case {
                 let labels = label.map(|(key, value)| (key.to_owned(), value.to_owned()));
                 let (dp_rank, labels) = (rank.parse().unwrap(), labels.into_iter().collect());
                 let spec = PodSpec::new(name, self.domain(a.need("domain")));
-                self.router().add_pod(PodSpec { dp_rank, role, labels, ..spec })?;
+                let capacity = a.get("capacity").map_or(1.0, |capacity| capacity.parse().unwrap());
+                self.router().add_pod(PodSpec { dp_rank, role, labels, capacity, ..spec })?;
                 self.learn();
             }
             "remove" => self.router().remove_pod(pod(0))?,
@@ -214,6 +227,11 @@ impl Case {
                 let (running, waiting) = (a.number("running"), a.number("waiting"));
                 let report = LoadReport { running, waiting, kv_usage: a.number("kv_usage") };
                 self.router().report_load(pod(0), report)?;
+            }
+            "adapters" => {
+                let (running, waiting) = (list(a.get("running")), list(a.get("waiting")));
+                let report = AdapterReport { max: a.number("max"), running: &running, waiting: &waiting };
+                self.router().report_adapters(pod(0), &report)?;
             }
             "apply" => {
                 let payload = bytes(a.need("payload"));
@@ -292,7 +310,8 @@ impl Case {
         found.sort_by_key(|found| found.pod);
         let shown = found.iter().map(|found| {
             let [gpu, cpu, disk, external] = Tier::ALL.map(|tier| found.blocks.in_tier(tier));
-            format!("{}={gpu},{cpu},{disk},{external},{}", self.name(found.pod), found.predicted)
+            let (name, predicted, speculative) = (self.name(found.pod), found.predicted, found.speculative);
+            format!("{name}={gpu},{cpu},{disk},{external},{predicted},{speculative}")
         });
         shown.collect::<Vec<_>>().join(" ")
     }
@@ -304,6 +323,7 @@ impl Case {
         act: impl FnOnce(&Router, &Request<'_>, Duration, &mut Workspace) -> Result<R, Error>,
     ) -> Result<R, Error> {
         let (context, text) = (a.context(), a.get("text").map(bytes));
+        let subset = a.get("subset").map(|names| list(Some(names)));
         let token_ids = a.get("tokens").map(token_ids).unwrap_or_default();
         let scores = a.get("scores").map(|scores| {
             let (scorer, pairs) = scores.split_once(':').unwrap();
@@ -321,6 +341,7 @@ impl Case {
         let request = Request {
             model: a.get("model"),
             session: a.get("session").map(Session::Id).or(token),
+            subset: subset.as_deref(),
             nonce: a.get("nonce").map(|nonce| nonce.parse().unwrap()),
             scores: columns.as_slice(),
             ..request
@@ -347,6 +368,16 @@ impl Case {
                 prefill.uncached_tokens
             )
             .unwrap();
+        }
+        if decision.reason != Reason::Picked {
+            write!(shown, " reason={}", decision.reason.name()).unwrap();
+        }
+        if let Some(prefill) = decision.prefill.filter(|prefill| prefill.reason != Reason::Picked) {
+            write!(shown, " prefill_reason={}", prefill.reason.name()).unwrap();
+        }
+        let fallbacks: Vec<&str> = self.workspace.fallbacks().iter().map(|pod| self.name(*pod)).collect();
+        if !fallbacks.is_empty() {
+            write!(shown, " fallbacks={}", fallbacks.join(",")).unwrap();
         }
         shown
     }

@@ -3,7 +3,8 @@
 use std::ffi::c_char;
 use std::time::Duration;
 
-use kvroute_core::{Decision, Dispatch, Finish, PodId, Ticket};
+use kvroute_core::decision::Reason;
+use kvroute_core::{Decision, Dispatch, Finish, PodId, Ticket, Workspace};
 
 use crate::error::kvroute_error;
 use crate::guard;
@@ -22,6 +23,13 @@ pub const KVROUTE_FINISH_COMPLETED: i32 = 0;
 pub const KVROUTE_FINISH_FAILED: i32 = 1;
 /// The client went away. What was predicted stays if a first token had come.
 pub const KVROUTE_FINISH_CANCELLED: i32 = 2;
+
+/// The pod was taken because the picker picked it.
+pub const KVROUTE_REASON_PICKED: i32 = 0;
+/// Because the pod that the picker picked is much busier than the others.
+pub const KVROUTE_REASON_SPILLED: i32 = 1;
+/// Because it is new, and no pod has much of the prompt.
+pub const KVROUTE_REASON_WARM_UP: i32 = 2;
 
 /// The engine's count of cached tokens is not known.
 pub const KVROUTE_CACHED_UNKNOWN: i64 = -1;
@@ -60,11 +68,26 @@ pub struct kvroute_decision {
     pub retries: u32,
     /// Dispatch: 1 if somebody still did at the last try, and it was booked all the same.
     pub contended: u32,
+    /// Why `pod`: `KVROUTE_REASON_...`.
+    pub reason: i32,
+    /// Why `prefill_pod`, if there is one.
+    pub prefill_reason: i32,
+    /// How many next best pods `kvroute_workspace_fallbacks` has for it: as many as its profile asks for, and as there
+    /// are.
+    pub fallbacks_len: u64,
 }
 
 versioned!(kvroute_decision up to contended);
 
-fn decision_of(decision: &Decision) -> kvroute_decision {
+fn reason_of(reason: Reason) -> i32 {
+    match reason {
+        Reason::Spilled => KVROUTE_REASON_SPILLED,
+        Reason::WarmUp => KVROUTE_REASON_WARM_UP,
+        _ => KVROUTE_REASON_PICKED,
+    }
+}
+
+fn decision_of(decision: &Decision, workspace: &Workspace) -> kvroute_decision {
     let prefill = decision.prefill;
     kvroute_decision {
         struct_size: 0,
@@ -82,15 +105,18 @@ fn decision_of(decision: &Decision) -> kvroute_decision {
         ticket: Ticket::UNTRACKED.as_u64(),
         retries: 0,
         contended: 0,
+        reason: reason_of(decision.reason),
+        prefill_reason: prefill.map_or(KVROUTE_REASON_PICKED, |prefill| reason_of(prefill.reason)),
+        fallbacks_len: workspace.fallbacks().len() as u64,
     }
 }
 
-fn dispatch_of(dispatch: &Dispatch) -> kvroute_decision {
+fn dispatch_of(dispatch: &Dispatch, workspace: &Workspace) -> kvroute_decision {
     kvroute_decision {
         ticket: dispatch.ticket.as_u64(),
         retries: dispatch.retries,
         contended: u32::from(dispatch.contended),
-        ..decision_of(&dispatch.decision)
+        ..decision_of(&dispatch.decision, workspace)
     }
 }
 
@@ -114,7 +140,7 @@ pub unsafe extern "C" fn kvroute_router_decide(
             structs::check_place(decision)?;
             with_request(request, workspace, |request, workspace| {
                 let made = router.decide(request, Duration::from_nanos(now_ns), workspace)?;
-                structs::write(decision, &decision_of(&made))
+                structs::write(decision, &decision_of(&made, workspace))
             })
         })
     }
@@ -140,7 +166,7 @@ pub unsafe extern "C" fn kvroute_router_dispatch(
             structs::check_place(decision)?;
             with_request(request, workspace, |request, workspace| {
                 let made = router.dispatch(request, Duration::from_nanos(now_ns), workspace)?;
-                structs::write(decision, &dispatch_of(&made))
+                structs::write(decision, &dispatch_of(&made, workspace))
             })
         })
     }

@@ -46,7 +46,8 @@
  *   kvroute_request request = KVROUTE_INIT(kvroute_request);
  *
  * Zero means the default. Later versions add fields at the end of these structs; a program and a library of different
- * ages understand each other. All other structs stay as they are. Fields called `reserved` must be 0.
+ * ages understand each other. All other structs keep their size. Fields called `reserved` must be 0, since later versions
+ * may give them a name and a meaning.
  *
  * Answers are written only on success, with one exception: a buffer that is too small. Then the call answers
  * KVROUTE_BUFFER_TOO_SMALL, and `*written` is the capacity that would do. Otherwise `*written` is what was written; of

@@ -23,8 +23,8 @@ pub struct kvroute_pod_match {
     pub blocks: [u32; KVROUTE_MAX_TIERS],
     /// Leading blocks that this router sent to it.
     pub predicted: u32,
-    /// Room; 0.
-    pub reserved: u32,
+    /// Those of them that were sent a moment ago, and that its events do not tell of yet.
+    pub speculative: u32,
 }
 
 pub(crate) fn by_tier(blocks: TierBlocks) -> [u32; KVROUTE_MAX_TIERS] {
@@ -65,7 +65,7 @@ pub unsafe extern "C" fn kvroute_router_lookup(
                     pod: found.pod.as_u64(),
                     blocks: by_tier(found.blocks),
                     predicted: found.predicted,
-                    reserved: 0,
+                    speculative: found.speculative,
                 });
                 scratch.found.clear();
                 scratch.found.extend(found);

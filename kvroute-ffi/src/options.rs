@@ -4,6 +4,7 @@ use std::ffi::c_char;
 use std::time::Duration;
 
 use kvroute_core::index::IndexOptions;
+use kvroute_core::load::Overload;
 use kvroute_core::{Config, Policy, PrefillPolicy, Profile, Role, Router, RouterOptions, SessionKey};
 
 use crate::error::kvroute_error;
@@ -19,7 +20,8 @@ use crate::structs::versioned;
 pub struct kvroute_router_options {
     /// `sizeof(kvroute_router_options)`.
     pub struct_size: usize,
-    /// Name of the policy: "llm-d-demo", which is the default. Other weights and filters: in a configuration document.
+    /// Name of the policy: "cost", which is the default, "llm-d-demo" or "affinity". Other weights and filters: in a
+    /// configuration document.
     pub preset: kvroute_str,
     /// Not 0: prompts of which the decode pod would have to compute more than `prefill_max_uncached_tokens` are
     /// computed by a prefill pod first.
@@ -44,6 +46,18 @@ pub struct kvroute_router_options {
     pub request_ttl_ns: u64,
     /// Most requests in flight. 0: 262 144, the most there can be; negative: none.
     pub max_requests: i64,
+    /// With `has_prefill`: shorter prompts than this are never computed by a prefill pod; tokens.
+    pub prefill_min_prompt_tokens: u64,
+    /// With `has_prefill`: nor are prompts if the prefill pod has more prefill work in flight than this; tokens. 0: however
+    /// much it has; negative: if it has any.
+    pub prefill_max_load: i64,
+    /// How long what was sent to a pod counts as if it were there, until the first token at most, where the pod's events
+    /// do not say so yet; nanoseconds. 0: 2 s; negative: not at all.
+    pub speculation_ttl_ns: i64,
+    /// Requests that wait from which on a load report says that its pod is overloaded. 0: 8; negative: never.
+    pub overload_waiting: i64,
+    /// The same for the share of the KV cache in use. 0: 0.8; above 1: never.
+    pub overload_kv_usage: f64,
 }
 
 versioned!(kvroute_router_options up to max_requests);
@@ -73,19 +87,12 @@ impl kvroute_router_options {
         // SAFETY: the caller's word.
         let (preset, key) =
             unsafe { (self.preset.non_empty("options.preset")?, self.session_key.get("session_key")?) };
-        if self.has_prefill == 0 && self.prefill_max_uncached_tokens != 0 {
-            return Err(Failure::invalid("options.prefill_max_uncached_tokens without options.has_prefill"));
-        }
         let name = preset.unwrap_or(Policy::PRESETS[0]);
         let mut policy = Policy::preset(name).ok_or_else(|| {
             let known = Policy::PRESETS.join(", ");
             Failure::invalid(format!("options.preset is \"{name}\"; known: {known}"))
         })?;
-        if self.has_prefill != 0 {
-            let max_uncached_tokens = usize::try_from(self.prefill_max_uncached_tokens).unwrap_or(usize::MAX);
-            let profile = Profile::llm_d_demo(Role::Prefill);
-            policy.prefill = Some(PrefillPolicy { profile, max_uncached_tokens });
-        }
+        policy.prefill = self.prefill(name)?;
         let session_key = match key {
             [] => None,
             key => Some(SessionKey::new(<[u8; 32]>::try_from(key).map_err(|_| {
@@ -112,10 +119,61 @@ impl kvroute_router_options {
             session_ttl: time(self.session_ttl_ns, default.session_ttl),
             max_sessions: count(self.max_sessions, default.max_sessions),
             session_key,
+            speculation_ttl: match self.speculation_ttl_ns {
+                0 => default.speculation_ttl,
+                given => Duration::from_nanos(u64::try_from(given).unwrap_or(0)),
+            },
+            overload: self.overload(default.overload)?,
             request_ttl: time(self.request_ttl_ns, default.request_ttl),
             max_requests: count(self.max_requests, default.max_requests),
         };
         Ok((options, policy))
+    }
+
+    /// The preset's part for pods that prefill, if they are wanted.
+    fn prefill(&self, preset: &str) -> Result<Option<PrefillPolicy>, Failure> {
+        if self.has_prefill == 0 {
+            let settings = [
+                ("prefill_max_uncached_tokens", self.prefill_max_uncached_tokens != 0),
+                ("prefill_min_prompt_tokens", self.prefill_min_prompt_tokens != 0),
+                ("prefill_max_load", self.prefill_max_load != 0),
+            ];
+            return match settings.iter().find(|(_, is_set)| *is_set) {
+                Some((name, _)) => {
+                    Err(Failure::invalid(format!("options.{name} without options.has_prefill")))
+                }
+                None => Ok(None),
+            };
+        }
+        // The name is known: the policy is made of it.
+        let profile = Profile::preset(preset, Role::Prefill).unwrap_or_else(|| Profile::cost(Role::Prefill));
+        let tokens = |given: u64| usize::try_from(given).unwrap_or(usize::MAX);
+        Ok(Some(PrefillPolicy {
+            min_prompt_tokens: tokens(self.prefill_min_prompt_tokens),
+            max_prefill_load: match self.prefill_max_load {
+                0 => u64::MAX,
+                given => u64::try_from(given).unwrap_or(0),
+            },
+            ..PrefillPolicy::new(profile, tokens(self.prefill_max_uncached_tokens))
+        }))
+    }
+
+    fn overload(&self, default: Overload) -> Result<Overload, Failure> {
+        let (waiting, kv_usage) = (self.overload_waiting, self.overload_kv_usage);
+        if !kv_usage.is_finite() || kv_usage < 0.0 {
+            return Err(Failure::invalid(format!(
+                "options.overload_kv_usage is {kv_usage}; a share is needed, or more than 1"
+            )));
+        }
+        Ok(Overload {
+            waiting: match waiting {
+                0 => default.waiting,
+                // 0 is never in the core.
+                waiting if waiting < 0 => 0,
+                waiting => u32::try_from(waiting).unwrap_or(u32::MAX),
+            },
+            kv_usage: if kv_usage == 0.0 { default.kv_usage } else { kv_usage as f32 },
+        })
     }
 }
 
@@ -158,6 +216,37 @@ pub unsafe extern "C" fn kvroute_config_schema(
     }
 }
 
+/// Reads llm-d's configuration, an `EndpointPickerConfig` in YAML or JSON. Writes a configuration document without
+/// domains and pods (JSON) and, as a JSON array of texts, notes: a line for each thing that does not map or means
+/// something else here; each with a NUL behind it. `notes` may be NULL.
+///
+/// Errors: `KVROUTE_INVALID_INPUT` with the place of what llm-d would refuse as well, and of what cannot be done here;
+/// `KVROUTE_BUFFER_TOO_SMALL` if one of the buffers is, and then the capacity that would do is told for each that is.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvroute_config_from_endpoint_picker(
+    endpoint_picker: *const c_char,
+    endpoint_picker_len: usize,
+    document: *mut c_char,
+    document_capacity: usize,
+    document_written: *mut usize,
+    notes: *mut c_char,
+    notes_capacity: usize,
+    notes_written: *mut usize,
+    error: *mut kvroute_error,
+) -> i32 {
+    // SAFETY: the header's contract.
+    unsafe {
+        guard::status(error, || {
+            wanted("document_written", document_written)?;
+            let read =
+                Config::from_endpoint_picker(text("endpoint_picker", endpoint_picker, endpoint_picker_len)?)?;
+            let document = Place { buffer: document, capacity: document_capacity, written: document_written };
+            let notes = Place { buffer: notes, capacity: notes_capacity, written: notes_written };
+            answer(&read, document, notes)
+        })
+    }
+}
+
 /// Reads the environment variables of llm-d's first scheduler, given as `names: [n]` and `values: [n]`; the whole
 /// environment may be passed. Writes a configuration document without pods (JSON) and, as a JSON array of texts,
 /// notes on variables that are known but mean nothing here; each with a NUL behind it. `notes` may be NULL.
@@ -184,17 +273,59 @@ pub unsafe extern "C" fn kvroute_config_from_env(
             let (names, values) = (array("names", names, len)?, array("values", values, len)?);
             let pairs =
                 names.iter().zip(values).map(|(name, value)| Ok((name.get("names")?, value.get("values")?)));
-            let (config, said) = Config::from_env_pairs(pairs.collect::<Result<Vec<_>, Failure>>()?)?;
-            let (config, said) = (json(&config)?, json(&said)?);
-            let wants_notes = !notes.is_null() || notes_capacity > 0;
-            let document_fits = fits_text(&config, document, document_capacity, document_written);
-            let notes_fit =
-                if wants_notes { fits_text(&said, notes, notes_capacity, notes_written) } else { Ok(()) };
-            document_fits.and(notes_fit)?;
-            if wants_notes {
-                fill_text(&said, notes, notes_capacity, notes_written)?;
-            }
-            fill_text(&config, document, document_capacity, document_written)
+            let read = Config::from_env_pairs(pairs.collect::<Result<Vec<_>, Failure>>()?)?;
+            let document = Place { buffer: document, capacity: document_capacity, written: document_written };
+            let notes = Place { buffer: notes, capacity: notes_capacity, written: notes_written };
+            answer(&read, document, notes)
         })
+    }
+}
+
+/// Where a text of the answer is put.
+struct Place {
+    buffer: *mut c_char,
+    capacity: usize,
+    written: *mut usize,
+}
+
+impl Place {
+    /// # Safety
+    ///
+    /// That of [`fill_text`].
+    unsafe fn fits(&self, text: &str) -> Result<(), Failure> {
+        // SAFETY: the caller's word.
+        unsafe { fits_text(text, self.buffer, self.capacity, self.written) }
+    }
+
+    /// # Safety
+    ///
+    /// That of [`fill_text`].
+    unsafe fn fill(&self, text: &str) -> Result<(), Failure> {
+        // SAFETY: the caller's word.
+        unsafe { fill_text(text, self.buffer, self.capacity, self.written) }
+    }
+}
+
+/// Writes a configuration and, where there is a place for them, notes on how it was read: both or neither.
+///
+/// # Safety
+///
+/// That of [`fill_text`], for both places.
+unsafe fn answer(
+    (config, said): &(Config, Vec<String>),
+    document: Place,
+    notes: Place,
+) -> Result<(), Failure> {
+    let (config, said) = (json(config)?, json(said)?);
+    let wants_notes = !notes.buffer.is_null() || notes.capacity > 0;
+    // SAFETY: the caller's word.
+    unsafe {
+        let document_fits = document.fits(&config);
+        let notes_fit = if wants_notes { notes.fits(&said) } else { Ok(()) };
+        document_fits.and(notes_fit)?;
+        if wants_notes {
+            notes.fill(&said)?;
+        }
+        document.fill(&config)
     }
 }

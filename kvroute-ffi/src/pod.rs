@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use kvroute_core::event::GroupKind;
 use kvroute_core::index::{CopyPolicy, GapPolicy};
-use kvroute_core::{LoadReport, PodId, PodOptions, PodSpec, Role, Router};
+use kvroute_core::{AdapterReport, LoadReport, PodId, PodOptions, PodSpec, Role, Router};
 
 use crate::domain::kvroute_domain;
 use crate::error::kvroute_error;
@@ -120,6 +120,8 @@ pub struct kvroute_pod_options {
     pub max_retired: i64,
     /// Name of its cache domain, which the router knows, in place of `domain`.
     pub domain_name: kvroute_str,
+    /// How fast it computes, as a multiple of an ordinary pod; above 0. 0: 1.
+    pub capacity: f64,
 }
 
 versioned!(kvroute_pod_options up to domain_name);
@@ -200,7 +202,9 @@ impl kvroute_pod_options {
                 max_parked_bytes: count(self.max_parked_bytes, default.max_parked_bytes),
                 max_retired: count(self.max_retired, default.max_retired),
             };
-            Ok(PodSpec { dp_rank: self.dp_rank, role, labels, options, ..PodSpec::new(name, domain) })
+            let spec = PodSpec::new(name, domain);
+            let capacity = if self.capacity == 0.0 { spec.capacity } else { self.capacity };
+            Ok(PodSpec { dp_rank: self.dp_rank, role, labels, capacity, options, ..spec })
         }
     }
 }
@@ -322,6 +326,36 @@ pub unsafe extern "C" fn kvroute_router_report_load(
     unsafe {
         guard::writing(router, error, |router| {
             Ok(router.report_load(PodId::from_u64(pod), LoadReport { running, waiting, kv_usage })?)
+        })
+    }
+}
+
+/// Takes in what a pod says of its LoRA adapters (`vllm:lora_requests_info`): how many can be in use at one time, and the
+/// names of those that running requests use and of those that only waiting requests ask for. The names are those of
+/// `kvroute_hash_context.lora_name`.
+///
+/// Errors: `KVROUTE_UNKNOWN_POD`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvroute_router_report_adapters(
+    router: *const kvroute_router,
+    pod: u64,
+    max: u32,
+    running: *const kvroute_str,
+    running_len: usize,
+    waiting: *const kvroute_str,
+    waiting_len: usize,
+    error: *mut kvroute_error,
+) -> i32 {
+    // SAFETY: the header's contract, for this and all that it points to.
+    unsafe {
+        guard::writing(router, error, |router| {
+            let names = |what: &'static str, names, len| -> Result<Vec<&str>, Failure> {
+                array(what, names, len)?.iter().map(|name: &kvroute_str| name.get(what)).collect()
+            };
+            let running = names("running", running, running_len)?;
+            let waiting = names("waiting", waiting, waiting_len)?;
+            let report = AdapterReport { max, running: &running, waiting: &waiting };
+            Ok(router.report_adapters(PodId::from_u64(pod), &report)?)
         })
     }
 }

@@ -54,11 +54,15 @@ pub struct kvroute_request {
     pub nonce: u64,
     /// See `nonce`.
     pub has_nonce: i32,
-    /// Room; 0.
-    pub reserved: u32,
+    /// Not 0: it may only go to the pods that `subset` names.
+    pub has_subset: i32,
+    /// Names of the pods it may go to, all ranks of each, if `has_subset` is not 0; none is no pod.
+    pub subset: *const kvroute_str,
+    /// How many.
+    pub subset_len: usize,
 }
 
-versioned!(kvroute_request up to reserved);
+versioned!(kvroute_request up to has_subset);
 
 /// Calls `act` with the request at `place`, whose context is kept in `scratch`.
 ///
@@ -75,9 +79,6 @@ pub(crate) unsafe fn with_request<R>(
     unsafe {
         workspace::with(workspace, |scratch| {
             let raw = structs::read(place)?;
-            if raw.reserved != 0 {
-                return Err(Failure::invalid("request.reserved is not 0"));
-            }
             let text = raw.text.get("request.text")?;
             let token_ids = array("request.token_ids", raw.token_ids, raw.token_ids_len)?;
             let prompt = match (token_ids, text) {
@@ -111,15 +112,47 @@ pub(crate) unsafe fn with_request<R>(
                     values: array("request.scores.values", column.values, column.len)?,
                 };
             }
+            let names = array("request.subset", raw.subset, raw.subset_len)?;
+            if raw.has_subset == 0 && !names.is_empty() {
+                return Err(Failure::invalid("request.subset without request.has_subset"));
+            }
+            let mut subset = recycled(std::mem::take(&mut scratch.subset));
+            for name in names {
+                subset.push(name.get("request.subset")?);
+            }
             let request = Request {
                 prompt,
                 context: scratch.context.fill(raw.context)?,
                 model: raw.model.non_empty("request.model")?,
                 session,
+                subset: (raw.has_subset != 0).then_some(&subset),
                 scores: scores.get(..columns.len()).unwrap_or_default(),
                 nonce: (raw.has_nonce != 0).then_some(raw.nonce),
             };
-            act(&request, &mut scratch.workspace)
+            let answer = act(&request, &mut scratch.workspace);
+            scratch.subset = recycled(subset);
+            answer
         })
+    }
+}
+
+/// The same room, empty, for texts that live elsewhere: the standard library collects a vector's own iterator in place.
+fn recycled<'to>(mut texts: Vec<&str>) -> Vec<&'to str> {
+    texts.clear();
+    texts.into_iter().map(|_| "").collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::recycled;
+
+    /// Were it otherwise, requests with a subset would allocate.
+    #[test]
+    fn a_vector_that_is_recycled_keeps_its_room() {
+        let mut texts = Vec::with_capacity(9);
+        texts.push("a");
+        let place = texts.as_ptr();
+        let again: Vec<&str> = recycled(texts);
+        assert_eq!((again.len(), again.capacity(), again.as_ptr()), (0, 9, place));
     }
 }

@@ -105,6 +105,27 @@ pub unsafe extern "C" fn kvroute_router_free(router: *mut kvroute_router) {
     guard::value((), || unsafe { handle::free(router) });
 }
 
+/// Chooses by another policy from now on: that of a configuration document, YAML or JSON, or the default one if it has
+/// none. The document is checked whole, and all else in it is left aside. Every decision is made by one policy or the
+/// other; pods, views, bookings, sessions and requests in flight stay as they are.
+///
+/// Errors: those of `kvroute_router_from_config`; then the policy is the one it was.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvroute_router_set_policy(
+    router: *const kvroute_router,
+    document: *const c_char,
+    document_len: usize,
+    error: *mut kvroute_error,
+) -> i32 {
+    // SAFETY: the header's contract.
+    unsafe {
+        guard::writing(router, error, |router| {
+            router.set_policy(config(document, document_len)?.policy()?);
+            Ok(())
+        })
+    }
+}
+
 /// Makes a router usable again that answers `KVROUTE_POISONED`; works on any. What pods hold, what was sent to them,
 /// requests in flight, sessions and counters are forgotten. Policy, domains, pods, their load reports and whether they
 /// take requests stay, and session tokens keep their meaning, but every pod gets a new id

@@ -12,7 +12,7 @@ use crate::error::kvroute_error;
 use crate::guard;
 use crate::handle::{self, Handle, mark};
 use crate::lookup::kvroute_pod_match;
-use crate::memory::{fill_text, put};
+use crate::memory::{fill, fill_text, put};
 use crate::status::{Failure, KVROUTE_BUSY, KVROUTE_UNKNOWN_POD};
 
 /// Room for one decision at a time, reused so that deciding allocates nothing once warm; and what the last
@@ -34,6 +34,8 @@ pub(crate) struct Scratch {
     pub(crate) context: ContextBuffer,
     pub(crate) table: MatchTable,
     pub(crate) found: Vec<kvroute_pod_match>,
+    /// Room for the names of a request's subset; empty between calls.
+    pub(crate) subset: Vec<&'static str>,
 }
 
 // SAFETY: `scratch` is only touched by the one that set `is_busy`.
@@ -118,6 +120,30 @@ pub unsafe extern "C" fn kvroute_workspace_pod_name(
                 };
                 fill_text(pod.name(), buffer, capacity, written)?;
                 if dp_rank.is_null() { Ok(()) } else { put("dp_rank", dp_rank, pod.dp_rank()) }
+            })
+        })
+    }
+}
+
+/// Writes the ids of the next best pods for the last decision made with this workspace, best first, into `pods:
+/// [*written]`: where to turn if the decision's pod does not answer. As many as its profile asks for (`fallbacks` in a
+/// configuration), none unless it does; `kvroute_decision` says how many there are.
+///
+/// Errors: `KVROUTE_BUSY`; `KVROUTE_BUFFER_TOO_SMALL`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvroute_workspace_fallbacks(
+    workspace: *mut kvroute_workspace,
+    pods: *mut u64,
+    capacity: usize,
+    written: *mut usize,
+    error: *mut kvroute_error,
+) -> i32 {
+    // SAFETY: the header's contract.
+    unsafe {
+        guard::status(error, || {
+            with(workspace, |scratch| {
+                let ids: Vec<u64> = scratch.workspace.fallbacks().iter().map(|pod| pod.as_u64()).collect();
+                fill(&ids, pods, capacity, written)
             })
         })
     }

@@ -39,6 +39,20 @@ pub(crate) fn config_schema(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     to_python(py, &call(|| Ok(Config::json_schema()))?)
 }
 
+/// Reads llm-d's configuration, an `EndpointPickerConfig` in YAML or JSON. Answers a configuration without domains and
+/// pods, a dict (`kvroute.config.Config`), and notes: a line for each thing that does not map, or means something else
+/// here.
+#[pyfunction]
+#[pyo3(signature = (document, /))]
+pub(crate) fn config_from_endpoint_picker<'py>(
+    py: Python<'py>,
+    document: &Bound<'py, PyString>,
+) -> PyResult<(Bound<'py, PyAny>, Vec<String>)> {
+    let document = utf8("document", document)?;
+    let (config, notes) = call(|| Config::from_endpoint_picker(document))?;
+    Ok((to_python(py, &config)?, notes))
+}
+
 /// A Python value as JSON text; the core reads and checks it as it does a document.
 pub(crate) fn json_text(name: &str, value: &Bound<'_, PyAny>) -> PyResult<String> {
     static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();

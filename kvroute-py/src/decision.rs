@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use kvroute_core as core;
+use kvroute_core::decision::Reason;
 use kvroute_core::index;
 use kvroute_core::pod::RoutedPod;
 use pyo3::prelude::*;
@@ -13,6 +14,7 @@ use pyo3::prelude::*;
 use crate::error::internal;
 use crate::explanation::Explanation;
 use crate::output::quoted;
+use crate::pod::Pod;
 
 /// Leading blocks a pod is expected to take from its cache, by the tier that holds them.
 #[pyclass(frozen, eq, module = "kvroute")]
@@ -71,6 +73,7 @@ pub(crate) struct Decision {
 pub(crate) struct Pods {
     pub(crate) decode: Arc<RoutedPod>,
     pub(crate) prefill: Option<Arc<RoutedPod>>,
+    pub(crate) fallbacks: Vec<Arc<RoutedPod>>,
 }
 
 impl Pods {
@@ -78,7 +81,8 @@ impl Pods {
     pub(crate) fn of(decision: &core::Decision, workspace: &core::Workspace) -> Option<Self> {
         let decode = Arc::clone(workspace.pod(decision.pod)?);
         let prefill = decision.prefill.and_then(|prefill| workspace.pod(prefill.pod).cloned());
-        Some(Self { decode, prefill })
+        let fallbacks = workspace.fallbacks().iter().filter_map(|&pod| workspace.pod(pod).cloned());
+        Some(Self { decode, prefill, fallbacks: fallbacks.collect() })
     }
 }
 
@@ -138,6 +142,20 @@ impl Decision {
         self.decision.uncached_tokens
     }
 
+    /// Why this pod: "picked" (by the picker); "spilled" (the one that was picked is much busier than the others); or
+    /// "warm-up" (it is new, and no pod has much of the prompt).
+    #[getter]
+    fn reason(&self) -> &'static str {
+        self.decision.reason.name()
+    }
+
+    /// The next best pods, best first, as many as the policy asks for (`fallbacks` of a profile): where to turn if the
+    /// pod does not answer.
+    #[getter]
+    fn fallbacks(&self) -> Vec<Pod> {
+        self.pods.fallbacks.iter().map(|pod| Pod(Arc::clone(pod))).collect()
+    }
+
     /// The pod that computes the prompt first, if one does; the decode pod takes the KV from it. Else None.
     #[getter]
     fn prefill(&self) -> Option<Prefill> {
@@ -160,13 +178,14 @@ impl Decision {
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
         let core::Decision { total, matched_tokens, uncached_tokens, .. } = self.decision;
         let (pod, rank) = (quoted(py, self.pod())?, self.dp_rank());
+        let reason = unless_picked(self.decision.reason);
         let prefill = match self.prefill() {
             Some(prefill) => format!(", prefill={}", prefill.__repr__(py)?),
             None => String::new(),
         };
         Ok(format!(
             "Decision({pod}, dp_rank={rank}, total={total:.3}, matched_tokens={matched_tokens}, \
-             uncached_tokens={uncached_tokens}{prefill})"
+             uncached_tokens={uncached_tokens}{reason}{prefill})"
         ))
     }
 }
@@ -223,14 +242,26 @@ impl Prefill {
         self.prefill.uncached_tokens
     }
 
+    /// Why this pod, as in `Decision.reason`.
+    #[getter]
+    fn reason(&self) -> &'static str {
+        self.prefill.reason.name()
+    }
+
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
         let core::decision::Prefill { total, matched_tokens, uncached_tokens, .. } = self.prefill;
         let (pod, rank) = (quoted(py, self.pod.name())?, self.pod.dp_rank());
+        let reason = unless_picked(self.prefill.reason);
         Ok(format!(
             "Prefill({pod}, dp_rank={rank}, total={total:.3}, matched_tokens={matched_tokens}, \
-             uncached_tokens={uncached_tokens})"
+             uncached_tokens={uncached_tokens}{reason})"
         ))
     }
+}
+
+/// The reason in a `repr`, where it is not the usual one.
+fn unless_picked(reason: Reason) -> String {
+    if reason == Reason::Picked { String::new() } else { format!(", reason='{}'", reason.name()) }
 }
 
 /// A request that was sent on its way.

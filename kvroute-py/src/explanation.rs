@@ -40,14 +40,32 @@ impl Explanation {
         self.0.session
     }
 
+    /// Why the pod that was taken: "picked", "spilled" or "warm-up".
+    #[getter]
+    fn reason(&self) -> &'static str {
+        self.0.reason
+    }
+
+    /// Why it is not used after all, of a pod that would prefill. Else None.
+    #[getter]
+    fn unused(&self) -> Option<&'static str> {
+        self.0.unused
+    }
+
+    /// Number of pods that were not considered.
+    #[getter]
+    fn not_sampled(&self) -> usize {
+        self.0.not_sampled
+    }
+
     /// The same for the pod that prefills, where one was looked for. Else None.
     #[getter]
     fn prefill(&self) -> Option<Self> {
         self.0.prefill.as_deref().cloned().map(Self)
     }
 
-    /// All of it: `profile`, `picker`, `prompt_tokens`, `session`, `picked` (the picked pod's row), `pods` (a list
-    /// of dicts, one a pod) and `prefill`, as in `kvroute.status.ExplanationDict`.
+    /// All of it: `pods` (a list of dicts, one a pod), `picked` (the row of the one that was taken) and the rest, as in
+    /// `kvroute.status.ExplanationDict`.
     fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         to_python(py, &self.0)
     }
@@ -74,8 +92,7 @@ impl Explanation {
 }
 
 fn table(explanation: &decision::Explanation, html: &mut String) {
-    let decision::Explanation { profile, picker, prompt_tokens, session, picked, pods, prefill, .. } =
-        explanation;
+    let decision::Explanation { profile, picker, prompt_tokens, picked, pods, prefill, .. } = explanation;
     let _ = write!(
         html,
         "<table><caption>prompt of {prompt_tokens} tokens, profile {}, picker {}</caption>\
@@ -94,7 +111,15 @@ fn table(explanation: &decision::Explanation, html: &mut String) {
             .map(|score| format!("{} {:.3} × {}", escaped(&score.scorer), score.value, score.weight))
             .collect();
         let dropped = pod.dropped_by.as_ref().map(|filter| format!("dropped by {filter}"));
-        let remarks: Vec<String> = dropped.iter().chain(&pod.note).map(|text| escaped(text)).collect();
+        let overruled = match row {
+            row if explanation.overruled == Some(row) => Some("overruled".to_owned()),
+            row if *picked == Some(row) && explanation.overruled.is_some() => {
+                Some(explanation.reason.to_owned())
+            }
+            _ => None,
+        };
+        let remarks = overruled.iter().chain(&dropped).chain(&pod.note).map(|text| escaped(text));
+        let remarks: Vec<String> = remarks.collect();
         let rank = if pod.dp_rank == 0 { String::new() } else { format!("/{}", pod.dp_rank) };
         let _ = write!(
             html,
@@ -111,8 +136,14 @@ fn table(explanation: &decision::Explanation, html: &mut String) {
         );
     }
     html.push_str("</table>");
-    if let Some(session) = session {
-        let _ = write!(html, "<p>session: {}</p>", escaped(session));
+    let not_sampled = Some(explanation.not_sampled).filter(|count| *count > 0);
+    let below = [
+        not_sampled.map(|count| format!("{count} pods were not looked at")),
+        explanation.unused.map(|why| format!("not used: {why}")),
+        explanation.session.map(|why| format!("session: {why}")),
+    ];
+    for line in below.iter().flatten() {
+        let _ = write!(html, "<p>{}</p>", escaped(line));
     }
     if let Some(prefill) = prefill {
         table(prefill, html);

@@ -204,6 +204,11 @@ pub(crate) fn utf8<'a>(name: &str, text: &'a Bound<'_, PyString>) -> PyResult<&'
     text.to_str().map_err(|error| invalid(format!("{name}: not Unicode text: {error}")))
 }
 
+/// [`utf8`] of each.
+pub(crate) fn texts<'a>(name: &str, texts: &'a [Bound<'_, PyString>]) -> PyResult<Vec<&'a str>> {
+    texts.iter().map(|text| utf8(name, text)).collect()
+}
+
 /// One of these names, or an error that lists them.
 pub(crate) fn one_of<T: Copy>(name: &str, value: &Bound<'_, PyString>, choices: &[(&str, T)]) -> PyResult<T> {
     let value = utf8(name, value)?;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kvroute_core as core;
-use kvroute_core::pod::{Bookings, RoutedPod};
+use kvroute_core::load::Bookings;
+use kvroute_core::pod::RoutedPod;
 use pyo3::prelude::*;
 
 use crate::domain::CacheDomain;
@@ -43,8 +44,8 @@ impl LoadReport {
 
 /// A pod of a router.
 ///
-/// What it is does not change; `accepting`, `trust`, `load` and the bookings are those of the moment when they
-/// are read.
+/// What it is does not change; `accepting`, `trust`, `load`, `overloaded`, `failures` and the bookings are those of the
+/// moment when they are read.
 #[pyclass(frozen, module = "kvroute")]
 #[derive(Debug)]
 pub(crate) struct Pod(pub(crate) Arc<RoutedPod>);
@@ -87,6 +88,12 @@ impl Pod {
         self.0.labels()
     }
 
+    /// How fast it computes, as a multiple of an ordinary pod.
+    #[getter]
+    fn capacity(&self) -> f64 {
+        self.0.capacity()
+    }
+
     /// Whether it takes new requests.
     #[getter]
     fn accepting(&self) -> bool {
@@ -103,6 +110,18 @@ impl Pod {
     #[getter]
     fn load(&self) -> Option<LoadReport> {
         self.0.load().map(LoadReport)
+    }
+
+    /// Whether that reached the bounds of the configuration's `overload`.
+    #[getter]
+    fn overloaded(&self) -> bool {
+        self.0.is_overloaded()
+    }
+
+    /// Requests that failed since it last answered one.
+    #[getter]
+    fn failures(&self) -> u32 {
+        self.0.failures().0
     }
 
     /// Requests that this router has in flight on it.

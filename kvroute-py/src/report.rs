@@ -144,9 +144,17 @@ impl PodMatch {
         self.found.predicted
     }
 
+    /// Those of them that were sent a moment ago, and that its events do not tell of yet.
+    #[getter]
+    fn speculative(&self) -> u32 {
+        self.found.speculative
+    }
+
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
         let (pod, rank) = (quoted(py, self.pod.name())?, self.pod.dp_rank());
-        let (blocks, predicted) = (self.blocks().__repr__(), self.found.predicted);
-        Ok(format!("PodMatch({pod}, dp_rank={rank}, blocks={blocks}, predicted={predicted})"))
+        let (blocks, index::PodMatch { predicted, speculative, .. }) = (self.blocks().__repr__(), self.found);
+        Ok(format!(
+            "PodMatch({pod}, dp_rank={rank}, blocks={blocks}, predicted={predicted}, speculative={speculative})"
+        ))
     }
 }

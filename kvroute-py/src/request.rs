@@ -10,7 +10,7 @@ use pyo3::types::{PyDict, PyString};
 use crate::context;
 use crate::error::invalid;
 use crate::input::{
-    LONG_BYTES, LONG_PROMPT, argument, read_token_ids, real, text_bytes, utf8, whole, wrong_type,
+    LONG_BYTES, LONG_PROMPT, argument, read_token_ids, real, text_bytes, texts, utf8, whole, wrong_type,
 };
 
 /// What `decide` and `dispatch` are called with.
@@ -21,6 +21,7 @@ pub(crate) struct Arguments<'a, 'py> {
     pub(crate) model: Option<&'a Bound<'py, PyString>>,
     pub(crate) session: Option<&'a Bound<'py, PyString>>,
     pub(crate) session_token: Option<&'a Bound<'py, PyString>>,
+    pub(crate) subset: Option<&'a [Bound<'py, PyString>]>,
     pub(crate) scores: Option<&'a Bound<'py, PyDict>>,
     pub(crate) nonce: Option<&'a Bound<'py, PyAny>>,
 }
@@ -31,6 +32,7 @@ pub(crate) struct Parts<'a> {
     context: Cow<'a, HashContext>,
     model: Option<&'a str>,
     session: Option<Session<'a>>,
+    subset: Option<Vec<&'a str>>,
     columns: Vec<Column>,
     nonce: Option<u64>,
 }
@@ -69,6 +71,7 @@ impl<'a> Arguments<'a, '_> {
             },
             model: some_text("model", self.model)?,
             session,
+            subset: self.subset.map(|names| texts("subset", names)).transpose()?,
             columns: self.scores.map_or(Ok(Vec::new()), read_columns)?,
             nonce: self.nonce.map(|nonce| argument("nonce", nonce)).transpose()?,
         })
@@ -88,6 +91,7 @@ impl Parts<'_> {
             context: &self.context,
             model: self.model,
             session: self.session,
+            subset: self.subset.as_deref(),
             scores: &scores,
             nonce: self.nonce,
         })

@@ -11,7 +11,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use kvroute_core as core;
 use kvroute_core::config::{EventsConfig, PodConfig};
 use kvroute_core::index::{self, PodId};
-use kvroute_core::{Config, Error, ErrorKind, Finish, Request, Role, Ticket, Workspace};
+use kvroute_core::{
+    AdapterReport, Config, Error, ErrorKind, Finish, PodSpec, Request, Role, Ticket, Workspace,
+};
 use parking_lot::RwLock;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyMapping, PyString};
@@ -25,7 +27,7 @@ use crate::event::read_batch;
 use crate::explanation::Explanation;
 use crate::input::{
     LONG_BYTES, LONG_PROMPT, argument, argument_or, bytes, one_of, read_token_ids, real, run, seconds,
-    text_bytes, utf8, wrong_type,
+    text_bytes, texts, utf8, wrong_type,
 };
 use crate::output::to_python;
 use crate::pod::Pod;
@@ -81,6 +83,20 @@ impl Router {
         Ok((Self::of(py, &config)?, notes))
     }
 
+    /// Chooses by another policy from now on. Every decision is made by one policy or the other; pods, what they hold,
+    /// sessions and requests in flight stay as they are.
+    ///
+    /// config: what `Router` takes, a dict (`kvroute.config.Config`), or a YAML or JSON document as str. Its policy is
+    /// used, the default one if it has none; all else in it is checked and left aside.
+    #[pyo3(signature = (config, /))]
+    fn set_policy(&self, config: &Bound<'_, PyAny>) -> PyResult<()> {
+        let config = read_config(Some(config))?;
+        call(|| {
+            self.core.read().set_policy(config.policy()?);
+            Ok(())
+        })
+    }
+
     /// Makes a cache domain known by its name, for pods that come later; a pod's own becomes known with it.
     #[pyo3(signature = (domain, /))]
     fn add_domain(&self, domain: &Bound<'_, CacheDomain>) -> PyResult<()> {
@@ -98,9 +114,13 @@ impl Router {
     ///
     /// name: such as `10.0.0.7:8000`. domain: a CacheDomain, or the name of one that the router knows. dp_rank:
     /// each data-parallel rank is a pod of its own, with its own stream of events. role: "prefill", "decode" or
-    /// "both". labels: for filters and scorers. events: how its stream is read (`kvroute.config.EventsConfig`).
-    #[pyo3(signature = (name, *, domain, dp_rank = None, role = None, labels = None, events = None),
-           text_signature = "($self, name, *, domain, dp_rank=0, role='both', labels=None, events=None)")]
+    /// "both". labels: for filters and scorers. capacity: how fast it computes, as a multiple of an ordinary pod; above
+    /// 0. events: how its stream is read (`kvroute.config.EventsConfig`).
+    #[expect(clippy::too_many_arguments, reason = "a pod's parts, by keyword")]
+    #[pyo3(signature = (name, *, domain, dp_rank = None, role = None, labels = None, capacity = None,
+                        events = None),
+           text_signature = "($self, name, *, domain, dp_rank=0, role='both', labels=None, capacity=1.0, \
+                             events=None)")]
     fn add_pod(
         &self,
         name: &Bound<'_, PyString>,
@@ -108,10 +128,12 @@ impl Router {
         dp_rank: Option<&Bound<'_, PyAny>>,
         role: Option<&Bound<'_, PyString>>,
         labels: Option<&Bound<'_, PyDict>>,
+        capacity: Option<&Bound<'_, PyAny>>,
         events: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<u64> {
         const ROLES: [Role; 3] = [Role::Prefill, Role::Decode, Role::Both];
         let domain = self.read_domain(domain)?;
+        let capacity = capacity.map_or(Ok(1.0), |capacity| real(|| "capacity".into(), capacity))?;
         let pod = PodConfig {
             name: utf8("name", name)?.into(),
             dp_rank: argument_or("dp_rank", dp_rank, 0)?,
@@ -119,10 +141,11 @@ impl Router {
             role: role
                 .map_or(Ok(Role::Both), |r| one_of("role", r, &ROLES.map(|role| (role.name(), role))))?,
             labels: labels.map_or(Ok(BTreeMap::new()), read_labels)?,
+            capacity: 1.0,
             events: events.map_or(Ok(EventsConfig::default()), read_events_config)?,
         };
         let domains = BTreeMap::from([(pod.domain.clone(), domain)]);
-        let id = call(|| self.core.read().add_pod(pod.spec(&domains)?))?;
+        let id = call(|| self.core.read().add_pod(PodSpec { capacity, ..pod.spec(&domains)? }))?;
         Ok(id.as_u64())
     }
 
@@ -256,6 +279,25 @@ impl Router {
         call(|| self.core.read().report_load(pod, core::LoadReport { running, waiting, kv_usage }))
     }
 
+    /// Takes in what a pod says of its LoRA adapters (`vllm:lora_requests_info`).
+    ///
+    /// max: how many can be in use at one time. running: names of those that running requests use. waiting: names of
+    /// those that only waiting requests ask for. The names are those of `Lora`.
+    #[pyo3(signature = (pod, *, max, running = vec![], waiting = vec![]),
+           text_signature = "($self, pod, *, max, running=(), waiting=())")]
+    fn report_adapters(
+        &self,
+        pod: &Bound<'_, PyAny>,
+        max: &Bound<'_, PyAny>,
+        running: Vec<Bound<'_, PyString>>,
+        waiting: Vec<Bound<'_, PyString>>,
+    ) -> PyResult<()> {
+        let (pod, max) = (pod_id(pod)?, argument("max", max)?);
+        let (running, waiting) = (texts("running", &running)?, texts("waiting", &waiting)?);
+        let report = AdapterReport { max, running: &running, waiting: &waiting };
+        call(|| self.core.read().report_adapters(pod, &report))
+    }
+
     /// Lets a pod take new requests, or drains it.
     #[pyo3(signature = (pod, accepting))]
     fn set_accepting(&self, pod: &Bound<'_, PyAny>, accepting: bool) -> PyResult<()> {
@@ -301,8 +343,9 @@ impl Router {
     /// token_ids: `[n]`, a numpy array of uint32 (copied, never kept) or a sequence of ints; or text: str, bytes,
     /// bytearray or memoryview, where nobody tokenized it. context: adapter, salt, multimodal items. model: the
     /// served model it asks for; None and "" are content with any. session: an id of the client's choice; or
-    /// session_token: one that `session_token` made; "" is none. scores: `{scorer: {pod id: score}}` for the
-    /// policy's external scorers, scores 0 to 1. nonce: distinguishes requests where a choice is otherwise even;
+    /// session_token: one that `session_token` made; "" is none. subset: names of the pods it may go to, all ranks of
+    /// each; None is content with any. scores: `{scorer: {pod id: score}}` for the policy's external scorers, scores 0
+    /// to 1. nonce: distinguishes requests where a choice is otherwise even;
     /// None takes it from the prompt. explain: takes down why (`Decision.explanation`), which costs more than
     /// deciding.
     ///
@@ -310,7 +353,8 @@ impl Router {
     /// `explanation` says which filter dropped which.
     #[expect(clippy::too_many_arguments, reason = "a request's parts, by keyword")]
     #[pyo3(signature = (token_ids = None, *, text = None, context = None, model = None, session = None,
-                        session_token = None, scores = None, nonce = None, now = None, explain = false))]
+                        session_token = None, subset = None, scores = None, nonce = None, now = None,
+                        explain = false))]
     fn decide(
         &self,
         py: Python<'_>,
@@ -320,12 +364,15 @@ impl Router {
         model: Option<&Bound<'_, PyString>>,
         session: Option<&Bound<'_, PyString>>,
         session_token: Option<&Bound<'_, PyString>>,
+        subset: Option<Vec<Bound<'_, PyString>>>,
         scores: Option<&Bound<'_, PyDict>>,
         nonce: Option<&Bound<'_, PyAny>>,
         now: Option<&Bound<'_, PyAny>>,
         explain: bool,
     ) -> PyResult<Decision> {
-        let arguments = Arguments { token_ids, text, context, model, session, session_token, scores, nonce };
+        let subset = subset.as_deref();
+        let arguments =
+            Arguments { token_ids, text, context, model, session, session_token, subset, scores, nonce };
         let (answer, explanation) =
             self.ask(py, &arguments, now, explain, |router, request, now, workspace| {
                 let decision = router.decide(request, now, workspace)?;
@@ -339,7 +386,8 @@ impl Router {
     /// in their caches, and its session is at home there. Arguments are those of `decide`.
     #[expect(clippy::too_many_arguments, reason = "a request's parts, by keyword")]
     #[pyo3(signature = (token_ids = None, *, text = None, context = None, model = None, session = None,
-                        session_token = None, scores = None, nonce = None, now = None, explain = false))]
+                        session_token = None, subset = None, scores = None, nonce = None, now = None,
+                        explain = false))]
     fn dispatch(
         &self,
         py: Python<'_>,
@@ -349,12 +397,15 @@ impl Router {
         model: Option<&Bound<'_, PyString>>,
         session: Option<&Bound<'_, PyString>>,
         session_token: Option<&Bound<'_, PyString>>,
+        subset: Option<Vec<Bound<'_, PyString>>>,
         scores: Option<&Bound<'_, PyDict>>,
         nonce: Option<&Bound<'_, PyAny>>,
         now: Option<&Bound<'_, PyAny>>,
         explain: bool,
     ) -> PyResult<Dispatch> {
-        let arguments = Arguments { token_ids, text, context, model, session, session_token, scores, nonce };
+        let subset = subset.as_deref();
+        let arguments =
+            Arguments { token_ids, text, context, model, session, session_token, subset, scores, nonce };
         let (answer, explanation) =
             self.ask(py, &arguments, now, explain, |router, request, now, workspace| {
                 let dispatch = router.dispatch(request, now, workspace)?;

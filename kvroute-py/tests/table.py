@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from kvroute import (
     PodId,
     Router,
     Ticket,
+    config_from_endpoint_picker,
 )
 
 TIERS = ("gpu", "cpu", "disk", "external")
@@ -60,6 +62,10 @@ def token_ids(text: str) -> list[int]:
 
 def read_bytes(text: str) -> bytes:
     return bytes.fromhex(text) if text != "-" else b""
+
+
+def read_names(text: str) -> list[str]:
+    return text.split(",") if text != "-" else []
 
 
 @dataclass
@@ -109,12 +115,20 @@ def shown(decision: Decision) -> str:
         f"matched_tokens={decision.matched_tokens} uncached_tokens={decision.uncached_tokens} "
         f"candidates={decision.candidates}"
     )
+    prefill_reason = ""
     if (prefill := decision.prefill) is not None:
         answer += (
             f" prefill={pod_name(prefill.pod, prefill.dp_rank)} prefill_total={prefill.total:.3f} "
             f"prefill_matched_tokens={prefill.matched_tokens} "
             f"prefill_uncached_tokens={prefill.uncached_tokens}"
         )
+        prefill_reason = prefill.reason
+    if decision.reason != "picked":
+        answer += f" reason={decision.reason}"
+    if prefill_reason not in ("", "picked"):
+        answer += f" prefill_reason={prefill_reason}"
+    if fallbacks := [pod_name(pod.name, pod.dp_rank) for pod in decision.fallbacks]:
+        answer += f" fallbacks={','.join(fallbacks)}"
     return answer
 
 
@@ -132,7 +146,7 @@ class Case:
     def answer(self, text: str) -> str:
         """What the package answers to a step."""
         verb, _, rest = text.partition(" ")
-        step: Callable[[str], object] | None = getattr(self, f"do_{verb}", None)
+        step: Callable[[str], object] | None = getattr(self, f"do_{verb.replace('-', '_')}", None)
         if step is None:
             raise WrongTable(f"no step is called {verb!r}")
         try:
@@ -171,6 +185,7 @@ class Case:
                 "nonce",
                 "salt",
                 "lora",
+                "subset",
                 "scores",
             )
         }:
@@ -187,6 +202,7 @@ class Case:
             "model": named.get("model"),
             "session": named.get("session"),
             "session_token": self.tokens[named["token"]] if "token" in named else None,
+            "subset": read_names(named["subset"]) if "subset" in named else None,
             "scores": scores,
             "nonce": int(named["nonce"]) if "nonce" in named else None,
             "now": a.now(),
@@ -204,6 +220,14 @@ class Case:
         self.router = Router(rest)
         self.learn()
 
+    def do_policy(self, rest: str) -> None:
+        self.the_router().set_policy(rest)
+
+    def do_llm_d(self, rest: str) -> str:
+        config, notes = config_from_endpoint_picker(rest)
+        self.the_router().set_policy(config)
+        return json.dumps(notes, ensure_ascii=False, separators=(",", ":"))
+
     def do_pod(self, rest: str) -> None:
         a = Arguments.read(rest)
         name, _, rank = a.positional[0].partition("/")
@@ -214,6 +238,7 @@ class Case:
             dp_rank=int(rank or 0),
             role=cast(Any, a.named.get("role", "both")),
             labels=labels,
+            capacity=float(a.named.get("capacity", "1")),
         )
         self.learn()
 
@@ -231,6 +256,15 @@ class Case:
             running=int(a.named["running"]),
             waiting=int(a.named["waiting"]),
             kv_usage=float(a.named["kv_usage"]),
+        )
+
+    def do_adapters(self, rest: str) -> None:
+        a = Arguments.read(rest)
+        self.the_router().report_adapters(
+            self.pod(a.positional[0]),
+            max=int(a.named["max"]),
+            running=read_names(a.named.get("running", "-")),
+            waiting=read_names(a.named.get("waiting", "-")),
         )
 
     def do_apply(self, rest: str) -> str:
@@ -292,7 +326,7 @@ class Case:
         found = self.the_router().lookup(a.positional[0], token_ids(a.named["tokens"]))
         return " ".join(
             f"{pod_name(pod.pod, pod.dp_rank)}={pod.blocks.gpu},{pod.blocks.cpu},"
-            f"{pod.blocks.disk},{pod.blocks.external},{pod.predicted}"
+            f"{pod.blocks.disk},{pod.blocks.external},{pod.predicted},{pod.speculative}"
             for pod in found
         )
 

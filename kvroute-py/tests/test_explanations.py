@@ -59,6 +59,40 @@ def test_an_explanation_is_text_and_table(router: Router, a: PodId) -> None:
     assert "gpu 1 of 2" in page.texts
 
 
+def test_what_overruled_the_picker_is_in_text_and_table(router: Router, a: PodId) -> None:
+    router.set_policy({"policy": {"decode": {"guard": {"spill": {"absolute": 1}}}}})
+    router.apply_events(a, [kvroute.BlockStored([1], token_ids=range(4), block_size=4)])
+    router.report_load(a, running=9, waiting=0, kv_usage=0)
+    explanation = explained(router)
+    assert (explanation.reason, explanation.unused, explanation.not_sampled) == ("spilled", None, 0)
+    rows = explanation.to_dict()
+    assert (rows["picked"], rows["overruled"], rows["fallbacks"]) == (1, 0, [])
+    assert "(overruled)" in str(explanation) and "(spilled)" in str(explanation)
+    texts = Markup(explanation._repr_html_()).texts
+    assert any(text.startswith("spilled") for text in texts) and "overruled" in texts
+
+
+def test_pods_that_were_not_looked_at_are_counted(domain: CacheDomain) -> None:
+    router = Router({"policy": {"sampling": {"above": 2, "holders": 1, "others": 2}}})
+    for number in range(9):
+        router.add_pod(f"pod-{number}", domain=domain)
+    explanation = explained(router)
+    assert (len(explanation.to_dict()["pods"]), explanation.not_sampled) == (2, 7)
+    assert "7 pods were not looked at" in Markup(explanation._repr_html_()).texts
+
+
+def test_a_prefill_pod_that_is_not_used_says_why(domain: CacheDomain) -> None:
+    router = Router({"policy": {"prefill": {"max_uncached_tokens": 0, "max_prefill_load": 1}}})
+    router.add_pod("d", domain=domain, role="decode")
+    router.add_pod("p", domain=domain, role="prefill")
+    assert router.dispatch(range(9)).decision.prefill is not None
+    explanation = explained(router)
+    assert explanation.prefill is not None and explanation.prefill.unused is not None
+    assert explanation.unused is None
+    html = explanation._repr_html_()
+    assert f"not used: {explanation.prefill.unused}" in Markup(html).texts
+
+
 @pytest.mark.parametrize("name", ["<script>alert(1)</script>", "a\"'&b", "&lt;b&gt;"])
 def test_names_in_the_table_are_no_markup(name: str) -> None:
     domain = CacheDomain(name, kvroute.BlockHasher.own(4))
@@ -93,7 +127,7 @@ def conforms(value: Any, hint: Any, at: str) -> None:
             conforms(value[key], inner, f"{at}.{key}")
     elif origin in (Union, UnionType):
         fitting = [inner for inner in arguments if (inner is type(None)) == (value is None)]
-        if is_typeddict(fitting[0]):
+        if is_typeddict(fitting[0]) or get_origin(fitting[0]) is Literal:
             conforms(value, fitting[0], at)
         else:
             assert isinstance(value, tuple(fitting)), at
@@ -117,7 +151,11 @@ def test_dicts_have_the_keys_that_their_types_have(domain: CacheDomain) -> None:
     stored = kvroute.BlockStored([1], token_ids=range(8), block_size=8)
     router.apply_events(pod, [kvroute.BlockStored([1], token_ids=range(4), block_size=4), stored])
     router.report_load(pod, running=1, waiting=2, kv_usage=0.25)
+    router.report_adapters(pod, max=1, running=["sql"])
     router.dispatch(range(9), session="s")
+    sql = kvroute.HashContext(lora=kvroute.Lora("sql"))
+    explanation = explained(router, session="s", context=sql)
+    assert [row["adapter"] for row in explanation.to_dict()["pods"]] == ["running", "unknown"]
     explanation = explained(router, session="s")
     conforms(explanation.to_dict(), status.ExplanationDict, "explanation")
     conforms(router.status(), status.RouterStatus, "status")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 
 import pytest
+from conftest import TESTDATA
 
 import kvroute
 from kvroute import (
@@ -16,7 +17,7 @@ from kvroute import (
     PodId,
     Router,
 )
-from kvroute.config import Config
+from kvroute.config import Config, FilterConfig, ProfileConfig
 
 KEY = "00112233445566778899aabbccddeeff" * 2
 
@@ -136,6 +137,117 @@ def test_sessions_by_token_come_back_to_their_pods(domain: CacheDomain) -> None:
         Router().session_token(first)
 
 
+def test_another_policy_takes_over_and_nothing_is_lost(router: Router, a: PodId) -> None:
+    dispatch = router.dispatch(range(41), session="alice", nonce=1)
+    assert (dispatch.decision.reason, dispatch.decision.fallbacks) == ("picked", [])
+    router.set_policy({"policy": {"preset": "cost", "decode": {"fallbacks": 3}}})
+    decision = router.decide(range(41), explain=True)
+    assert decision.explanation is not None
+    scores = decision.explanation.to_dict()["pods"][0]["scores"]
+    assert scores[0]["scorer"] == "cost"
+    (other,) = decision.fallbacks
+    assert {decision.pod, other.name} == {"a", "b"} and other.id != decision.pod_id
+    router.set_policy("policy: {decode: {guard: {spill: {absolute: 1}}}}")
+    router.apply_events(a, [BlockStored([1], token_ids=range(4), block_size=4)])
+    router.report_load(a, running=9, waiting=0, kv_usage=0)
+    spilled = router.decide(range(4), subset=["a", "b"])
+    assert spilled.reason == "picked", "no block can be matched before the last token"
+    spilled = router.decide([*range(4), 7])
+    assert (spilled.pod, spilled.reason) == ("b", "spilled")
+    assert repr(spilled).endswith(", reason='spilled')")
+    assert router.counters()["in_flight"] == 1 and router.finish(dispatch)
+
+
+def test_a_policy_that_is_none_changes_nothing(router: Router) -> None:
+    router.set_policy({"policy": {"decode": {"fallbacks": 1}}})
+    wrong: list[tuple[object, str]] = [
+        ({"policy": {"preset": "cheapest"}}, "policy.preset: unknown value `cheapest`"),
+        ({"decode": {}}, "unknown key `decode`"),
+        ({"policy": {}, "pods": [{"name": "c", "domain": "n"}]}, r"pods\[0\].domain"),
+        ("", "an empty document"),
+        ({"policy": {"decode": {"guard": {"spill": {"relative": float("nan")}}}}}, "JSON"),
+    ]
+    for config, message in wrong:
+        with pytest.raises(kvroute.InvalidInputError, match=message):
+            router.set_policy(config)  # type: ignore[arg-type]
+    for none in (None, 7, ["policy"]):
+        with pytest.raises(TypeError, match="config: expected a dict"):
+            router.set_policy(none)  # type: ignore[arg-type]
+    assert len(router.decide([1]).fallbacks) == 1
+    # All else is left aside, and the default policy is one too.
+    router.set_policy({"domains": {"n": {"block_size": 8}}})
+    assert router.decide([1]).fallbacks == [] and router.domain("n") is None
+
+
+def test_a_request_may_name_its_pods(domain: CacheDomain) -> None:
+    router = Router()
+    for name in "abc":
+        router.add_pod(name, domain=domain)
+    assert {router.decide([1], subset=("b",), nonce=nonce).pod for nonce in range(9)} == {"b"}
+    assert router.decide([1], subset=["x", "c"]).pod == "c"
+    assert router.dispatch([1], subset=["a"]).decision.pod == "a"
+    for nobody in ([], ["x"]):
+        with pytest.raises(NoCandidateError, match='3 by filter "subset"'):
+            router.decide([1], subset=nobody)
+    for wrong in ("abc", [1], 7, [b"a"]):
+        with pytest.raises(TypeError):
+            router.decide([1], subset=wrong)  # type: ignore[arg-type]
+
+
+def test_adapters_are_where_pods_say(router: Router, a: PodId) -> None:
+    router.set_policy({"policy": {"decode": {"scorers": {"lora-affinity": {"weight": 1}}}}})
+    sql = HashContext(lora=Lora("sql"))
+    b = router.pod("b")
+    assert b is not None
+    router.report_adapters(a, max=1, waiting=["law"])
+    router.report_adapters(b.id, max=1, running=("sql",))
+    assert {router.decide([1], context=sql, nonce=nonce).pod for nonce in range(9)} == {"b"}
+    router.report_adapters(b.id, max=0)
+    router.report_adapters(a, max=1)
+    assert {router.decide([1], context=sql, nonce=nonce).pod for nonce in range(9)} == {"a"}
+    with pytest.raises(kvroute.UnknownPodError):
+        router.report_adapters(PodId(7), max=1)
+    for most in (-1, 2**32):
+        with pytest.raises(kvroute.InvalidInputError, match="max: .* is not in"):
+            router.report_adapters(a, max=most)
+    with pytest.raises(kvroute.InvalidInputError, match="running: not Unicode text"):
+        router.report_adapters(a, max=1, running=["\ud800"])
+    with pytest.raises(TypeError):
+        router.report_adapters(a, max=1, running="sql")
+
+
+def test_pods_differ_in_speed_and_in_trouble(domain: CacheDomain) -> None:
+    filters: list[FilterConfig] = ["accepting", "overload"]
+    decode: ProfileConfig = {"filters": filters, "scorers": {"cost": {"weight": 1}}}
+    router = Router({"policy": {"decode": decode}, "overload": {"waiting": 2}})
+    slow = router.add_pod("slow", domain=domain)
+    fast = router.add_pod("fast", domain=domain, capacity=1.5)
+    one, other = router.pods()
+    assert (one.capacity, other.capacity) == (1.0, 1.5)
+    dispatch = router.dispatch(range(41))
+    assert dispatch.decision.pod == "fast"
+    found = router.lookup("m", range(41))
+    assert [(match.pod, match.predicted, match.speculative) for match in found] == [("fast", 10, 0)]
+    router.finish(dispatch, "failed")
+    assert (one.failures, other.failures) == (0, 1)
+    router.report_load(fast, running=0, waiting=2, kv_usage=0)
+    assert other.overloaded and not one.overloaded
+    assert router.decide(range(100, 141)).pod_id == slow
+    for capacity in (-1, 0, float("nan"), float("inf"), 10**400):
+        with pytest.raises(kvroute.InvalidInputError, match="capacity is finite and above 0"):
+            router.add_pod("x", domain=domain, capacity=capacity)
+    with pytest.raises(TypeError, match="capacity: expected a float, found bool"):
+        router.add_pod("x", domain=domain, capacity=True)
+
+
+def test_what_was_just_sent_is_told_apart(router: Router, a: PodId) -> None:
+    router.apply_events(a, [kvroute.AllBlocksCleared()])
+    router.dispatch(range(41), subset=["a"], now=1)
+    (match,) = router.lookup("m", range(41))
+    assert (match.predicted, match.speculative) == (10, 10)
+    assert repr(match).endswith("predicted=10, speculative=10)")
+
+
 def test_scores_of_others_count(domain: CacheDomain) -> None:
     config: Config = {"policy": {"decode": {"scorers": {"external": {"cheap": {"weight": 2}}}}}}
     router = Router(config)
@@ -193,6 +305,26 @@ def test_the_founding_environment_makes_a_router(domain: CacheDomain) -> None:
         Router.from_env({"ENABLE_KVCACHE_AWARE_SCORER": "yes"})
     with pytest.raises(TypeError, match="environment: expected names and values as str, found int"):
         Router.from_env({"PD_ENABLED": 1})  # type: ignore[dict-item]
+
+
+def test_configurations_of_llm_ds_endpoint_picker_make_routers() -> None:
+    files = sorted((TESTDATA / "epp-config").glob("*.yaml"))
+    assert len(files) >= 19
+    for file in files:
+        config, notes = kvroute.config_from_endpoint_picker(file.read_text("utf-8"))
+        assert "domains" not in config or config["domains"] == {}
+        assert all(notes)
+        # What it becomes is beside it.
+        expected = (file.parent / "expected" / file.name).read_text("utf-8")
+        for router in (Router(config), Router(expected)):
+            router.add_pod("a", domain=CacheDomain("m", kvroute.BlockHasher.own(4)))
+            router.set_policy(config)
+            router.set_policy(expected)
+    for wrong in ("", "kind: Pod", "\ud800"):
+        with pytest.raises(kvroute.InvalidInputError):
+            kvroute.config_from_endpoint_picker(wrong)
+    with pytest.raises(TypeError):
+        kvroute.config_from_endpoint_picker({})  # type: ignore[arg-type]
 
 
 def test_empty_texts_are_none(domain: CacheDomain) -> None:

@@ -11,7 +11,7 @@ SAMPLE = """
 case a sample
 router {"domains":{"m":{"block_size":4}},"pods":[{"name":"a","domain":"m"}]}
 stored a hashes=1,2 tokens=0..8 block_size=4 => applied events=1 stored=2 removed=0
-lookup m tokens=0..8+8 => a=2,0,0,0,0
+lookup m tokens=0..8+8 => a=2,0,0,0,0,0
 trust ? => error unknown-pod no pod has the id 18446744073709551615
 """
 
@@ -39,7 +39,7 @@ def test_the_runner_finds_wrong_answers() -> None:
     assert len(wrong_answers(SAMPLE.replace("a=2,", "a=3,"))) == 1
     assert len(wrong_answers(SAMPLE.replace("unknown-pod", "limit"))) == 1
     # A step that answers something must say what.
-    assert len(wrong_answers(SAMPLE.replace(" => a=2,0,0,0,0", ""))) == 1
+    assert len(wrong_answers(SAMPLE.replace(" => a=2,0,0,0,0,0", ""))) == 1
 
 
 def test_the_runner_leaves_nothing_out() -> None:

@@ -14,6 +14,7 @@ import pytest
 from packing import stored_batch
 
 from kvroute import BlockHasher, CacheDomain, NoCandidateError, PodId, Router
+from kvroute.config import Config
 
 THREADS = 8
 
@@ -111,6 +112,37 @@ def test_pods_come_and_go_under_requests() -> None:
     assert len(router.pods()) == THREADS
     assert router.counters()["in_flight"] == 0
     assert first not in {pod.id for pod in router.pods()}, "after a reset pods are new ones"
+
+
+def test_policies_are_replaced_under_requests() -> None:
+    # Each names another number of the next best pods.
+    policies: list[Config] = [
+        {"policy": {"decode": {"scorers": {"load": {"weight": 1}}}}},
+        {"policy": {"decode": {"fallbacks": 1, "scorers": {"cost": {"weight": 1}}}}},
+        {"policy": {"decode": {"fallbacks": 2, "scorers": {"queue": {"weight": 1}}}}},
+    ]
+    scorers = ["load", "cost", "queue"]
+    router = Router(policies[0])
+    fleet(router, 3)
+    stop = threading.Event()
+
+    def replace() -> None:
+        for number in range(300):
+            router.set_policy(policies[number % 3])
+        stop.set()
+
+    def ask() -> None:
+        while not stop.is_set():
+            dispatch = router.dispatch(prompt(1, 20), explain=True)
+            explanation = dispatch.decision.explanation
+            assert explanation is not None
+            scores = explanation.to_dict()["pods"][0]["scores"]
+            (score,) = scores
+            assert score["scorer"] == scorers[len(dispatch.decision.fallbacks)]
+            assert router.finish(dispatch)
+
+    in_threads(lambda number: replace() if number == 0 else ask(), 4)
+    assert router.counters()["in_flight"] == 0
 
 
 def test_tasks_share_a_router() -> None:

@@ -1,5 +1,7 @@
 //! Deterministic pseudo-random numbers: a sequence, and a hash of its position.
 
+use core::ops::RangeInclusive;
+
 /// The step of splitmix64's state, and the odd number nearest to 2^64 divided by the golden ratio.
 const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
 
@@ -36,8 +38,19 @@ impl Random {
         ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
     }
 
+    /// Uniform in the range; its start if it is empty.
+    pub(crate) fn within(&mut self, range: &RangeInclusive<u32>) -> u32 {
+        range.start() + self.below(u64::from(range.end().saturating_sub(*range.start())) + 1) as u32
+    }
+
+    /// In the range, with every factor as likely as any other: as many from 100 to 200 as from 1000 to 2000.
+    pub(crate) fn scattered(&mut self, range: &RangeInclusive<u32>) -> u32 {
+        let (least, most) = (f64::from(*range.start()).max(1.0), f64::from(*range.end()));
+        (least * (most / least).powf(self.unit())) as u32
+    }
+
     /// Uniform above 0 and up to 1.
-    fn unit(&mut self) -> f64 {
+    pub(crate) fn unit(&mut self) -> f64 {
         ((self.next() >> 11) + 1) as f64 / (1_u64 << 53) as f64
     }
 

@@ -119,6 +119,7 @@ impl Pod {
         let id = self.requests;
         self.requests += 1;
         let max_tokens = answer.len() as u32;
+        let token_ids = token_ids.into();
         let request = EngineRequest { id, token_ids, context, max_tokens, transferred: false };
         self.engine.add_request(request).expect("a good request");
         let mut answer = answer.into_iter();

@@ -81,6 +81,7 @@ fn options(header: &Value, num_blocks: u64) -> EngineOptions {
         watermark: header["watermark"].as_f64().expect("a share"),
         scheme,
         int_hashes: header["int_block_hashes"].as_bool().expect("a flag"),
+        events: true,
         dp_rank: count("dp_rank"),
     }
 }
@@ -149,6 +150,7 @@ impl Replay {
         self.compared.requests += 1;
         self.compared.transferred += usize::from(transferred);
         let max_tokens = number(&line["max"]) as u32;
+        let token_ids = token_ids.into();
         let request = EngineRequest { id, token_ids, context: context(line), max_tokens, transferred };
         self.engines[pod].add_request(request).expect("a good request");
     }

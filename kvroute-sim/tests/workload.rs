@@ -19,7 +19,7 @@ fn a_traces_hash_ids_become_512_tokens_each() {
     assert_eq!(lengths, [600, 1100, 1024, 512], "in order of time, then of lines");
     let sessions: Vec<u64> = requests.iter().map(|request| request.session).collect();
     assert_eq!(sessions, [1, 7, 7, 0]);
-    let tokens = |place: usize| requests[place].token_ids.as_slice();
+    let tokens = |place: usize| &requests[place].token_ids[..];
     assert_eq!(tokens(1)[..1024], *tokens(2));
     assert_eq!(tokens(0)[..512], *tokens(3));
     assert_ne!(tokens(0)[512..600], tokens(1)[512..600]);
@@ -66,8 +66,12 @@ fn a_group_shares_its_prefix_and_nothing_else() {
     let first = &requests[0];
     for request in &requests[1..] {
         assert!((180..=210).contains(&request.token_ids.len()));
-        let shared =
-            first.token_ids.iter().zip(&request.token_ids).take_while(|(one, other)| one == other).count();
+        let shared = first
+            .token_ids
+            .iter()
+            .zip(request.token_ids.iter())
+            .take_while(|(one, other)| one == other)
+            .count();
         let expected = if request.session == first.session { 160 } else { 0 };
         assert_eq!(shared, expected);
     }
@@ -77,4 +81,24 @@ fn a_group_shares_its_prefix_and_nothing_else() {
     }
     let other = SharedPrefixLoad { seed: 2, ..load };
     assert_ne!(other.requests().next().map(|request| request.token_ids[0]), Some(first.token_ids[0]));
+}
+
+#[test]
+fn an_excerpt_of_a_trace_has_the_rate_that_is_asked_for() {
+    let line = |n: u64| {
+        format!(
+            "{{\"timestamp\": {}, \"input_length\": 600, \"output_length\": 5, \"hash_ids\": [0, {n}]}}\n",
+            n / 8 * 3000
+        )
+    };
+    let trace = MooncakeTrace::parse(&(0..400).map(line).collect::<String>()).expect("it is well formed");
+    let excerpt = |seed| trace.excerpt(16.0, 160, seed).collect::<Vec<FleetRequest>>();
+    let requests = excerpt(1);
+    assert_eq!(requests, excerpt(1));
+    assert_ne!(requests[0].session, excerpt(2)[0].session, "another place");
+    assert!(requests.is_sorted_by(|one, next| one.arrival < next.arrival && one.id < next.id));
+    let last = requests.last().expect("160 requests").arrival;
+    assert_eq!(requests.len(), 160);
+    assert!((8.0..=10.0).contains(&last), "{last}");
+    assert_eq!(trace.excerpt(16.0, 1000, 3).count(), 400, "as many as there are");
 }

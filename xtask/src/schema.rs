@@ -1,4 +1,5 @@
-//! `cargo xtask schema`: writes the JSON Schema of the configuration anew. A test of the core compares it.
+//! `cargo xtask schema`: writes the JSON Schemas of the configuration and of the decision log anew. Tests of the core
+//! compare them.
 
 use std::fs;
 use std::process::ExitCode;
@@ -6,8 +7,9 @@ use std::process::ExitCode;
 use crate::steps::Context;
 use crate::tool;
 
-/// The file, relative to the root of the repository.
-const FILE: &str = "kvroute-core/config.schema.json";
+/// The files, relative to the root of the repository, and the examples of the core that print them.
+const FILES: [(&str, &str); 2] =
+    [("kvroute-core/config.schema.json", "config-schema"), ("kvroute-core/log.schema.json", "log-schema")];
 
 pub(crate) fn main(arguments: &[String]) -> ExitCode {
     let written = match arguments {
@@ -16,7 +18,7 @@ pub(crate) fn main(arguments: &[String]) -> ExitCode {
     };
     match written {
         Ok(()) => {
-            println!("{FILE} is up to date");
+            FILES.iter().for_each(|(file, _)| println!("{file} is up to date"));
             ExitCode::SUCCESS
         }
         Err(message) => {
@@ -28,7 +30,10 @@ pub(crate) fn main(arguments: &[String]) -> ExitCode {
 
 fn write() -> Result<(), String> {
     Context::new(0)?;
-    let run = "run --quiet --package kvroute-core --example config-schema --locked";
-    let schema = tool::output(&mut tool::cargo(run))?;
-    fs::write(FILE, schema).map_err(|error| format!("{FILE}: {error}"))
+    for (file, example) in FILES {
+        let run = format!("run --quiet --package kvroute-core --example {example} --locked");
+        let schema = tool::output(&mut tool::cargo(&run))?;
+        fs::write(file, schema).map_err(|error| format!("{file}: {error}"))?;
+    }
+    Ok(())
 }

@@ -78,9 +78,9 @@ pub fn pods(size: Size) -> Result<FleetOptions> {
 ///
 /// None that these options could bring about.
 pub fn kvroute() -> Result<KvroutePolicy> {
-    let profile = Profile::llm_d_demo(Role::Prefill);
-    let prefill = Some(PrefillPolicy { profile, max_uncached_tokens: MAX_UNCACHED_TOKENS });
-    let router = Router::new(RouterOptions::default(), Policy { prefill, ..Policy::default() })?;
+    let [decode, prefill] = [Role::Decode, Role::Prefill].map(Profile::llm_d_demo);
+    let prefill = Some(PrefillPolicy::new(prefill, MAX_UNCACHED_TOKENS));
+    let router = Router::new(RouterOptions::default(), Policy { prefill, ..Policy::from(decode) })?;
     let hasher = BlockHasher::new(OwnScheme::default(), BLOCK_SIZE as u32)?;
     Ok(KvroutePolicy::new(router, Arc::new(CacheDomain::new("llama-3.1-8b", hasher)?)))
 }
@@ -116,7 +116,7 @@ pub fn trace(size: Size, requests: Vec<FleetRequest>, seed: u64) -> Result<(Vec<
 fn play(size: Size, asked: Vec<Asked>, kvroute: KvroutePolicy, seed: u64) -> Result<(Vec<Row>, Outcome)> {
     let fleet = pods(size)?;
     let requests = || asked.iter().map(|asked| asked.request.clone());
-    let mut kvroute = kvroute.with_explanations();
+    let mut kvroute = kvroute.with_explanations().with_log();
     let records = fleet::run(&fleet, requests(), &mut kvroute)?;
     if let Some(error) = kvroute.errors().first() {
         return Err(error.clone().into());
@@ -127,6 +127,7 @@ fn play(size: Size, asked: Vec<Asked>, kvroute: KvroutePolicy, seed: u64) -> Res
         policies.push(PolicyOutcome::of(name, &asked, &records, size.decode));
     }
     let overhead = overhead_us(kvroute.routed());
+    let log = kvroute.log().to_owned();
     let rows = asked.into_iter().zip(kvroute.into_routed()).zip(records);
     let rows: Vec<_> = rows.map(|((asked, routed), record)| Row { asked, routed, record }).collect();
     let outcome = Outcome {
@@ -143,6 +144,7 @@ fn play(size: Size, asked: Vec<Asked>, kvroute: KvroutePolicy, seed: u64) -> Res
         overhead_us_p99: overhead.1,
         pods: fleet.pods.iter().enumerate().map(|(place, spec)| pod_outcome(place, spec, &rows)).collect(),
         policies,
+        log,
     };
     Ok((rows, outcome))
 }

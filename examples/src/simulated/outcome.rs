@@ -134,6 +134,9 @@ pub struct Outcome {
     pub pods: Vec<PodOutcome>,
     /// The same requests under each policy.
     pub policies: Vec<PolicyOutcome>,
+    /// What kvroute decided and what came of it: the lines of a decision log.
+    #[serde(skip)]
+    pub log: String,
 }
 
 /// One pod's figures.

@@ -51,6 +51,9 @@ pub struct Scaled {
     pub windows: Vec<Window>,
     /// Hit rate and median time to first token (milliseconds) of each policy, window by window.
     pub policies: Vec<(&'static str, Vec<(f64, f64)>)>,
+    /// What kvroute decided and what came of it: the lines of a decision log.
+    #[serde(skip)]
+    pub log: String,
 }
 
 /// Seconds that each part of the run lasts.
@@ -95,7 +98,7 @@ pub fn scale(from: usize, to: usize, seed: u64) -> Result<Scaled> {
         count: (rate * PART * parts.len() as f64) as u64,
         seed,
     };
-    let mut policy = kvroute()?;
+    let mut policy = kvroute()?.with_log();
     let records = fleet::run(&fleet, load.requests(), &mut policy)?;
     if let Some(error) = policy.errors().first() {
         return Err(error.clone().into());
@@ -125,6 +128,7 @@ pub fn scale(from: usize, to: usize, seed: u64) -> Result<Scaled> {
         overhead_us_p99,
         windows: of_kvroute,
         policies,
+        log: policy.log().to_owned(),
     })
 }
 

@@ -34,7 +34,8 @@ const CONFIG: &str = r#"{
     "domains": {"m": {"block_size": 4}},
     "pods": [{"name": "a", "domain": "m"}, {"name": "b", "domain": "m", "events": {"on_gap": "replay"}}],
     "policy": {"decode": {"scorers": {"kv-cache": {"weight": 2}, "prefix": {"weight": 1}, "session": {"weight": 1},
-        "load": {"weight": 1}, "external": {"cheap": {"weight": 3}}}}, "prefill": {"max_uncached_tokens": 32}},
+        "load": {"weight": 1}, "external": {"cheap": {"weight": 3}}}, "guard": {"spill": {"absolute": 1}},
+        "fallbacks": 2}, "prefill": {"max_uncached_tokens": 32}},
     "index": {"shards": 4, "max_bytes": 65536, "max_predicted": 64},
     "sessions": {"max": 4, "key": "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"},
     "requests": {"ttl_seconds": 10, "max": 6}}"#;

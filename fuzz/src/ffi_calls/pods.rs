@@ -9,8 +9,8 @@ use kvroute::error::kvroute_error;
 use kvroute::event::{kvroute_extra_key, kvroute_kv_event};
 use kvroute::pod::{
     kvroute_adapter, kvroute_group, kvroute_label, kvroute_pod_options, kvroute_router_add_pod,
-    kvroute_router_find_pod, kvroute_router_pod_name, kvroute_router_remove_pod, kvroute_router_report_load,
-    kvroute_router_set_accepting,
+    kvroute_router_find_pod, kvroute_router_pod_name, kvroute_router_remove_pod,
+    kvroute_router_report_adapters, kvroute_router_report_load, kvroute_router_set_accepting,
 };
 use kvroute::router::kvroute_router;
 
@@ -122,6 +122,7 @@ impl World {
             options.value.max_parked_bytes = input.number() as i64;
             options.value.max_retired = input.number() as i64;
             options.value.domain_name = input.text();
+            options.value.capacity = f64::from(input.byte()) / 16.0 - 1.0;
         }
         let (router, place, error) = (self.router(input), input.pointer(options.place()), self.told(input));
         let mut pod = UNTOUCHED as u64;
@@ -174,6 +175,22 @@ impl World {
                 3 => {
                     let usage = if input.rarely() { f32::NAN } else { f32::from(input.byte()) / 200.0 };
                     kvroute_router_report_load(router, pod, 3, u32::from(input.byte()), usage, error)
+                }
+                4 => {
+                    let (names, many, max) = ([input.text(), input.text()], input.below(3), input.number());
+                    let (running, running_len) = input.array(&names[..many]);
+                    let (waiting, waiting_len) = input.array(&names[many..]);
+                    let max = max as u32;
+                    kvroute_router_report_adapters(
+                        router,
+                        pod,
+                        max,
+                        running,
+                        running_len,
+                        waiting,
+                        waiting_len,
+                        error,
+                    )
                 }
                 _ => kvroute_router_read_pod_counters(router, pod, counters.place(), error),
             }

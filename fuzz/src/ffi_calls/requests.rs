@@ -10,9 +10,10 @@ use kvroute::decide::{
 };
 use kvroute::explain::kvroute_router_explain;
 use kvroute::lookup::{kvroute_pod_match, kvroute_router_lookup};
+use kvroute::memory::kvroute_str;
 use kvroute::request::{kvroute_request, kvroute_score_column};
 use kvroute::router::{kvroute_router_expire, kvroute_router_status};
-use kvroute::workspace::kvroute_workspace_pod_name;
+use kvroute::workspace::{kvroute_workspace, kvroute_workspace_fallbacks, kvroute_workspace_pod_name};
 
 use super::input::{Grown, Input};
 use super::{MAX_REQUESTS, REQUEST_TTL_NS, ROOM, UNTOUCHED, World};
@@ -39,6 +40,7 @@ impl World {
             context.value.lora_path = input.text();
             (context.value.multimodal, context.value.multimodal_len) = input.array(&items);
         }
+        let names: [kvroute_str; 2];
         let mut request = Grown::<kvroute_request>::new(input);
         (request.value.token_ids, request.value.token_ids_len) = input.array(&tokens);
         (request.value.text.data, request.value.text.len) = input.array(text);
@@ -53,6 +55,12 @@ impl World {
             1 => {
                 (request.value.session_token.data, request.value.session_token.len) =
                     (self.token.as_ptr().cast(), self.token.len());
+            }
+            2 => {
+                names = [input.text(), input.text()];
+                let many = input.below(3);
+                (request.value.subset, request.value.subset_len) = input.array(&names[..many]);
+                request.value.has_subset = i32::from(input.byte() & 7 != 7);
             }
             _ => {}
         }
@@ -77,6 +85,7 @@ impl World {
         assert!(self.pods.contains(&made.pod), "pod {}", made.pod);
         assert!(made.prefill_pod == 0 || self.pods.contains(&made.prefill_pod));
         assert!(made.matched_tokens < (tokens.len().max(1)) as u64 && made.total.is_finite());
+        self.judge_fallbacks(&made, workspace);
         if !books {
             assert_eq!(made.ticket, 0, "a decision with a ticket");
             return;
@@ -87,6 +96,21 @@ impl World {
         assert_eq!(made.ticket == 0, self.in_flight.len() == MAX_REQUESTS, "tracked, where there is room");
         if made.ticket != 0 {
             assert!(self.in_flight.insert(made.ticket, self.now_ns).is_none(), "a ticket that is taken");
+        }
+    }
+
+    /// Those of the decision that was just made: pods that are there, none twice.
+    fn judge_fallbacks(&self, made: &kvroute_decision, workspace: *mut kvroute_workspace) {
+        assert!((0..=2).contains(&made.reason) && (0..=2).contains(&made.prefill_reason));
+        let (mut ids, mut written) = ([0; 16], UNTOUCHED);
+        // SAFETY: a workspace that a decision was made with, and places that are there.
+        let status = unsafe {
+            kvroute_workspace_fallbacks(workspace, ids.as_mut_ptr(), ids.len(), &mut written, self.error)
+        };
+        self.expect_ok(status);
+        assert_eq!(written as u64, made.fallbacks_len);
+        for (at, pod) in ids[..written].iter().enumerate() {
+            assert!(self.pods.contains(pod) && *pod != made.pod && !ids[..at].contains(pod), "pod {pod}");
         }
     }
 
@@ -163,6 +187,10 @@ impl World {
             );
             self.judge_written(status, error, written, capacity);
             written = UNTOUCHED;
+            let (mut ids, room) = ([0; 16], capacity.min(16));
+            let status = kvroute_workspace_fallbacks(workspace, ids.as_mut_ptr(), room, &mut written, error);
+            self.judge_written(status, error, written, room);
+            written = UNTOUCHED;
             let status = kvroute_router_status(router, place, capacity, &mut written, error);
             self.judge_written(status, error, written, capacity);
         }
@@ -217,6 +245,7 @@ impl World {
             for found in matches.iter().take(if status == 0 { written } else { 0 }) {
                 assert!(self.pods.contains(&found.pod), "pod {}", found.pod);
                 assert!(found.blocks.iter().sum::<u32>() as usize <= len && found.predicted as usize <= len);
+                assert!(found.speculative as usize <= len);
             }
         }
     }

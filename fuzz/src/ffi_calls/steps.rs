@@ -8,15 +8,39 @@ use kvroute::error::kvroute_error;
 use kvroute::hasher::{
     kvroute_hasher, kvroute_hasher_free, kvroute_hasher_hash, kvroute_hasher_new, kvroute_hasher_options,
 };
-use kvroute::options::{kvroute_config_check, kvroute_config_from_env, kvroute_router_options};
+use kvroute::options::{
+    kvroute_config_check, kvroute_config_from_endpoint_picker, kvroute_config_from_env,
+    kvroute_router_options,
+};
 use kvroute::router::{
     kvroute_router, kvroute_router_add_domain, kvroute_router_domain, kvroute_router_free,
-    kvroute_router_new, kvroute_router_recover,
+    kvroute_router_new, kvroute_router_recover, kvroute_router_set_policy,
 };
 use kvroute::workspace::kvroute_workspace;
 
 use super::input::{Grown, Input};
 use super::{ROOM, UNTOUCHED, World};
+
+/// Policies that may follow each other; the last two are none.
+const POLICIES: &[&str] = &[
+    "{}",
+    r#"{"policy": {"preset": "cost", "decode": {"fallbacks": 3}}}"#,
+    "policy: {preset: affinity, prefill: {max_uncached_tokens: 4, min_prompt_tokens: 8, max_prefill_load: 40}}",
+    r#"{"policy": {"decode": {"scorers": {"lora-affinity": {"weight": 1}, "no-hit-lru": {"weight": 1}},
+        "picker": {"softmax": {"temperature": 0.5}}, "warm_up": {"divert": {"share": 1, "tokens": 40}}}}}"#,
+    r#"{"policy": {"sampling": {"above": 2, "holders": 1, "others": 1}, "decode": {"picker": "power-of-two"}}}"#,
+    super::CONFIG,
+    r#"{"policy": {"preset": "cheapest"}}"#,
+    r#"{"pods": [{"name": "a", "domain": "n"}]}"#,
+];
+
+/// llm-d's configurations; the last two are none.
+const ENDPOINT_PICKERS: &[&str] = &[
+    r#"{"apiVersion": "llm-d.ai/v1alpha1", "kind": "EndpointPickerConfig", "plugins": [{"type": "queue-scorer"},
+        {"type": "openai-parser"}], "schedulingProfiles": [{"name": "default", "plugins": [{"pluginRef": "queue-scorer"}]}]}"#,
+    r#"{"kind": "Pod"}"#,
+    "apiVersion: [",
+];
 
 type Step = fn(&mut World, &mut Input<'_>);
 
@@ -168,6 +192,11 @@ impl World {
         options.value.session_key = input.bytes();
         options.value.session_ttl_ns = input.number();
         options.value.max_requests = input.number() as i64;
+        options.value.prefill_min_prompt_tokens = u64::from(input.byte() / 128);
+        options.value.prefill_max_load = i64::from(input.byte() / 128);
+        options.value.speculation_ttl_ns = input.number() as i64;
+        options.value.overload_waiting = input.number() as i64;
+        options.value.overload_kv_usage = f64::from(input.byte()) / 128.0 - 0.5;
         let (place, error) = (input.pointer(options.place()), self.told(input));
         let mut router = ptr::null_mut();
         // SAFETY: places that are there.
@@ -201,6 +230,25 @@ impl World {
                 error,
             );
             self.judge(status, error);
+            let of = ENDPOINT_PICKERS[input.below(ENDPOINT_PICKERS.len())];
+            let (of, len) = input.array(of.as_bytes());
+            let (to, notes_to) = (&raw mut written, &raw mut notes_written);
+            let status = kvroute_config_from_endpoint_picker(
+                of.cast(),
+                len,
+                place,
+                capacity,
+                to,
+                notes,
+                capacity,
+                notes_to,
+                error,
+            );
+            self.judge(status, error);
+            let policy = POLICIES[input.below(POLICIES.len())];
+            let (policy, len) = input.array(policy.as_bytes());
+            let router = self.router(input);
+            self.judge(kvroute_router_set_policy(router, policy.cast(), len, error), error);
         }
     }
 

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use super::policy::{KvCacheConfig, LoadConfig, ScorersConfig, WeightConfig};
 use super::problem::{Problem, shown};
-use super::{Config, PrefillConfig};
+use super::{Config, PrefillConfig, Preset};
 use crate::request::Prompt;
 
 /// Scorers that are here too, in the order of [`ScorersConfig`]'s fields.
@@ -114,6 +114,7 @@ fn is_misspelt(name: &str, known: &[String]) -> bool {
 impl Variables {
     fn config(&mut self) -> Result<Config, Problem> {
         let mut config = Config::default();
+        config.policy.preset = Preset::LlmDDemo;
         if let Some(bytes) = self.number(BLOCK_SIZE)? {
             config.text_block_bytes = bytes;
             config.checked().map_err(|_| {
@@ -138,13 +139,9 @@ impl Variables {
             self.note(QUEUE_THRESHOLD, "LOAD_AWARE_SCORER is not enabled");
         }
         if has_prefill {
-            config.policy.prefill = Some(PrefillConfig {
-                max_uncached_tokens: u64::from(threshold.saturating_sub(1)) / Prompt::BYTES_PER_TOKEN as u64,
-                seed: 0,
-                filters: None,
-                scorers: Some(some_scorer(prefill, "PREFILL_")?),
-                picker: super::PickerConfig::default(),
-            });
+            let tokens = u64::from(threshold.saturating_sub(1)) / Prompt::BYTES_PER_TOKEN as u64;
+            let scorers = Some(some_scorer(prefill, "PREFILL_")?);
+            config.policy.prefill = Some(PrefillConfig { scorers, ..PrefillConfig::new(tokens) });
         } else {
             let of_prefill = |name: &&String| name.starts_with("PREFILL_") || *name == PD_THRESHOLD;
             let unused: Vec<String> = self.values.keys().filter(of_prefill).cloned().collect();

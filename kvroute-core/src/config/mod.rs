@@ -13,7 +13,8 @@
 //!
 //! [`Config::build`] makes the router with its pods; [`Config::policy`], [`Config::router_options`] and
 //! [`Config::domains`] make its parts, for those whose pods come from elsewhere.
-//! [`Config::from_env_pairs`] reads the environment variables of llm-d's first scheduler.
+//! [`Config::from_endpoint_picker`] reads llm-d's configuration, [`Config::from_env_pairs`] the environment variables
+//! of its first scheduler.
 //!
 //! Hostile documents cost time and memory in proportion to their length, which is bounded by 16 MiB: YAML
 //! aliases can multiply only short texts, and no more than 50 000 of them.
@@ -22,6 +23,7 @@
 //! texts.
 
 mod domain;
+mod endpoint_picker;
 mod env;
 mod options;
 mod parse;
@@ -36,20 +38,24 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use domain::{DomainConfig, OwnConfig, SchemeConfig, VllmConfig};
-pub use options::{IndexConfig, RequestsConfig, SessionsConfig};
+pub use options::{IndexConfig, OverloadConfig, RequestsConfig, SessionsConfig};
 pub use pod::{AdapterConfig, EventsConfig, GroupConfig, PodConfig};
 pub use policy::{
-    CreditsConfig, FilterConfig, KvCacheConfig, LoadConfig, PickerConfig, PolicyConfig, PrefillConfig,
-    Preset, ProfileConfig, ScorersConfig, WeightConfig,
+    AffinityConfig, CostConfig, CreditsConfig, FilterConfig, GuardConfig, HealthConfig, KvCacheConfig,
+    LabelsConfig, LatencyConfig, LoadConfig, ModelConfig, Operator, PickerConfig, PolicyConfig,
+    PrefillConfig, Preset, ProfileConfig, RequirementConfig, SamplingConfig, ScorersConfig, SoftmaxConfig,
+    SpillConfig, TokenLoadConfig, TopologyConfig, TopologyLevel, TrustCreditsConfig, WarmUpConfig,
+    WarmUpShare, WeightConfig,
 };
 
 use crate::hash::BlockHasher;
-use crate::profile::Policy;
+use crate::policy::Policy;
 use crate::request::Prompt;
 use crate::{CacheDomain, Error, PodSpec, Router, RouterOptions};
 use problem::Problem;
@@ -94,6 +100,8 @@ pub struct Config {
     pub sessions: SessionsConfig,
     /// What is kept of requests in flight.
     pub requests: RequestsConfig,
+    /// From when on a pod counts as overloaded.
+    pub overload: OverloadConfig,
     /// Cache domains by name.
     #[serde(deserialize_with = "mapping")]
     pub domains: BTreeMap<String, DomainConfig>,
@@ -109,6 +117,7 @@ impl Default for Config {
             text_block_bytes: 256,
             sessions: SessionsConfig::default(),
             requests: RequestsConfig::default(),
+            overload: OverloadConfig::default(),
             domains: BTreeMap::new(),
             pods: Vec::new(),
         }
@@ -205,6 +214,78 @@ impl Config {
         env::read(pairs).map_err(Error::from)
     }
 
+    /// Reads llm-d's configuration, an `EndpointPickerConfig` in YAML or JSON (`apiVersion` `llm-d.ai/v1alpha1` or
+    /// `inference.networking.x-k8s.io/v1alpha1`; llm-d-router ebab687, and what registered up to September 2026).
+    /// Answers the configuration, without domains and pods, and notes: one line for each thing that does not map, or
+    /// means something else here, with its path and type. Nothing is passed over without one.
+    ///
+    /// | plugin | here |
+    /// |---|---|
+    /// | `prefix-cache-scorer` | `kv-cache`, if it reads a `precise-prefix-cache-producer`; otherwise `prefix` |
+    /// | `precise-prefix-cache-scorer` | `kv-cache` |
+    /// | `session-affinity-scorer` | `session`, and `sessions.ttl_seconds` |
+    /// | `load-aware-scorer` | `load` with `threshold` as its `limit` and half the weight |
+    /// | `queue-scorer` | `queue` |
+    /// | `running-requests-size-scorer`, `active-request-scorer` | `running` |
+    /// | `kv-cache-utilization-scorer` | `kv-usage` |
+    /// | `token-load-scorer` | `token-load` with `queueThresholdTokens` as its `limit` |
+    /// | `lora-affinity-scorer`, `no-hit-lru-scorer`, `latency-scorer` | `lora-affinity`, `no-hit-lru`, `latency` |
+    /// | `topology-affinity-scorer` | `topology`, by the labels of the `topology-extractor` |
+    /// | other scorers | `external` by the plugin's name: the embedder may bring the scores |
+    /// | `decode-filter`, `prefill-filter` | `role` |
+    /// | `label-selector-filter`, `by-label-selector`, `by-label`, `encode-filter` | `labels` |
+    /// | `prefix-cache-affinity-filter` | `affinity`, its `model` made of `peakPrefillThroughput` |
+    /// | `session-affinity-filter` | `session`, with more weight than all others together |
+    /// | `utilization-filter`, `utilization-detector` in a profile | `overload`, and `overload`'s bounds |
+    /// | `max-score-picker`, `weighted-random-picker` | the pickers; `maxNumOfEndpoints` is one more than `fallbacks` |
+    /// | `random-picker` | `weighted-random` with all weights 0 |
+    /// | `single-profile-handler`, `data-parallel-profile-handler` | `policy.decode` |
+    /// | `disagg-profile-handler`, `pd-profile-handler` | `policy.decode`, and `policy.prefill` if a decider asks for it |
+    /// | `prefix-based-pd-decider` | `max_uncached_tokens` (`nonCachedTokens` less 1), `min_prompt_tokens` |
+    /// | `always-disagg-pd-decider` | `max_uncached_tokens: 0` |
+    /// | `approx-prefix-cache-producer` | `index.max_predicted`, `text_block_bytes` |
+    /// | `precise-prefix-cache-producer` | credits by tier, `requests.speculation_ms` |
+    /// | `utilization-detector`, `saturationDetector` | `overload` |
+    /// | all else | notes that say whose it is |
+    ///
+    /// Weights default to 1, as in llm-d. Every profile has the filters `accepting`, `model` and `subset` first, for
+    /// what llm-d does before it asks one. llm-d rates every pod, kvroute a part of large fleets; that is
+    /// [`PolicyConfig::sampling`].
+    ///
+    /// ```
+    /// let document = "
+    /// apiVersion: llm-d.ai/v1alpha1
+    /// kind: EndpointPickerConfig
+    /// plugins:
+    /// - type: prefix-cache-scorer
+    /// - type: queue-scorer
+    /// - type: openai-parser
+    /// schedulingProfiles:
+    /// - name: default
+    ///   plugins:
+    ///   - {pluginRef: prefix-cache-scorer, weight: 2}
+    ///   - {pluginRef: queue-scorer}
+    /// ";
+    /// let (config, notes) = kvroute_core::Config::from_endpoint_picker(document)?;
+    /// let scorers = config.policy.decode.scorers.unwrap();
+    /// assert_eq!(scorers.prefix.map(|scorer| scorer.weight), Some(2.0));
+    /// assert_eq!(scorers.queue.map(|scorer| scorer.weight), Some(1.0));
+    /// let note = "plugins[2] (openai-parser): not mapped: kvroute reads no HTTP: the embedder makes requests of what \
+    ///             it received";
+    /// assert_eq!(notes, [note]);
+    /// # Ok::<(), kvroute_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput`, with path, line and column, for what llm-d refuses: an unknown key, plugin type or parameter of
+    /// a plugin that maps, a reference to a plugin that is not there, a name that is there twice, several profiles
+    /// without a profile handler that explains them. Also for what kvroute cannot do: a negative weight. At most 1 MiB
+    /// is read, which is what a ConfigMap holds, and 1000 plugins and profiles each.
+    pub fn from_endpoint_picker(document: &str) -> Result<(Self, Vec<String>), Error> {
+        endpoint_picker::read(document).map_err(Error::from)
+    }
+
     /// Checks all that [`build`](Self::build) would refuse, without building it. What was read from a
     /// document has been checked.
     ///
@@ -296,6 +377,8 @@ impl Config {
             session_ttl: options::ttl(self.sessions.ttl_seconds).map_err(|p| p.at("sessions"))?,
             max_sessions: options::count(self.sessions.max),
             session_key: self.sessions.key.clone(),
+            speculation_ttl: Duration::from_millis(self.requests.speculation_ms),
+            overload: self.overload.overload().map_err(|p| p.at("overload"))?,
             request_ttl: options::ttl(self.requests.ttl_seconds).map_err(|p| p.at("requests"))?,
             max_requests: self.requests.most().map_err(|p| p.at("requests"))?,
         })

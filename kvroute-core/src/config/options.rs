@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::problem::Problem;
 use super::value::key;
 use crate::index::IndexOptions;
+use crate::load::Overload;
 use crate::{Router, SessionKey};
 
 /// Bounds and sizes of the index.
@@ -78,11 +79,14 @@ pub struct RequestsConfig {
     /// Most requests in flight. Beyond them requests are still decided, but neither booked nor tracked.
     #[schemars(range(max = 262_144))]
     pub max: u64,
+    /// How long what was sent to a pod counts as if it were there, until the first token at most, where the pod's
+    /// events do not say so yet; milliseconds, 0 is not at all.
+    pub speculation_ms: u64,
 }
 
 impl Default for RequestsConfig {
     fn default() -> Self {
-        Self { ttl_seconds: 600, max: Router::MAX_REQUESTS as u64 }
+        Self { ttl_seconds: 600, max: Router::MAX_REQUESTS as u64, speculation_ms: 2000 }
     }
 }
 
@@ -95,6 +99,34 @@ impl RequestsConfig {
                 Err(Problem::found(most, expected).at("max"))
             }
         }
+    }
+}
+
+/// From when on a pod counts as overloaded: if a load report reaches any of the two.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct OverloadConfig {
+    /// Requests that wait; 0 is never.
+    pub waiting: u32,
+    /// Share of the KV cache in use; above 1 is never.
+    #[schemars(range(min = 0.0))]
+    pub kv_usage: f32,
+}
+
+impl Default for OverloadConfig {
+    fn default() -> Self {
+        let Overload { waiting, kv_usage } = Overload::default();
+        Self { waiting, kv_usage }
+    }
+}
+
+impl OverloadConfig {
+    pub(super) fn overload(&self) -> Result<Overload, Problem> {
+        let Self { waiting, kv_usage } = *self;
+        if !kv_usage.is_finite() || kv_usage < 0.0 {
+            return Err(Problem::found(kv_usage, "a finite number, 0 or more").at("kv_usage"));
+        }
+        Ok(Overload { waiting, kv_usage })
     }
 }
 

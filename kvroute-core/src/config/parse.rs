@@ -7,7 +7,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_path_to_error::{Deserializer as Tracked, Segment, Track};
 use serde_saphyr::Error as YamlError;
 use serde_saphyr::options::{AliasLimits, NonFiniteFloatPolicy};
@@ -20,23 +20,25 @@ use crate::Error;
 /// Longest document that is read; bytes.
 const MAX_DOCUMENT: usize = 16 << 20;
 
+/// Outermost keys of llm-d's `EndpointPickerConfig` (llm-d-router ebab687, `apix/config/v1alpha1`).
+pub(super) const ENDPOINT_PICKER_KEYS: [&str; 10] = [
+    "apiVersion",
+    "kind",
+    "featureGates",
+    "plugins",
+    "schedulingProfiles",
+    "dataLayer",
+    "flowControl",
+    "requestHandler",
+    "saturationDetector",
+    "parser",
+];
+
 pub(super) fn yaml(document: &str) -> Result<Config, Error> {
-    check_length(document)?;
-    let is_empty = |line: &str| line.is_empty() || line.starts_with('#') || line == "---" || line == "...";
-    if document.trim_start_matches('\u{feff}').lines().all(|line| is_empty(line.trim())) {
+    if is_empty(document) {
         return Err(Error::invalid("an empty document; `{}` is the configuration with all defaults"));
     }
-    let mut track = Track::new();
-    let read =
-        serde_saphyr::with_deserializer_from_str_with_options(document, yaml_options(), |deserializer| {
-            Config::deserialize(Tracked::new(deserializer, &mut track))
-        });
-    let config = read.map_err(|error| {
-        let place = error.location().map(|place| (place.line(), place.column()));
-        let path = track.path();
-        let is_item = matches!(path.iter().next_back(), Some(Segment::Seq { .. }));
-        located(yaml_trouble(&error, document, is_item), &path).with_place(place)
-    })?;
+    let config: Config = yaml_as(document)?;
     config.checked().map_err(|problem| {
         let place = place::in_yaml(document, yaml_options(), &problem.path());
         problem.with_place(place)
@@ -45,15 +47,7 @@ pub(super) fn yaml(document: &str) -> Result<Config, Error> {
 }
 
 pub(super) fn json(document: &str) -> Result<Config, Error> {
-    check_length(document)?;
-    let mut track = Track::new();
-    let mut deserializer = serde_json::Deserializer::from_str(document);
-    let read = Config::deserialize(Tracked::new(&mut deserializer, &mut track));
-    let read = read.and_then(|config| deserializer.end().map(|()| config));
-    let config = read.map_err(|error| {
-        let place = (error.line() > 0).then(|| (error.line() as u64, error.column() as u64));
-        located(json_trouble(&error), &track.path()).with_place(place)
-    })?;
+    let config: Config = json_as(document)?;
     config.checked().map_err(|problem| {
         let place = place::in_json(document, &problem.path());
         problem.with_place(place)
@@ -61,16 +55,51 @@ pub(super) fn json(document: &str) -> Result<Config, Error> {
     Ok(config)
 }
 
-fn check_length(document: &str) -> Result<(), Error> {
+/// Whether a YAML document says nothing.
+pub(super) fn is_empty(document: &str) -> bool {
+    let is_empty = |line: &str| line.is_empty() || line.starts_with('#') || line == "---" || line == "...";
+    document.trim_start_matches('\u{feff}').lines().all(|line| is_empty(line.trim()))
+}
+
+/// What a YAML document says, unchecked.
+pub(super) fn yaml_as<T: DeserializeOwned>(document: &str) -> Result<T, Problem> {
+    check_length(document)?;
+    let mut track = Track::new();
+    let read =
+        serde_saphyr::with_deserializer_from_str_with_options(document, yaml_options(), |deserializer| {
+            T::deserialize(Tracked::new(deserializer, &mut track))
+        });
+    read.map_err(|error| {
+        let place = error.location().map(|place| (place.line(), place.column()));
+        let path = track.path();
+        let is_item = matches!(path.iter().next_back(), Some(Segment::Seq { .. }));
+        located(yaml_trouble(&error, document, is_item), &path).with_place(place)
+    })
+}
+
+/// What a JSON document says, unchecked.
+pub(super) fn json_as<T: DeserializeOwned>(document: &str) -> Result<T, Problem> {
+    check_length(document)?;
+    let mut track = Track::new();
+    let mut deserializer = serde_json::Deserializer::from_str(document);
+    let read = T::deserialize(Tracked::new(&mut deserializer, &mut track));
+    let read = read.and_then(|value| deserializer.end().map(|()| value));
+    read.map_err(|error| {
+        let place = (error.line() > 0).then(|| (error.line() as u64, error.column() as u64));
+        located(json_trouble(&error), &track.path()).with_place(place)
+    })
+}
+
+fn check_length(document: &str) -> Result<(), Problem> {
     if document.len() <= MAX_DOCUMENT {
         return Ok(());
     }
-    Err(Error::invalid(format!("a document of {} bytes; at most {MAX_DOCUMENT}", document.len())))
+    Err(Problem::new(format!("a document of {} bytes; at most {MAX_DOCUMENT}", document.len())))
 }
 
 /// Strict, and bounded: what aliases multiply stays within [`MAX_TEXT`](super::value::MAX_TEXT) bytes
 /// times the events replayed.
-fn yaml_options() -> serde_saphyr::Options {
+pub(super) fn yaml_options() -> serde_saphyr::Options {
     let mut limits = AliasLimits::default();
     limits.max_total_replayed_events = 50_000;
     limits.max_replay_stack_depth = 8;
@@ -118,6 +147,10 @@ fn located(trouble: Trouble, track: &serde_path_to_error::Path) -> Problem {
     }
     let known = |known: &[String]| known.iter().map(String::as_str).collect::<Vec<_>>().join("\n");
     let message = match trouble {
+        Trouble::UnknownKey(key, _) if is_endpoint_picker(&steps, &key) => {
+            steps.clear();
+            format!("unknown key `{key}`; llm-d's `EndpointPickerConfig` is read by `from_endpoint_picker`")
+        }
         Trouble::UnknownKey(key, keys) => {
             if steps.last() == Some(&Step::Key(key.clone())) {
                 steps.pop();
@@ -141,6 +174,12 @@ fn located(trouble: Trouble, track: &serde_path_to_error::Path) -> Problem {
         Trouble::Message(message) | Trouble::Unreadable(message) => message,
     };
     Problem::new(message).with_path(Path(steps))
+}
+
+/// Whether a key that is unknown at `steps` begins one of llm-d's configurations.
+fn is_endpoint_picker(steps: &[Step], key: &str) -> bool {
+    let is_outermost = matches!(steps, []) || matches!(steps, [Step::Key(step)] if step == key);
+    is_outermost && ENDPOINT_PICKER_KEYS.contains(&key)
 }
 
 fn is_secret(steps: &[Step]) -> bool {

@@ -18,7 +18,7 @@ use crate::pod::Role;
 use crate::{CacheDomain, Error, PodOptions, PodSpec};
 
 /// A pod, one data-parallel rank of an engine.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PodConfig {
     /// Its name, such as `10.0.0.7:8000`.
@@ -35,9 +35,13 @@ pub struct PodConfig {
     /// What it does.
     #[serde(default)]
     pub role: Role,
-    /// Labels, for filters and scorers of the embedder's.
+    /// Labels, for filters and scorers.
     #[serde(default, deserialize_with = "labels")]
     pub labels: BTreeMap<String, String>,
+    /// How fast it computes, as a multiple of an ordinary pod; above 0.
+    #[serde(default = "PodConfig::default_capacity")]
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub capacity: f64,
     /// How its stream of events is read.
     #[serde(default)]
     pub events: EventsConfig,
@@ -147,6 +151,10 @@ pub struct AdapterConfig {
 }
 
 impl PodConfig {
+    const fn default_capacity() -> f64 {
+        1.0
+    }
+
     /// The pod, in one of these domains: for pods that are found elsewhere and configured like this one.
     ///
     /// # Errors
@@ -161,6 +169,9 @@ impl PodConfig {
             let known: Vec<&str> = domains.keys().map(String::as_str).collect();
             return Err(Problem::new(unknown("domain", &self.domain, &known)).at("domain"));
         };
+        if !self.capacity.is_finite() || self.capacity <= 0.0 {
+            return Err(Problem::found(self.capacity, "a finite number above 0").at("capacity"));
+        }
         if self.name.is_empty() {
             return Err(Problem::new("found an empty text, expected a text").at("name"));
         }
@@ -170,6 +181,7 @@ impl PodConfig {
             domain: Arc::clone(domain),
             role: self.role,
             labels: self.labels.clone(),
+            capacity: self.capacity,
             options: self.events.options().map_err(|p| p.at("events"))?,
         })
     }

@@ -11,7 +11,7 @@ use crate::{Error, ErrorKind};
 const MOST_SHOWN: usize = 60;
 
 /// One step on the way from the whole configuration to a value.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Step {
     Key(String),
     Index(usize),
@@ -31,8 +31,17 @@ impl From<usize> for Step {
 
 /// The way to a value, written `pods[3].domain`. Keys that are not plain words are quoted:
 /// `domains["llama-3.1-8b"]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Path(pub(super) Vec<Step>);
+
+impl Path {
+    /// The way one step further.
+    pub(super) fn join(&self, step: impl Into<Step>) -> Self {
+        let mut steps = self.0.clone();
+        steps.push(step.into());
+        Self(steps)
+    }
+}
 
 impl Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

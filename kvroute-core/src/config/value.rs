@@ -31,17 +31,20 @@ impl<'de> Deserialize<'de> for Text {
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Text, E> {
-                if text.len() > MAX_TEXT {
-                    let length = text.len();
-                    return Err(E::custom(format!(
-                        "found a text of {length} bytes, expected {MAX_TEXT} at most"
-                    )));
-                }
-                Ok(Text(text.to_owned()))
+                bounded(text).map(Text)
             }
         }
         deserializer.deserialize_str(Reader)
     }
+}
+
+/// This text, if it is not too long.
+pub(super) fn bounded<E: de::Error>(text: &str) -> Result<String, E> {
+    if text.len() > MAX_TEXT {
+        let length = text.len();
+        return Err(E::custom(format!("found a text of {length} bytes, expected {MAX_TEXT} at most")));
+    }
+    Ok(text.to_owned())
 }
 
 /// A text that is not empty.
@@ -83,18 +86,27 @@ where
             f.write_str("a mapping")
         }
 
-        fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
-            let mut map = BTreeMap::new();
-            while let Some(Text(key)) = entries.next_key()? {
-                if map.contains_key(&key) {
-                    return Err(de::Error::custom(format!("duplicate key `{}`", shown(&key))));
-                }
-                map.insert(key, entries.next_value()?);
-            }
-            Ok(map)
+        fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<Self::Value, A::Error> {
+            unique(entries)
         }
     }
     deserializer.deserialize_map(Reader(PhantomData))
+}
+
+/// The entries of a mapping, whose keys come once each.
+pub(super) fn unique<'de, A, T>(mut entries: A) -> Result<BTreeMap<String, T>, A::Error>
+where
+    A: MapAccess<'de>,
+    T: Deserialize<'de>,
+{
+    let mut map = BTreeMap::new();
+    while let Some(Text(key)) = entries.next_key()? {
+        if map.contains_key(&key) {
+            return Err(de::Error::custom(format!("duplicate key `{}`", shown(&key))));
+        }
+        map.insert(key, entries.next_value()?);
+    }
+    Ok(map)
 }
 
 /// The value of a key that may be left out, but not left empty.

@@ -12,7 +12,7 @@ use core::fmt;
 use parking_lot::Mutex;
 
 use super::outcome::TrustCell;
-use super::predicted::Predictions;
+use super::sent::Sent;
 use super::view::View;
 use super::walk::LaneUse;
 use crate::Tier;
@@ -92,7 +92,9 @@ pub(super) struct Pod {
     pub(super) view: Arc<Mutex<View>>,
     /// Column of what this router sent to it, once it sent something.
     pub(super) predicted: Option<u32>,
-    pub(super) predictions: Arc<Mutex<Predictions>>,
+    /// Column of what it sent a moment ago.
+    pub(super) speculative: Option<u32>,
+    pub(super) sent: Arc<Mutex<Sent>>,
     pub(super) trust: Arc<TrustCell>,
 }
 
@@ -190,7 +192,7 @@ impl Fleet {
     /// Takes a pod out, which is there.
     pub(super) fn remove(&mut self, id: PodId) {
         if let Some(pod) = self.pods[id.slot()].take() {
-            self.free_lanes(pod.lanes.iter().map(|lane| lane.id).chain(pod.predicted));
+            self.free_lanes(pod.lanes.iter().map(|lane| lane.id).chain(pod.predicted).chain(pod.speculative));
         }
         self.changed();
     }
@@ -205,11 +207,11 @@ impl Fleet {
         Some(lane)
     }
 
-    /// Gives a pod the lane of what is predicted for it.
-    pub(super) fn add_predicted_lane(&mut self, id: PodId) -> Option<u32> {
+    /// Gives a pod the lane of what is predicted for it, or of what is speculative.
+    pub(super) fn add_sent_lane(&mut self, id: PodId, is_speculative: bool) -> Option<u32> {
         let mut pod = Pod::clone(self.pod(id)?);
         let lane = self.take_lane(id);
-        pod.predicted = Some(lane);
+        *(if is_speculative { &mut pod.speculative } else { &mut pod.predicted }) = Some(lane);
         self.pods[id.slot()] = Some(Arc::new(pod));
         self.changed();
         Some(lane)
@@ -253,7 +255,7 @@ impl Fleet {
         self.segment_salts.clear();
         for pod in self.pods.iter().flatten() {
             let depth_lane = pod.depth_lane();
-            if let Some(lane) = pod.predicted {
+            for lane in pod.predicted.into_iter().chain(pod.speculative) {
                 self.uses[lane as usize] = LaneUse::Depth;
             }
             for lane in &pod.lanes {

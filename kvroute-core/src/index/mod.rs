@@ -29,8 +29,10 @@ mod outcome;
 mod parked;
 mod predicted;
 mod run;
+mod sent;
 mod shard;
 pub(crate) mod snapshot;
+mod speculative;
 mod translation;
 mod view;
 mod walk;
@@ -42,6 +44,8 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
+use core::sync::atomic::{AtomicU64, Ordering};
+use core::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -51,6 +55,7 @@ pub(crate) use outcome::TrustCell;
 pub use outcome::{ApplyReport, Counters, IgnoreReason, Outcome, ResyncReason, TrustLevel};
 pub use predicted::{PredictedCounts, Prediction};
 pub use snapshot::RestoredBlocks;
+pub use speculative::Speculation;
 
 use crate::domain::CacheDomain;
 use crate::event::{EventBatch, GroupKind, NumberedEvent};
@@ -58,7 +63,7 @@ use crate::published::{Published, Seen};
 use crate::{BlockHash, Error, ErrorKind, Tier};
 use chains::Chains;
 use fleet::{Fleet, Lane, Pod};
-use predicted::Predictions;
+use sent::Sent;
 use view::View;
 use walk::{Query, Trail};
 
@@ -164,6 +169,8 @@ pub struct BlockIndex {
     max_predicted: usize,
     /// Held while a snapshot is restored: there is one scaffold.
     restoring: Mutex<()>,
+    /// When the first speculation ends; nanoseconds, all ones if there is none.
+    speculation_end: AtomicU64,
 }
 
 /// A pod's answer to a query.
@@ -175,6 +182,8 @@ pub struct PodMatch {
     pub blocks: TierBlocks,
     /// Leading blocks that were sent to it ([`BlockIndex::predict`]), whatever its events say.
     pub predicted: u32,
+    /// Those of them that were sent a moment ago ([`BlockIndex::speculate`]).
+    pub speculative: u32,
 }
 
 /// Room for the answers of a lookup, reused from query to query.
@@ -216,6 +225,7 @@ impl BlockIndex {
             fleet: Published::default(),
             max_predicted: options.max_predicted,
             restoring: Mutex::default(),
+            speculation_end: AtomicU64::new(u64::MAX),
         }
     }
 
@@ -230,8 +240,8 @@ impl BlockIndex {
         self.fleet.update(|fleet| {
             let id = fleet.next_id();
             let (salt, groups) = (domain.pods_salt(), options.groups.clone());
-            let predictions = Arc::new(Mutex::new(Predictions::new(self.max_predicted)));
-            let view = View::new(id, domain, options, Arc::clone(&predictions));
+            let sent = Arc::new(Mutex::new(Sent::new(self.max_predicted)));
+            let view = View::new(id, domain, options, Arc::clone(&sent));
             let trust = Arc::new(TrustCell::new(view.trust()));
             let view = Arc::new(Mutex::new(view));
             fleet.insert(Pod {
@@ -241,7 +251,8 @@ impl BlockIndex {
                 groups,
                 view,
                 predicted: None,
-                predictions,
+                speculative: None,
+                sent,
                 trust,
             });
             id
@@ -319,27 +330,89 @@ impl BlockIndex {
         domain: &CacheDomain,
         blocks: &[BlockHash],
     ) -> Result<Prediction, Error> {
-        let pod = self.pod(id)?;
-        if pod.salt != domain.pods_salt() {
-            let name = domain.name();
-            return Err(Error::invalid(alloc::format!("pod {id} is not of cache domain \"{name}\"")));
-        }
-        let mut predictions = pod.predictions.lock();
-        if predictions.is_gone() {
+        let pod = self.pod_of(id, domain)?;
+        let mut sent = pod.sent.lock();
+        if sent.is_gone() {
             return Err(unknown(id));
         }
         if blocks.is_empty() || self.max_predicted == 0 {
             return Ok(Prediction::default());
         }
-        let lane = self.predicted_lane(id, &mut predictions).ok_or_else(|| unknown(id))?;
-        Ok(predictions.record(&self.chains, lane, blocks, domain.salt()))
+        let lane = self.sent_lane(id, &mut sent.predicted.lane, false)?;
+        Ok(sent.predicted.record(&self.chains, lane, blocks, domain.salt()))
+    }
+
+    /// The same for a moment: until `end`, or [`end_speculation`](Self::end_speculation). `None` if there is nothing to
+    /// expect. A block that several are about is expected until the last of them ends.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`predict`](Self::predict).
+    pub fn speculate(
+        &self,
+        id: PodId,
+        domain: &CacheDomain,
+        blocks: &[BlockHash],
+        end: Duration,
+    ) -> Result<Option<Speculation>, Error> {
+        let pod = self.pod_of(id, domain)?;
+        let mut sent = pod.sent.lock();
+        if sent.is_gone() {
+            return Err(unknown(id));
+        }
+        if blocks.is_empty() || self.max_predicted == 0 {
+            return Ok(None);
+        }
+        let lane = self.sent_lane(id, &mut sent.speculative.lane, true)?;
+        let speculation = sent.speculative.record(&self.chains, lane, blocks, domain.salt(), end);
+        self.speculation_end.fetch_min(nanoseconds(end), Ordering::AcqRel);
+        Ok(Some(speculation))
+    }
+
+    /// Takes a speculation back before its end: the pod's events tell now. Nothing happens if the pod is gone.
+    pub fn end_speculation(&self, id: PodId, speculation: Speculation) {
+        if let Ok(pod) = self.pod(id) {
+            pod.sent.lock().speculative.end(&self.chains, speculation);
+        }
+    }
+
+    /// Drops the speculations that end by `now`. Costs one load where there are none.
+    pub fn expire_speculations(&self, now: Duration) {
+        if nanoseconds(now) < self.speculation_end.load(Ordering::Relaxed) {
+            return;
+        }
+        // Before the pods are looked at, those that came before included: what is speculated meanwhile notes its end
+        // itself.
+        self.speculation_end.swap(u64::MAX, Ordering::AcqRel);
+        for pod in self.fleet.load().pods.iter().flatten() {
+            if let Some(end) = pod.sent.lock().speculative.expire(&self.chains, now) {
+                self.speculation_end.fetch_min(nanoseconds(end), Ordering::AcqRel);
+            }
+        }
+    }
+
+    fn pod_of(&self, id: PodId, domain: &CacheDomain) -> Result<Arc<Pod>, Error> {
+        let pod = self.pod(id)?;
+        if pod.salt == domain.pods_salt() {
+            return Ok(pod);
+        }
+        let name = domain.name();
+        Err(Error::invalid(alloc::format!("pod {id} is not of cache domain \"{name}\"")))
+    }
+
+    /// The lane of what was sent to a pod that is there, which `lane` keeps.
+    fn sent_lane(&self, id: PodId, lane: &mut Option<u32>, is_speculative: bool) -> Result<u32, Error> {
+        if lane.is_none() {
+            *lane = self.fleet.update(|fleet| fleet.add_sent_lane(id, is_speculative));
+        }
+        lane.ok_or_else(|| unknown(id))
     }
 
     /// Takes a prediction back: the request never came to be computed there. What was predicted again since
     /// stays. Nothing happens if the pod is gone.
     pub fn revoke(&self, id: PodId, prediction: Prediction) {
         if let Ok(pod) = self.pod(id) {
-            pod.predictions.lock().revoke(&self.chains, prediction);
+            pod.sent.lock().predicted.revoke(&self.chains, prediction);
         }
     }
 
@@ -349,7 +422,7 @@ impl BlockIndex {
     ///
     /// `UnknownPod`.
     pub fn forget_predictions(&self, id: PodId) -> Result<(), Error> {
-        self.pod(id)?.predictions.lock().clear(&self.chains);
+        self.pod(id)?.sent.lock().clear(&self.chains);
         Ok(())
     }
 
@@ -359,7 +432,7 @@ impl BlockIndex {
     ///
     /// `UnknownPod`.
     pub fn predicted(&self, id: PodId) -> Result<PredictedCounts, Error> {
-        Ok(self.pod(id)?.predictions.lock().counts())
+        Ok(self.pod(id)?.sent.lock().predicted.counts())
     }
 
     /// How far the pod's view is to be believed.
@@ -434,7 +507,7 @@ impl BlockIndex {
     #[must_use]
     pub fn view_bytes(&self) -> usize {
         let fleet = self.fleet.load();
-        let bytes = |pod: &Arc<Pod>| pod.view.lock().bytes() + pod.predictions.lock().bytes();
+        let bytes = |pod: &Arc<Pod>| pod.view.lock().bytes() + pod.sent.lock().bytes();
         fleet.pods.iter().flatten().map(bytes).sum()
     }
 
@@ -449,14 +522,6 @@ impl BlockIndex {
 
     fn forget_lanes(&self, id: PodId, groups: &[(u32, GroupKind)]) {
         self.fleet.update(|fleet| fleet.forget_lanes(id, groups));
-    }
-
-    /// The lane of what is predicted for a pod whose predictions are locked, made if it is new.
-    fn predicted_lane(&self, id: PodId, predictions: &mut Predictions) -> Option<u32> {
-        if predictions.lane.is_none() {
-            predictions.lane = self.fleet.update(|fleet| fleet.add_predicted_lane(id));
-        }
-        predictions.lane
     }
 
     fn set_groups(&self, id: PodId, groups: &[(u32, GroupKind)]) {
@@ -490,19 +555,24 @@ fn collect(
     matches: &mut Vec<PodMatch>,
 ) {
     matches.clear();
-    let predicted = |pod: &Pod| pod.predicted.map_or(0, |lane| trail.depth(lane));
+    let row = |pod: &Pod, blocks: TierBlocks, trail: &Trail| {
+        let depth = |lane: Option<u32>| lane.map_or(0, |lane| trail.depth(lane));
+        let (predicted, speculative) = (depth(pod.predicted), depth(pod.speculative));
+        PodMatch { pod: pod.id, blocks, predicted, speculative }
+    };
     for &lane in &trail.touched {
         let Some(pod) = fleet.owner(lane).filter(|pod| pod.salt == domain.pods_salt()) else { continue };
-        let held = pod.depth_lane().map_or(0, |lane| trail.depth(lane));
-        // One row a pod: where both of its lanes were met, at the one of what it holds; where what it holds
-        // is read below, there.
-        let elsewhere = held > 0 || (pod.depth_lane().is_none() && !trail.segments.is_empty());
-        if pod.predicted != Some(lane) || !elsewhere {
-            matches.push(PodMatch {
-                pod: pod.id,
-                blocks: TierBlocks::device(held),
-                predicted: predicted(pod),
-            });
+        let depth_lane = pod.depth_lane();
+        if depth_lane.is_none() && !trail.segments.is_empty() {
+            // What it holds is read below.
+            continue;
+        }
+        // One row a pod: at the first of its lanes that was met.
+        let lanes = [depth_lane, pod.predicted, pod.speculative];
+        let first = lanes.into_iter().flatten().find(|lane| trail.depth(*lane) > 0);
+        if first == Some(lane) {
+            let held = depth_lane.map_or(0, |lane| trail.depth(lane));
+            matches.push(row(pod, TierBlocks::device(held), trail));
         }
     }
     if trail.segments.is_empty() {
@@ -514,11 +584,15 @@ fn collect(
             continue;
         }
         let blocks = matching::usable(pod, trail, length, domain.block_size(), union);
-        let predicted = pod.predicted.map_or(0, |lane| trail.depth(lane));
-        if blocks.total() > 0 || predicted > 0 {
-            matches.push(PodMatch { pod: pod.id, blocks, predicted });
+        let found = row(pod, blocks, trail);
+        if blocks.total() > 0 || found.predicted > 0 || found.speculative > 0 {
+            matches.push(found);
         }
     }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn unknown(id: PodId) -> Error {

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU8, Ordering};
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::Error;
 use crate::event::{SkipReason, Skipped};
@@ -134,7 +134,9 @@ pub enum ResyncReason {
 }
 
 /// How far a pod's view is to be believed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "config", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub enum TrustLevel {
     /// Nothing is known of the pod's cache that could be credited; only its load counts.
@@ -149,6 +151,9 @@ pub enum TrustLevel {
 }
 
 impl TrustLevel {
+    /// All of them, least trusted first.
+    pub const ALL: [Self; 4] = [Self::LoadOnly, Self::Approximate, Self::Degraded, Self::Exact];
+
     /// Name in explanations.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -166,15 +171,12 @@ impl TrustLevel {
 pub(crate) struct TrustCell(AtomicU8);
 
 impl TrustCell {
-    const LEVELS: [TrustLevel; 4] =
-        [TrustLevel::LoadOnly, TrustLevel::Approximate, TrustLevel::Degraded, TrustLevel::Exact];
-
-    pub(super) fn new(level: TrustLevel) -> Self {
+    pub(crate) fn new(level: TrustLevel) -> Self {
         Self(AtomicU8::new(level as u8))
     }
 
     pub(crate) fn get(&self) -> TrustLevel {
-        Self::LEVELS[usize::from(self.0.load(Ordering::Relaxed)) % Self::LEVELS.len()]
+        TrustLevel::ALL[usize::from(self.0.load(Ordering::Relaxed)) % TrustLevel::ALL.len()]
     }
 
     pub(super) fn set(&self, level: TrustLevel) {

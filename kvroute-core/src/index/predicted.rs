@@ -58,8 +58,6 @@ pub(super) struct Predictions {
     capacity: usize,
     /// Its column of the index, once it has one.
     pub(super) lane: Option<u32>,
-    /// The pod was removed.
-    gone: bool,
     blocks: usize,
     /// Time of the last use.
     now: u64,
@@ -73,10 +71,10 @@ pub(super) struct Predictions {
 
 /// The runs a prompt leads through, and up to which offset.
 #[derive(Default)]
-struct Path {
-    runs: Vec<(u32, usize)>,
+pub(super) struct Path {
+    pub(super) runs: Vec<(u32, usize)>,
     /// Number of blocks the lane holds now.
-    held: usize,
+    pub(super) held: usize,
 }
 
 impl LaneRuns for Path {
@@ -100,18 +98,12 @@ impl Predictions {
         Self {
             capacity,
             lane: None,
-            gone: false,
             blocks: 0,
             now: 0,
             runs: HashMap::new(),
             uses: BTreeMap::new(),
             refused: 0,
         }
-    }
-
-    /// Whether the pod was removed.
-    pub(super) fn is_gone(&self) -> bool {
-        self.gone
     }
 
     /// Blocks predicted now, and those there was no room for.
@@ -214,12 +206,6 @@ impl Predictions {
         self.runs = HashMap::new();
         self.uses = BTreeMap::new();
         self.blocks = 0;
-    }
-
-    /// Forgets everything for good: the pod is being removed.
-    pub(super) fn leave(&mut self, chains: &Chains) {
-        self.clear(chains);
-        self.gone = true;
     }
 
     /// Uses of its runs, oldest first: up to which offset.

@@ -4,6 +4,7 @@ mod adversarial;
 mod predicted;
 mod races;
 mod small;
+mod speculative;
 
 use proptest::prelude::*;
 use std::string::ToString;

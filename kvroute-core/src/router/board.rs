@@ -5,20 +5,34 @@ use alloc::vec::Vec;
 use core::ptr;
 
 use crate::candidate::Candidates;
+use crate::decision::Reason;
 use crate::pick::Scored;
 use crate::profile::Profile;
 use crate::{CacheDomain, Error, ErrorKind};
 
-/// Filled anew for every decision; allocates nothing once warm.
+/// Filled anew for every decision; allocates nothing once warm. *Places* are those in the facts, *rows* those of
+/// the pods that the filters kept.
 #[derive(Debug, Default)]
 pub(super) struct Board {
+    all: Vec<u32>,
     kept: Vec<bool>,
-    /// Row -> position of the filter that dropped it.
+    /// Place -> position of the filter that dropped it.
     pub(super) dropped_by: Vec<Option<usize>>,
-    /// One column a scorer; `[scorers][candidates]`.
+    /// Row -> place.
+    pub(super) rows: Vec<u32>,
+    /// One column a scorer; `[scorers][rows]`.
     pub(super) columns: Vec<Vec<f64>>,
     pub(super) totals: Vec<f64>,
+    scored: Vec<Scored>,
+    /// Place of the pod that is taken.
     pub(super) picked: Option<usize>,
+    /// Place of the pod that the picker took, where that was overruled.
+    pub(super) overruled: Option<usize>,
+    pub(super) reason: Reason,
+    /// Why the pod is not used after all.
+    pub(super) unused: Option<&'static str>,
+    /// Places of the next best.
+    pub(super) fallbacks: Vec<usize>,
     /// Whether the profile was asked at all.
     pub(super) used: bool,
 }
@@ -39,81 +53,137 @@ fn fill<T: Clone>(values: &mut Vec<T>, count: usize, value: T) {
 
 impl Board {
     pub(super) fn clear(&mut self) {
-        self.picked = None;
+        (self.picked, self.overruled, self.reason) = (None, None, Reason::default());
+        self.unused = None;
+        self.fallbacks.clear();
         self.used = false;
     }
 
-    /// Filters, scores, picks; answers the row. Pods of other domains than `within` are dropped first.
+    /// Weighted sum of a pod's scores, and its row; `None` if a filter dropped it.
+    pub(super) fn total(&self, place: usize) -> Option<(usize, f64)> {
+        let row = self.rows.binary_search(&(place as u32)).ok()?;
+        Some((row, self.totals[row]))
+    }
+
+    /// Filters, scores, picks; answers the place, `None` if the filters kept nobody. `candidates` bring facts; their rows
+    /// are this board's. Pods of other domains than `within` are dropped first.
     pub(super) fn choose(
         &mut self,
         profile: &Profile,
         candidates: &Candidates<'_>,
         within: Option<&CacheDomain>,
         draw: u64,
-    ) -> Result<usize, Error> {
-        let rows = candidates.len();
-        (self.picked, self.used) = (None, true);
-        fill(&mut self.kept, rows, true);
-        fill(&mut self.dropped_by, rows, None);
-        fill(&mut self.totals, rows, 0.0);
-        self.columns.resize_with(profile.scorers.len(), Vec::new);
-        self.columns.iter_mut().for_each(|column| fill(column, rows, 0.0));
-        if let Some(domain) = within {
-            let others = candidates.pods.iter().map(|pod| !ptr::eq(&*pod.domain, domain));
-            for (row, _) in others.enumerate().filter(|(_, is_other)| *is_other) {
-                (self.kept[row], self.dropped_by[row]) = (false, Some(OTHER_DOMAIN));
-            }
+    ) -> Result<Option<usize>, Error> {
+        self.clear();
+        self.used = true;
+        self.filter(profile, candidates, within);
+        if self.rows.is_empty() {
+            return Ok(None);
         }
-        self.filter(profile, candidates);
         self.score(profile, candidates)?;
-
-        let Self { kept, totals, .. } = self;
-        let mut pods = candidates
-            .pods
-            .iter()
-            .enumerate()
-            .filter(|&(row, _)| kept[row])
-            .map(|(row, pod)| Scored { row, pod: pod.id, total: totals[row] });
-        let Some(row) = profile.picker.pick(&mut pods, draw) else { return Err(self.no_candidate(profile)) };
-        if kept.get(row) != Some(&true) {
-            let (name, picker) = (&profile.name, profile.picker.name());
-            return Err(Error::invalid(format!(
-                "profile \"{name}\": picker \"{picker}\" picked row {row}, which it was not offered"
-            )));
+        let row = self.ask_picker(profile, draw)?;
+        let taken = self.overrule(profile, candidates, row, draw);
+        while self.fallbacks.len() < profile.fallbacks && self.scored.len() > 1 {
+            let last = self.fallbacks.last().copied().unwrap_or(taken);
+            let rows = &self.rows;
+            self.scored.retain(|pod| rows[pod.row] as usize != last);
+            let next = self.ask_picker(profile, draw)?;
+            self.fallbacks.push(self.rows[next] as usize);
         }
-        self.picked = Some(row);
-        Ok(row)
+        Ok(Some(taken))
     }
 
-    fn filter(&mut self, profile: &Profile, candidates: &Candidates<'_>) {
+    fn filter(&mut self, profile: &Profile, candidates: &Candidates<'_>, within: Option<&CacheDomain>) {
+        let Self { all, kept, dropped_by, rows, .. } = self;
+        let places = candidates.facts.len();
+        all.clear();
+        all.extend(0..places as u32);
+        fill(kept, places, true);
+        fill(dropped_by, places, None);
+        let everyone = Candidates { rows: all, ..*candidates };
+        if let Some(domain) = within {
+            let others = everyone.iter().map(|candidate| !ptr::eq(candidate.pod().domain(), domain));
+            for (place, _) in others.enumerate().filter(|(_, is_other)| *is_other) {
+                (kept[place], dropped_by[place]) = (false, Some(OTHER_DOMAIN));
+            }
+        }
         for (position, filter) in profile.filters.iter().enumerate() {
-            filter.filter(candidates, &mut self.kept);
-            for (kept, dropped_by) in self.kept.iter_mut().zip(&mut self.dropped_by) {
+            filter.filter(&everyone, kept);
+            for (kept, dropped_by) in kept.iter_mut().zip(&mut *dropped_by) {
                 *kept &= dropped_by.is_none();
                 if !*kept {
                     dropped_by.get_or_insert(position);
                 }
             }
         }
+        rows.clear();
+        rows.extend((0..places as u32).filter(|&place| kept[place as usize]));
     }
 
     fn score(&mut self, profile: &Profile, candidates: &Candidates<'_>) -> Result<(), Error> {
-        for ((scorer, weight), column) in profile.scorers.iter().zip(&mut self.columns) {
-            scorer.score(candidates, column);
-            for (row, &value) in column.iter().enumerate() {
+        let Self { rows, columns, totals, scored, .. } = self;
+        let candidates = Candidates { rows, ..*candidates };
+        fill(totals, rows.len(), 0.0);
+        columns.resize_with(profile.scorers.len(), Vec::new);
+        let mut weights = 0.0;
+        for ((scorer, weight), column) in profile.scorers.iter().zip(columns) {
+            fill(column, rows.len(), 0.0);
+            scorer.score(&candidates, column);
+            for ((&value, total), candidate) in column.iter().zip(&mut *totals).zip(candidates.iter()) {
                 if !(0.0..=1.0).contains(&value) {
-                    let (scorer, pod) = (scorer.name(), &candidates.pods[row].name);
+                    let (scorer, pod) = (scorer.name(), candidate.pod().name());
                     return Err(Error::invalid(format!(
                         "scorer \"{scorer}\" gave pod \"{pod}\" {value}; scores are 0 to 1"
                     )));
                 }
-                self.totals[row] += weight * value;
+                *total += weight * value;
             }
+            weights += weight;
         }
+        scored.clear();
+        scored.extend(candidates.iter().zip(&*totals).enumerate().map(|(row, (candidate, &total))| Scored {
+            row,
+            pod: candidate.pod().id(),
+            total,
+            share: if weights > 0.0 { (total / weights).min(1.0) } else { 0.0 },
+        }));
         Ok(())
     }
 
-    fn no_candidate(&self, profile: &Profile) -> Error {
+    fn ask_picker(&self, profile: &Profile, draw: u64) -> Result<usize, Error> {
+        let fail = |what: &str| {
+            let (name, picker) = (&profile.name, profile.picker.name());
+            Err(Error::invalid(format!("profile \"{name}\": picker \"{picker}\" {what}")))
+        };
+        match profile.picker.pick(&self.scored, draw) {
+            Some(row) if self.scored.iter().any(|pod| pod.row == row) => Ok(row),
+            Some(row) => fail(&format!("picked row {row}, which it was not offered")),
+            None => fail("picked none of the pods it was offered"),
+        }
+    }
+
+    /// Lets what may overrule the picker do so; answers the place of the pod that is taken.
+    fn overrule(&mut self, profile: &Profile, candidates: &Candidates<'_>, row: usize, draw: u64) -> usize {
+        let candidates = Candidates { rows: &self.rows, ..*candidates };
+        let warm_up = profile.warm_up.and_then(|warm_up| warm_up.divert(&candidates, row, draw));
+        let instead = warm_up.map(|row| (row, Reason::WarmUp)).or_else(|| {
+            let spill = profile.guard.and_then(|guard| guard.spill(&candidates, row, draw));
+            spill.map(|row| (row, Reason::Spilled))
+        });
+        let place = |row: usize| self.rows[row] as usize;
+        let taken = match instead {
+            None => place(row),
+            Some((other, reason)) => {
+                (self.overruled, self.reason) = (Some(place(row)), reason);
+                place(other)
+            }
+        };
+        self.picked = Some(taken);
+        taken
+    }
+
+    /// Why there is nobody.
+    pub(super) fn no_candidate(&self, profile: &Profile) -> Error {
         let pods = self.dropped_by.len();
         if pods == 0 {
             return Error::new(ErrorKind::NoCandidate, "this router has no pod");

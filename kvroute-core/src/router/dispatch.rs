@@ -6,11 +6,13 @@ use core::sync::atomic::Ordering;
 use core::time::Duration;
 
 use super::Router;
-use super::decide::Workspace;
+use super::decide::choose;
 use super::roster::Roster;
+use super::workspace::Workspace;
 use crate::decision::Decision;
-use crate::index::{PodId, TrustLevel};
-use crate::pod::{Bookings, RoutedPod};
+use crate::index::{PodId, Speculation, TrustLevel};
+use crate::load::Bookings;
+use crate::pod::RoutedPod;
 use crate::request::{Prompt, Request, Session};
 use crate::session::{Home, Sealed, SessionTable};
 use crate::ticket::{Finish, InFlight, Leg, Ticket};
@@ -58,11 +60,12 @@ impl Router {
         now: Duration,
         workspace: &mut Workspace,
     ) -> Result<Dispatch, Error> {
-        self.with_roster(workspace, |roster, workspace| {
-            self.look_up(roster, request, now, workspace)?;
+        self.index.expire_speculations(now);
+        self.with_current(workspace, |roster, policy, workspace| {
+            self.gather(roster, policy, request, now, workspace)?;
             let (mut retries, mut contended) = (0, false);
             let decision = loop {
-                let decision = self.choose(roster, request, workspace)?;
+                let decision = choose(roster, policy, request, workspace)?;
                 if book(roster, workspace, &decision, false) {
                     break decision;
                 }
@@ -92,15 +95,19 @@ impl Router {
             let news = !core::mem::replace(&mut request.started, true);
             let decode = news.then(|| {
                 let tokens = core::mem::take(&mut request.decode.prefill_tokens);
-                (Arc::clone(&request.decode.pod), tokens)
+                (Arc::clone(&request.decode.pod), tokens, request.decode.speculation.take())
             });
             (decode, request.prefill.take())
         });
         let Some((decode, prefill)) = news else { return false };
         if let Some(leg) = prefill {
-            leg.pod.release(1, leg.prefill_tokens);
+            leg.pod.load.release(1, leg.prefill_tokens);
+            self.end_speculation(&leg.pod, leg.speculation);
         }
-        decode.map(|(pod, tokens)| pod.release(0, tokens)).is_some()
+        let Some((pod, tokens, speculation)) = decode else { return false };
+        pod.load.release(0, tokens);
+        self.end_speculation(&pod, speculation);
+        true
     }
 
     /// The request ended: what was booked for it is given back. After a failure its session is at home nowhere,
@@ -164,22 +171,33 @@ impl Router {
         decision: &Decision,
         session: Option<u128>,
     ) -> Ticket {
+        let speculation_end = Some(self.options.speculation_ttl)
+            .filter(|ttl| !ttl.is_zero())
+            .map(|ttl| now.saturating_add(ttl));
         let leg = |id: PodId, prefill_tokens: u64| {
-            let row = roster.row(id)?;
+            let (row, facts) = (roster.row(id)?, workspace.facts_of(roster, id)?);
             let domain = roster.domain_of(&roster.pods[row], request.prompt);
-            let predicted = self.index.predict(id, domain, workspace.blocks(domain));
+            let blocks = workspace.blocks(domain);
             // A pod that was removed meanwhile has nothing to predict.
-            let prediction = predicted.unwrap_or_default();
-            Some((row, Leg { pod: Arc::clone(&roster.pods[row]), prefill_tokens, prediction }))
+            let prediction = self.index.predict(id, domain, blocks).unwrap_or_default();
+            // Where no events tell, what was predicted counts anyway.
+            let end = speculation_end.filter(|_| facts.events_tell);
+            let speculation =
+                end.and_then(|end| self.index.speculate(id, domain, blocks, end).ok().flatten());
+            Some(Leg { pod: Arc::clone(&roster.pods[row]), prefill_tokens, prediction, speculation })
         };
         let booked = booked_tokens(decision);
-        let Some((row, decode)) = leg(decision.pod, booked.decode) else { return Ticket::UNTRACKED };
-        let prefill = decision.prefill.and_then(|p| leg(p.pod, booked.prefill)).map(|(_, leg)| leg);
+        let Some(decode) = leg(decision.pod, booked.decode) else { return Ticket::UNTRACKED };
+        let prefill = decision.prefill.and_then(|p| leg(p.pod, booked.prefill));
+        if workspace.facts.iter().all(|facts| facts.cached_blocks() == 0) {
+            let turn = self.cold_turns.fetch_add(1, Ordering::Relaxed) + 1;
+            core::iter::once(&decode).chain(&prefill).for_each(|leg| leg.pod.set_cold_turn(turn));
+        }
         // What comes by transfer counts as cached for the engine, and a view that nothing feeds expects nothing.
         let comparable = prefill.is_none()
             && decode.pod.stream_trust() >= TrustLevel::Degraded
             && matches!(request.prompt, Prompt::TokenIds(_));
-        let expected = comparable.then(|| workspace.facts[row].matched_tokens());
+        let expected = comparable.then_some(decision.matched_tokens);
         let in_flight = InFlight { decode, prefill, since: now, started: false, expected, session };
         let mut expired = 0;
         let ticket = self.tickets.insert(in_flight, now, |request| {
@@ -189,18 +207,36 @@ impl Router {
         self.expired.fetch_add(expired, Ordering::Relaxed);
         ticket.unwrap_or_else(|request| {
             self.untracked.fetch_add(1, Ordering::Relaxed);
-            self.let_go(request, Finish::Completed);
+            self.give_back(&request);
             Ticket::UNTRACKED
         })
     }
 
+    fn end_speculation(&self, pod: &RoutedPod, speculation: Option<Speculation>) {
+        if let Some(speculation) = speculation {
+            self.index.end_speculation(pod.id(), speculation);
+        }
+    }
+
     /// Gives back what was booked for a request.
+    fn give_back(&self, request: &InFlight) {
+        for leg in core::iter::once(&request.decode).chain(&request.prefill) {
+            leg.pod.load.release(1, leg.prefill_tokens);
+            self.end_speculation(&leg.pod, leg.speculation);
+        }
+    }
+
+    /// Gives back what was booked for a request, and notes how it ended.
     fn let_go(&self, request: InFlight, how: Finish) {
         let keep = how == Finish::Completed || (how == Finish::Cancelled && request.started);
         let decode = &request.decode;
-        decode.pod.release(1, decode.prefill_tokens);
-        for leg in request.prefill.iter() {
-            leg.pod.release(1, leg.prefill_tokens);
+        self.give_back(&request);
+        for leg in core::iter::once(decode).chain(&request.prefill) {
+            match how {
+                Finish::Completed => leg.pod.note_answer(),
+                Finish::Failed => leg.pod.note_failure(request.since),
+                Finish::Cancelled => {}
+            }
         }
         if let (Finish::Failed, Some(key)) = (how, request.session) {
             self.sessions.unbind(key, decode.pod.id());
@@ -232,18 +268,22 @@ fn book(roster: &Roster, workspace: &Workspace, decision: &Decision, anyway: boo
     let booked = booked_tokens(decision);
     let try_one = |id: PodId, tokens: u64| -> Option<(&RoutedPod, bool)> {
         let row = roster.row(id)?;
-        let seen = (!anyway).then_some(workspace.facts[row].booked);
-        Some((&roster.pods[row], roster.pods[row].book(seen, tokens)))
+        let seen = if anyway { None } else { Some(workspace.facts_of(roster, id)?.booked) };
+        Some((&roster.pods[row], roster.pods[row].load.book(seen, tokens)))
     };
     let first = decision.prefill.and_then(|prefill| try_one(prefill.pod, booked.prefill));
     if matches!(first, Some((_, false))) {
         return false;
     }
-    if matches!(try_one(decision.pod, booked.decode), Some((_, true))) {
+    if let Some((pod, true)) = try_one(decision.pod, booked.decode) {
+        pod.load.note_sent(booked.decode);
+        if let Some((pod, _)) = first {
+            pod.load.note_sent(booked.prefill);
+        }
         return true;
     }
     if let Some((pod, _)) = first {
-        pod.release(1, booked.prefill);
+        pod.load.release(1, booked.prefill);
     }
     false
 }

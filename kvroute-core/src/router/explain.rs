@@ -13,6 +13,7 @@ use crate::decision::{Explanation, PodExplanation, ScoreExplanation};
 use crate::index::{IgnoreReason, TierBlocks, TrustLevel};
 use crate::pod::RoutedPod;
 use crate::profile::Profile;
+use crate::published::Seen;
 
 impl Router {
     /// Explains the last decision made with `workspace` by this router. What it scored is told as the
@@ -20,9 +21,10 @@ impl Router {
     /// looked at, no pods are in it.
     #[must_use]
     pub fn explain(&self, workspace: &Workspace) -> Explanation {
-        let mut explanation = self.explain_profile(&self.policy.decode, &workspace.decode, workspace);
+        let Some(policy) = workspace.policy.as_ref().map(Seen::value) else { return Explanation::default() };
+        let mut explanation = self.explain_profile(&policy.decode, &workspace.decode, workspace);
         explanation.session = workspace.session.missing;
-        if let Some(policy) = self.policy.prefill.as_ref().filter(|_| workspace.prefill.used) {
+        if let Some(policy) = policy.prefill.as_ref().filter(|_| workspace.prefill.used) {
             let prefill = self.explain_profile(&policy.profile, &workspace.prefill, workspace);
             explanation.prefill = Some(Box::new(prefill));
         }
@@ -32,14 +34,26 @@ impl Router {
     fn explain_profile(&self, profile: &Profile, board: &Board, workspace: &Workspace) -> Explanation {
         // Of another router's decision nothing is known here.
         let seen = workspace.roster.iter().filter(|seen| board.used && self.roster.is_owner_of(seen));
-        let rows = seen.flat_map(|seen| seen.value().pods.iter().enumerate());
+        let pods = seen.flat_map(|seen| {
+            let pods = &seen.value().pods;
+            let explain = |(place, facts): (usize, &Facts)| {
+                self.explain_pod(profile, board, workspace, place, &pods[facts.pod as usize])
+            };
+            workspace.facts.iter().enumerate().map(explain)
+        });
+        let pods: Vec<_> = pods.collect();
         Explanation {
             profile: profile.name.clone(),
             picker: profile.picker.name().to_string(),
             prompt_tokens: workspace.prompt_tokens,
             session: None,
-            picked: board.picked,
-            pods: rows.map(|(row, pod)| self.explain_pod(profile, board, workspace, row, pod)).collect(),
+            picked: board.picked.filter(|_| !pods.is_empty()),
+            reason: board.reason.name(),
+            overruled: board.overruled,
+            unused: board.unused,
+            fallbacks: board.fallbacks.clone(),
+            not_sampled: workspace.not_sampled,
+            pods,
             prefill: None,
         }
     }
@@ -49,14 +63,20 @@ impl Router {
         profile: &Profile,
         board: &Board,
         workspace: &Workspace,
-        row: usize,
+        place: usize,
         pod: &RoutedPod,
     ) -> PodExplanation {
-        let facts = &workspace.facts[row];
+        let facts = &workspace.facts[place];
         let tiers = Tier::ALL.into_iter().map(|tier| (tier.name(), facts.matched.in_tier(tier)));
-        let dropped_by = board.dropped_by[row].map(|position| filter_name(profile, position));
-        let scores = profile.scorers.iter().zip(&board.columns).map(|((scorer, weight), column)| {
-            ScoreExplanation { scorer: scorer.name().to_string(), value: column[row], weight: *weight }
+        let dropped_by = board.dropped_by[place].map(|position| filter_name(profile, position));
+        let total = board.total(place);
+        let scores = total.iter().flat_map(|&(row, _)| {
+            let columns = profile.scorers.iter().zip(&board.columns);
+            columns.map(move |((scorer, weight), column)| ScoreExplanation {
+                scorer: scorer.name().to_string(),
+                value: column[row],
+                weight: *weight,
+            })
         });
         PodExplanation {
             id: pod.id.as_u64(),
@@ -68,11 +88,16 @@ impl Router {
             searchable_blocks: facts.searchable,
             matched_blocks: tiers.filter(|&(_, blocks)| blocks > 0).collect(),
             predicted_blocks: facts.predicted,
+            speculative_blocks: facts.speculative,
+            uncached_tokens: facts.uncached_tokens(workspace.prompt_tokens),
             booked: facts.booked,
             load: facts.load,
             in_flight: facts.in_flight,
-            scores: if dropped_by.is_some() { Vec::new() } else { scores.collect() },
-            total: if dropped_by.is_some() { 0.0 } else { board.totals[row] },
+            capacity: pod.capacity(),
+            overloaded: facts.overloaded,
+            adapter: facts.adapter,
+            scores: scores.collect(),
+            total: total.map_or(0.0, |(_, total)| total),
             dropped_by: dropped_by.map(ToString::to_string),
             note: self.why_nothing(pod, facts, workspace),
         }

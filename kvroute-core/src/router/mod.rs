@@ -1,16 +1,21 @@
 //! The router: hasher, index and policy joined. The only module that knows them all.
 //!
-//! `decide` finds what pods have of a prompt and asks the policy; `board` is one profile's part in that;
-//! `dispatch` books what was decided and follows the request to its end; `explain` says why; `snapshot` carries what
-//! the router knows over a restart.
+//! `gather` finds what pods have of a prompt, and which are looked at; `decide` asks the policy about them; `board` is
+//! one profile's part in that; `dispatch` books what was decided and follows the request to its end; `explain` says
+//! why; `record` takes a decision down, `replay` makes it again; `snapshot` carries what the
+//! router knows over a restart.
 
 mod board;
 mod decide;
 mod dispatch;
 mod explain;
+mod gather;
+mod record;
+mod replay;
 mod roster;
 mod snapshot;
 mod status;
+mod workspace;
 
 use alloc::format;
 use alloc::sync::Arc;
@@ -21,16 +26,18 @@ use core::time::Duration;
 
 use serde::Serialize;
 
-pub use self::decide::Workspace;
 pub use self::dispatch::Dispatch;
+pub use self::replay::{Replay, Replayed};
 use self::roster::Roster;
 pub use self::snapshot::{Refusal, Restore, RestoreReport, RestoredPod, Snapshot};
 pub use self::status::{IndexStatus, PodStatus, RouterStatus};
+pub use self::workspace::Workspace;
 use crate::event::{EventBatch, decode_trtllm};
 use crate::hash::{BlockHasher, OwnScheme};
 use crate::index::{ApplyReport, BlockIndex, IndexOptions, PodId};
-use crate::pod::{LoadReport, PodSpec, RoutedPod};
-use crate::profile::Policy;
+use crate::load::{AdapterReport, LoadReport, Overload};
+use crate::pod::{PodSpec, RoutedPod};
+use crate::policy::Policy;
 use crate::published::Published;
 use crate::request::Prompt;
 use crate::session::{Sealer, SessionKey, SessionTable};
@@ -50,6 +57,11 @@ pub struct RouterOptions {
     pub max_sessions: usize,
     /// Key of session tokens; without one there are none.
     pub session_key: Option<SessionKey>,
+    /// How long what was sent to a pod counts as if it were there, where the pod's events do not say so yet, and its
+    /// first token did not come before; 0 is not at all.
+    pub speculation_ttl: Duration,
+    /// From when on a pod counts as overloaded.
+    pub overload: Overload,
     /// How long a request may be in flight before it is forgotten and its bookings are given back.
     pub request_ttl: Duration,
     /// Most requests in flight, 262 144 at most. Beyond them requests are still decided, but neither booked
@@ -59,7 +71,7 @@ pub struct RouterOptions {
 
 impl Default for RouterOptions {
     /// Text blocks of 256 bytes and sessions of 300 s (llm-d-inference-scheduler 0.1 and llm-d-router ebab687),
-    /// 100 000 of them, no session key; requests of 600 s, as many as can be.
+    /// 100 000 of them, no session key; speculation of 2 s (llm-d-router ebab687); requests of 600 s, as many as can be.
     fn default() -> Self {
         Self {
             index: IndexOptions::default(),
@@ -67,6 +79,8 @@ impl Default for RouterOptions {
             session_ttl: Duration::from_secs(300),
             max_sessions: 100_000,
             session_key: None,
+            speculation_ttl: Duration::from_secs(2),
+            overload: Overload::default(),
             request_ttl: Duration::from_secs(600),
             max_requests: Router::MAX_REQUESTS,
         }
@@ -122,7 +136,7 @@ pub struct RouterCounters {
 #[derive(Debug)]
 pub struct Router {
     index: BlockIndex,
-    policy: Policy,
+    policy: Published<Policy>,
     roster: Published<Roster>,
     /// Hashes prompts that are only known as text.
     text: BlockHasher,
@@ -132,6 +146,8 @@ pub struct Router {
     tickets: TicketTable,
     expired: AtomicU64,
     untracked: AtomicU64,
+    /// Requests of which no pod had anything.
+    cold_turns: AtomicU64,
 }
 
 impl Default for Router {
@@ -165,7 +181,7 @@ impl Router {
     fn with_text(options: RouterOptions, policy: Policy, text: BlockHasher) -> Self {
         Self {
             index: BlockIndex::new(options.index),
-            policy,
+            policy: Published::new(policy),
             roster: Published::default(),
             text,
             sessions: SessionTable::new(options.max_sessions, options.session_ttl),
@@ -173,13 +189,14 @@ impl Router {
             tickets: TicketTable::new(options.max_requests.min(Self::MAX_REQUESTS), options.request_ttl),
             expired: AtomicU64::new(0),
             untracked: AtomicU64::new(0),
+            cold_turns: AtomicU64::new(0),
             options,
         }
     }
 
     /// Forgets what pods hold, what was sent to them, requests in flight, sessions and counters. The policy stays,
-    /// and so do the pods, but each as a new one: with another id, waiting for the next batch of its stream
-    /// whatever that is. Ids and tickets from before name nothing.
+    /// and so do the pods with what they last reported, but each as a new one: with another id, waiting for the next
+    /// batch of its stream whatever that is. Ids and tickets from before name nothing.
     ///
     /// For an embedder that no longer trusts what is in here.
     pub fn reset(&mut self) {
@@ -197,8 +214,9 @@ impl Router {
             if let Ok(new) = self.add_pod(pod.spec()).and_then(|id| self.pod_by_id(id)) {
                 new.set_accepting(pod.is_accepting());
                 if let Some(load) = pod.load() {
-                    new.set_load(load);
+                    new.load.set_report(load, self.options.overload);
                 }
+                new.load.take_adapters(&pod.load);
             }
         }
     }
@@ -211,8 +229,14 @@ impl Router {
 
     /// How it chooses.
     #[must_use]
-    pub fn policy(&self) -> &Policy {
-        &self.policy
+    pub fn policy(&self) -> Arc<Policy> {
+        self.policy.load()
+    }
+
+    /// Chooses by another policy from now on. Every decision is made by one policy or the other; pods, views, bookings,
+    /// sessions and requests in flight stay as they are.
+    pub fn set_policy(&self, policy: impl Into<Policy>) {
+        self.policy.replace(policy.into());
     }
 
     /// What it has in flight, and what befell it.
@@ -253,9 +277,10 @@ impl Router {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` if a pod of this name and rank is there, or if its domain's name belongs to a
-    /// domain that hashes differently.
+    /// `InvalidInput` if a pod of this name and rank is there, if its domain's name belongs to a
+    /// domain that hashes differently, or if its capacity is not above 0.
     pub fn add_pod(&self, mut spec: PodSpec) -> Result<PodId, Error> {
+        spec.check()?;
         spec.options.dp_rank.get_or_insert(spec.dp_rank);
         self.roster.update(|roster| {
             let PodSpec { name, dp_rank, .. } = &spec;
@@ -386,7 +411,18 @@ impl Router {
     /// `UnknownPod`; `InvalidInput` if `kv_usage` is not in 0..=1.
     pub fn report_load(&self, id: PodId, report: LoadReport) -> Result<(), Error> {
         report.check()?;
-        self.pod_by_id(id)?.set_load(report);
+        self.pod_by_id(id)?.load.set_report(report, self.options.overload);
+        Ok(())
+    }
+
+    /// Takes in what a pod says of its LoRA adapters. The names are those of
+    /// [`HashContext::lora`](crate::HashContext::lora).
+    ///
+    /// # Errors
+    ///
+    /// `UnknownPod`.
+    pub fn report_adapters(&self, id: PodId, report: &AdapterReport<'_>) -> Result<(), Error> {
+        self.pod_by_id(id)?.load.set_adapters(report);
         Ok(())
     }
 

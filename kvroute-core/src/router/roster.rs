@@ -1,8 +1,11 @@
 //! The pods of a router and their cache domains.
 
 use alloc::format;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+
+use hashbrown::HashMap;
 
 use crate::hash::BlockHasher;
 use crate::index::PodId;
@@ -17,6 +20,12 @@ pub(super) struct Roster {
     pub(super) pods: Vec<Arc<RoutedPod>>,
     /// Each distinct cache domain once; those that hash alike stand together.
     pub(super) domains: Vec<RoutedDomain>,
+    /// Place of each pod's domain in `domains`; `[pods]`.
+    pub(super) domain_rows: Vec<u32>,
+    /// All ranks of each name.
+    names: HashMap<String, Vec<PodId>>,
+    /// What session tokens name pods by.
+    identities: HashMap<u64, PodId>,
     /// Domains that are known with or without pods.
     pub(super) named: Vec<Arc<CacheDomain>>,
 }
@@ -29,6 +38,11 @@ pub(super) struct RoutedDomain {
 }
 
 impl Roster {
+    /// Pods, in order of slot, that are only chosen among: neither domains nor names are looked up in it.
+    pub(super) fn of(pods: Vec<Arc<RoutedPod>>) -> Self {
+        Self { pods, ..Self::default() }
+    }
+
     /// Row of a pod.
     pub(super) fn row(&self, id: PodId) -> Option<usize> {
         let row = self.pods.binary_search_by_key(&id.slot(), |pod| pod.id.slot()).ok()?;
@@ -42,14 +56,44 @@ impl Roster {
             self.domains.push(RoutedDomain { domain, text });
             self.domains.sort_by_key(|known| known.domain.hasher().identity());
         }
+        self.names.entry_ref(&pod.name).or_default().push(pod.id);
+        self.identities.insert(pod.identity, pod.id);
         let row = self.pods.partition_point(|other| other.id.slot() < pod.id.slot());
         self.pods.insert(row, Arc::new(pod));
+        self.find_domains();
     }
 
     pub(super) fn remove(&mut self, row: usize) {
-        self.pods.remove(row);
+        let pod = self.pods.remove(row);
+        if let Some(ranks) = self.names.get_mut(&pod.name) {
+            ranks.retain(|id| *id != pod.id);
+            if ranks.is_empty() {
+                self.names.remove(&pod.name);
+            }
+        }
+        if self.identities.get(&pod.identity) == Some(&pod.id) {
+            self.identities.remove(&pod.identity);
+        }
         let pods = &self.pods;
         self.domains.retain(|known| pods.iter().any(|pod| Arc::ptr_eq(&pod.domain, &known.domain)));
+        self.find_domains();
+    }
+
+    fn find_domains(&mut self) {
+        let Self { pods, domains, domain_rows, .. } = self;
+        let place = |pod: &Arc<RoutedPod>| domains.iter().position(|d| Arc::ptr_eq(&d.domain, &pod.domain));
+        domain_rows.clear();
+        domain_rows.extend(pods.iter().map(|pod| place(pod).unwrap_or(0) as u32));
+    }
+
+    /// Rows of all ranks of a pod.
+    pub(super) fn ranks(&self, name: &str) -> impl Iterator<Item = usize> + '_ {
+        self.names.get(name).into_iter().flatten().filter_map(|id| self.row(*id))
+    }
+
+    /// Row of the pod that session tokens name so.
+    pub(super) fn row_of_identity(&self, identity: u64) -> Option<usize> {
+        self.row(*self.identities.get(&identity)?)
     }
 
     /// The domain in which a pod's part in such a prompt is looked up and predicted.

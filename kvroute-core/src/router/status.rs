@@ -8,7 +8,8 @@ use serde::Serialize;
 
 use super::{Router, RouterCounters};
 use crate::index::{Counters, PodId, PredictedCounts};
-use crate::pod::{Audit, Bookings, LoadReport, RoutedPod};
+use crate::load::{Bookings, LoadReport};
+use crate::pod::{Audit, RoutedPod};
 
 /// A router at one moment. Its parts are read one after the other.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -50,12 +51,18 @@ pub struct PodStatus {
     pub role: &'static str,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// How fast it computes, as a multiple of an ordinary pod.
+    pub capacity: f64,
     /// Whether it takes new requests.
     pub accepting: bool,
     /// How far its view is to be believed.
     pub trust: &'static str,
     /// What it last said of its load.
     pub load: Option<LoadReport>,
+    /// Whether that reached the router's bounds.
+    pub overloaded: bool,
+    /// Requests that failed since it last answered one.
+    pub failures: u32,
     /// What this router has in flight on it.
     pub booked: Bookings,
     /// How its view compared with what its engine counted.
@@ -91,9 +98,12 @@ impl Router {
             domain: pod.domain().name().to_string(),
             role: pod.role().name(),
             labels: pod.labels().clone(),
+            capacity: pod.capacity(),
             accepting: pod.is_accepting(),
             trust: pod.trust().name(),
             load: pod.load(),
+            overloaded: pod.is_overloaded(),
+            failures: pod.failures().0,
             booked: pod.bookings(),
             audit: pod.audit(),
             stream: self.index.counters(id).ok()?,

@@ -26,7 +26,6 @@ impl SessionKey {
         Self(bytes)
     }
 
-    #[cfg(feature = "config")]
     pub(crate) fn bytes(&self) -> &[u8; 32] {
         &self.0
     }

@@ -1,5 +1,6 @@
 //! The environment variables of llm-d's first scheduler.
 
+use kvroute_core::config::Preset;
 use kvroute_core::{Config, Error, Policy, Prompt};
 
 use super::debug;
@@ -30,10 +31,11 @@ fn the_demo_is_the_preset() {
     let strangers =
         [("PATH", "/bin"), ("HOME", "/root"), ("PD_ADDR", "x"), ("GH_TOKEN", "y"), ("UI_ENABLED", "yes")];
     let (config, notes) = read(&[&DEMO[..], &strangers].concat()).unwrap();
-    assert_eq!(debug(&config.policy().unwrap()), debug(&Policy::default()));
+    assert_eq!(debug(&config.policy().unwrap()), debug(&Policy::preset("llm-d-demo").unwrap()));
     assert_eq!(notes, [""; 0]);
     let mut without_scorers = config;
     without_scorers.policy.decode.scorers = None;
+    without_scorers.policy.preset = Preset::default();
     assert_eq!(without_scorers, Config::default());
 }
 

@@ -1,7 +1,8 @@
 //! The configuration: what documents say is what routers are made of, defaults are the code's, mistakes
-//! are named (`mistakes`), hostile documents are harmless (`hostile`), and llm-d's first environment
-//! variables mean what they meant (`environment`).
+//! are named (`mistakes`), hostile documents are harmless (`hostile`), llm-d's configurations
+//! (`endpoint_picker`) and first environment variables mean what they meant (`environment`).
 
+mod endpoint_picker;
 mod environment;
 mod hostile;
 mod mistakes;
@@ -10,11 +11,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kvroute_core::config::{Config, DomainConfig, OwnConfig, SchemeConfig};
+use kvroute_core::credits::Credits;
 use kvroute_core::event::GroupKind;
 use kvroute_core::hash::{
     BlockHasher, HashScheme, HashSeed, MultimodalForm, VllmAlgorithm, VllmEra, VllmScheme,
 };
 use kvroute_core::index::{CopyPolicy, GapPolicy};
+use kvroute_core::record::LogLine;
 use kvroute_core::score::{KvCacheScorer, LoadScorer};
 use kvroute_core::{
     CacheDomain, OwnScheme, PodOptions, PodSpec, Policy, Profile, Role, Router, RouterOptions, SessionKey,
@@ -80,13 +83,19 @@ fn the_committed_schema_is_what_the_model_gives() {
 }
 
 #[test]
+fn the_committed_schema_of_the_log_is_what_the_records_give() {
+    let committed: serde_json::Value = serde_json::from_str(include_str!("../../log.schema.json")).unwrap();
+    assert!(committed == LogLine::json_schema(), "out of date: run `cargo xtask schema`");
+}
+
+#[test]
 fn defaults_are_those_of_the_code() {
     let (config, router) = (Config::default(), Router::default());
     config.check().unwrap();
     assert_eq!(debug(&config.policy().unwrap()), debug(&Policy::default()));
     assert_eq!(debug(&config.router_options().unwrap()), debug(&RouterOptions::default()));
     let built = config.build().unwrap();
-    assert_eq!(debug(built.policy()), debug(router.policy()));
+    assert_eq!(debug(&built.policy()), debug(&router.policy()));
     assert_eq!((built.pods().len(), built.counters()), (0, router.counters()));
     assert_eq!(built.index().bytes(), router.index().bytes());
 
@@ -99,8 +108,6 @@ fn defaults_are_those_of_the_code() {
 #[test]
 fn the_example_says_the_defaults_where_it_says_so() {
     let mut config = example();
-    let prefill = config.policy().unwrap().prefill.unwrap();
-    assert_eq!(debug(&prefill.profile), debug(&Profile::llm_d_demo(Role::Prefill)));
     let pod = config.pods.remove(0);
     assert_eq!(pod.events.copies, CopyPolicy::default());
 
@@ -189,7 +196,7 @@ fn profiles_replace_what_they_name_and_keep_the_rest_of_the_preset() {
     let policy = |yaml: &str| debug(&Config::from_yaml(yaml).unwrap().policy().unwrap());
     let seeded = |seed| debug(&Policy::default()).replacen("seed: 0", seed, 1);
     assert_eq!(policy("policy: {decode: {seed: 7}}"), seeded("seed: 7"));
-    assert_eq!(policy("policy: {preset: llm-d-demo, decode: {picker: max-score}}"), seeded("seed: 0"));
+    assert_eq!(policy("policy: {preset: cost, decode: {picker: max-score}}"), seeded("seed: 0"));
 
     let config = Config::from_yaml(
         "
@@ -201,11 +208,11 @@ policy:
       kv-cache: {weight: 2, credits: {cpu: 0, disk: 1}}
 ",
     );
-    let credits = KvCacheScorer::default().with_credit(Tier::Cpu, 0.0).unwrap();
+    let credits = Credits::default().with_tier(Tier::Cpu, 0.0).unwrap();
     let expected = Profile::builder("decode")
         .filter(kvroute_core::filter::RoleFilter::new(Role::Both))
         .filter(kvroute_core::filter::AcceptingFilter)
-        .scorer(credits.with_credit(Tier::Disk, 1.0).unwrap(), 2.0)
+        .scorer(KvCacheScorer::new(credits.with_tier(Tier::Disk, 1.0).unwrap()), 2.0)
         .scorer(LoadScorer::new(7).unwrap(), 0.5)
         .build()
         .unwrap();

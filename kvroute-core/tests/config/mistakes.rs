@@ -20,7 +20,7 @@ const MISTAKES: &[(&str, &str)] = &[
     ("indx: {}", "unknown key `indx`; did you mean `index`? (line 1, column 1)"),
     (
         "router: {}",
-        "unknown key `router`; known: policy, index, text_block_bytes, sessions, requests, domains, pods \
+        "unknown key `router`; known: policy, index, text_block_bytes, sessions, requests, overload, domains, pods \
          (line 1, column 1)",
     ),
     ("index:;  shrads: 64", "index: unknown key `shrads`; did you mean `shards`? (line 2, column 3)"),
@@ -34,7 +34,7 @@ const MISTAKES: &[(&str, &str)] = &[
     ),
     (
         "policy: {decode: {scorers: {kv-cache: {weight: 1, credits: {ram: 1}}}}}",
-        "policy.decode.scorers.kv-cache.credits: unknown key `ram`; known: gpu, cpu, disk, external \
+        "policy.decode.scorers.kv-cache.credits: unknown key `ram`; known: gpu, cpu, disk, external, trust \
          (line 1, column 61)",
     ),
     (
@@ -137,7 +137,7 @@ const MISTAKES: &[(&str, &str)] = &[
     ),
     (
         "policy: {decode: {picker: random}}",
-        "policy.decode.picker: unknown value `random`; known: max-score (line 1, column 27)",
+        "policy.decode.picker: unknown value `random`; known: max-score, weighted-random, power-of-two, softmax (line 1, column 27)",
     ),
     (
         "domains: {m: {block_size: 16, scheme: vlm}}",
@@ -219,7 +219,7 @@ const MISTAKES: &[(&str, &str)] = &[
     // What contradicts itself.
     (
         "policy: {decode: {scorers: {}}}",
-        "policy.decode.scorers: found no scorer, expected one or more of kv-cache, prefix, session, load, external \
+        "policy.decode.scorers: found no scorer, expected one or more of kv-cache, prefix, session, load, cost, latency, token-load, queue, running, kv-usage, lora-affinity, topology, no-hit-lru, external \
          (line 1, column 28)",
     ),
     (

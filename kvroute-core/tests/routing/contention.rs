@@ -58,8 +58,8 @@ fn overtaken(times: u32, roles: &[Role]) -> (Arc<OnceLock<Router>>, Vec<PodId>, 
     let decode = Profile::builder("decode").filter(RoleFilter::new(Role::Decode));
     let decode = decode.scorer(overtake, 1.0).scorer(LoadScorer::default(), 1.0).build().unwrap();
     let profile = Profile::llm_d_demo(Role::Prefill);
-    let prefill = Some(PrefillPolicy { profile, max_uncached_tokens: 20 });
-    let router = Router::new(RouterOptions::default(), Policy { decode, prefill }).unwrap();
+    let prefill = Some(PrefillPolicy::new(profile, 20));
+    let router = Router::new(RouterOptions::default(), Policy { prefill, ..Policy::from(decode) }).unwrap();
     let add = |(n, &role): (usize, &Role)| {
         let spec = PodSpec::new(format!("pod-{n}"), domain("model", BLOCK_SIZE));
         router.add_pod(PodSpec { role, ..spec }).unwrap()

@@ -205,7 +205,7 @@ fn a_removed_pod_is_never_picked_and_comes_back_as_a_new_one() {
 
 #[test]
 fn a_router_without_pods_says_so() {
-    let error = Router::default()
+    let error = demo_router()
         .decide(&Request::new(&prompt(1), &HashContext::default()), Duration::ZERO, &mut Workspace::default())
         .unwrap_err();
     assert_eq!(
@@ -247,9 +247,9 @@ fn pods_can_be_listed_and_found_by_id() {
 #[test]
 fn a_warm_decision_allocates_nothing_with_prefill_pods_texts_and_sessions_either() {
     let profile = Profile::llm_d_demo(Role::Prefill);
-    let prefill = Some(PrefillPolicy { profile, max_uncached_tokens: 0 });
+    let prefill = Some(PrefillPolicy::new(profile, 0));
     let options = RouterOptions { session_key: Some(SessionKey::new([1; 32])), ..RouterOptions::default() };
-    let router = Router::new(options, Policy { prefill, ..Policy::default() }).unwrap();
+    let router = Router::new(options, Policy { prefill, ..demo_policy() }).unwrap();
     for n in 0..8 {
         let role = if n % 2 == 0 { Role::Prefill } else { Role::Decode };
         router

@@ -40,7 +40,7 @@ fn the_explanation_names_the_cause_of_a_zero() {
 
 #[test]
 fn a_pod_added_as_one_rank_takes_no_batches_of_another_and_the_explanation_says_so() {
-    let router = Router::default();
+    let router = demo_router();
     let pod =
         router.add_pod(PodSpec { dp_rank: 3, ..PodSpec::new("a", domain("model", BLOCK_SIZE)) }).unwrap();
     // [0.0, [], 1]

@@ -96,7 +96,7 @@ fn a_failure_keeps_what_an_earlier_or_later_request_predicted_too() {
 #[test]
 fn requests_whose_time_is_over_give_back_their_bookings() {
     let options = RouterOptions { request_ttl: seconds(60), ..RouterOptions::default() };
-    let router = Router::new(options, Policy::default()).unwrap();
+    let router = Router::new(options, demo_policy()).unwrap();
     let pod = router.add_pod(PodSpec::new("a", domain("model", BLOCK_SIZE))).unwrap();
     let context = HashContext::default();
     let mut workspace = Workspace::default();
@@ -116,7 +116,7 @@ fn requests_whose_time_is_over_give_back_their_bookings() {
 #[test]
 fn beyond_the_most_that_can_be_in_flight_requests_are_decided_but_not_tracked() {
     let options = RouterOptions { max_requests: 32, request_ttl: seconds(60), ..RouterOptions::default() };
-    let router = Router::new(options, Policy::default()).unwrap();
+    let router = Router::new(options, demo_policy()).unwrap();
     let pod = router.add_pod(PodSpec::new("a", domain("model", BLOCK_SIZE))).unwrap();
     let context = HashContext::default();
     let mut workspace = Workspace::default();
@@ -251,8 +251,8 @@ proptest! {
         const TTL: u64 = 60;
         let options = RouterOptions { request_ttl: seconds(TTL), max_requests: 32, ..RouterOptions::default() };
         let profile = Profile::llm_d_demo(Role::Prefill);
-        let prefill = Some(PrefillPolicy { profile, max_uncached_tokens: 25 });
-        let router = Router::new(options, Policy { prefill, ..Policy::default() }).unwrap();
+        let prefill = Some(PrefillPolicy::new(profile, 25));
+        let router = Router::new(options, Policy { prefill, ..demo_policy() }).unwrap();
         let roles = [Role::Decode, Role::Decode, Role::Both, Role::Prefill, Role::Prefill];
         let add = |n: usize| {
             let spec = PodSpec::new(format!("pod-{n}"), domain("model", BLOCK_SIZE));

@@ -4,21 +4,33 @@ mod contention;
 mod decisions;
 mod embedding;
 mod explanations;
+mod filters;
+mod guards;
 mod lifecycle;
+mod live_policy;
+mod pickers;
 mod predictions;
 mod prefill;
 mod profiles;
+mod records;
+mod replays;
+mod reproducible;
+mod sampling;
+mod scorers;
 mod sessions;
 mod several_domains;
 mod snapshots;
+mod speculation;
 mod trust;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use kvroute_core::decision::Explanation;
 use kvroute_core::event::{BlockStored, EventBatch, KvEvent};
 use kvroute_core::index::{IndexOptions, TrustLevel};
-use kvroute_core::pod::{Audit, Bookings, RoutedPod};
+use kvroute_core::load::Bookings;
+use kvroute_core::pod::{Audit, RoutedPod};
 use kvroute_core::{
     BlockHasher, CacheDomain, Decision, Dispatch, EngineHash, Finish, HashContext, LoadReport, OwnScheme,
     PodId, PodSpec, Policy, PrefillPolicy, Profile, Request, Role, Router, RouterOptions, Session,
@@ -32,16 +44,42 @@ pub(crate) fn domain(name: &str, block_size: u32) -> Arc<CacheDomain> {
     Arc::new(CacheDomain::new(name, hasher).unwrap())
 }
 
+/// Most tests reckon with the weights of llm-d's demo: each scorer's part can be told from the total.
+pub(crate) fn demo_policy() -> Policy {
+    Profile::llm_d_demo(Role::Decode).into()
+}
+
+pub(crate) fn demo_router() -> Router {
+    Router::new(RouterOptions::default(), demo_policy()).unwrap()
+}
+
 pub(crate) fn router_of(pods: &[&str]) -> (Router, Vec<PodId>) {
     router_with(RouterOptions::default(), pods)
 }
 
 pub(crate) fn router_with(options: RouterOptions, pods: &[&str]) -> (Router, Vec<PodId>) {
-    let router = Router::new(options, Policy::default()).unwrap();
+    let router = Router::new(options, demo_policy()).unwrap();
     let domain = domain("model", BLOCK_SIZE);
     let ids = pods.iter().map(|&pod| router.add_pod(PodSpec::new(pod, Arc::clone(&domain))).unwrap());
     let ids = ids.collect();
     (router, ids)
+}
+
+/// A router that chooses by `policy`, with default options.
+pub(crate) fn router_by(policy: impl Into<Policy>, pods: &[&str]) -> (Router, Vec<PodId>) {
+    let router = Router::new(RouterOptions::default(), policy).unwrap();
+    let domain = domain("model", BLOCK_SIZE);
+    let ids = pods.iter().map(|&pod| router.add_pod(PodSpec::new(pod, Arc::clone(&domain))).unwrap());
+    let ids = ids.collect();
+    (router, ids)
+}
+
+/// Why a request would go where it would go.
+pub(crate) fn explained(router: &Router, request: &Request<'_>, now: Duration) -> Explanation {
+    let mut workspace = Workspace::default();
+    // Where every pod is dropped, the explanation says so as well.
+    let _ = router.decide(request, now, &mut workspace);
+    router.explain(&workspace)
 }
 
 /// What a pod announces that stored the first `blocks` of a prompt.

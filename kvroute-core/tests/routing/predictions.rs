@@ -71,7 +71,7 @@ fn load_turns_down_a_hit_of_less_than_an_eighth_and_none_with_a_session() {
 #[test]
 fn what_was_sent_is_forgotten_beyond_the_bound_the_least_recently_used_first() {
     let index = IndexOptions { max_predicted: 25, ..IndexOptions::default() };
-    let router = Router::new(RouterOptions { index, ..RouterOptions::default() }, Policy::default()).unwrap();
+    let router = Router::new(RouterOptions { index, ..RouterOptions::default() }, demo_policy()).unwrap();
     let pod = router.add_pod(PodSpec::new("a", domain("model", BLOCK_SIZE))).unwrap();
     let context = HashContext::default();
     for seed in [1, 2, 1, 3] {
@@ -150,7 +150,7 @@ fn a_text_of_whole_blocks_is_matched_to_its_end() {
 
 #[test]
 fn text_and_token_ids_never_match_each_other() {
-    let router = Router::default();
+    let router = demo_router();
     // As many tokens a block as words a block of text, and one more for the last block to be searched.
     router.add_pod(PodSpec::new("a", domain("model", 64))).unwrap();
     let context = HashContext::default();
@@ -206,14 +206,14 @@ fn what_was_sent_as_text_counts_as_cached_on_a_pod_with_events_too() {
 fn a_text_block_is_a_multiple_of_four_bytes() {
     for bytes in [0, 3, 6, 4 * 65_537] {
         let options = RouterOptions { text_block_bytes: bytes, ..RouterOptions::default() };
-        let error = Router::new(options, Policy::default()).unwrap_err();
+        let error = Router::new(options, demo_policy()).unwrap_err();
         assert!(error.to_string().contains(&bytes.to_string()), "{error}");
     }
 }
 
 #[test]
 fn a_request_for_a_model_stays_with_the_pods_that_serve_it() {
-    let router = Router::default();
+    let router = demo_router();
     let hasher = BlockHasher::new(OwnScheme::default(), BLOCK_SIZE).unwrap();
     let serving = |name: &str, models: &[&str]| {
         Arc::new(CacheDomain::new(name, hasher.clone()).unwrap().with_models(models.iter().copied()))

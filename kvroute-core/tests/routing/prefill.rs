@@ -7,8 +7,8 @@ const MOST: usize = 20;
 /// `decode` and `prefill` pods, prompts with more than [`MOST`] uncached tokens being prefilled elsewhere.
 fn fleet(decode: usize, prefill: usize) -> (Router, Vec<PodId>, Vec<PodId>) {
     let profile = Profile::llm_d_demo(Role::Prefill);
-    let prefill_policy = Some(PrefillPolicy { profile, max_uncached_tokens: MOST });
-    let policy = Policy { prefill: prefill_policy, ..Policy::default() };
+    let prefill_policy = Some(PrefillPolicy::new(profile, MOST));
+    let policy = Policy { prefill: prefill_policy, ..demo_policy() };
     let options = RouterOptions { session_key: Some(SessionKey::new([1; 32])), ..RouterOptions::default() };
     let router = Router::new(options, policy).unwrap();
     let add = |role: Role, n: usize| {
@@ -98,6 +98,78 @@ fn the_prefill_pod_that_has_the_prefix_is_picked_and_a_follow_up_stays_with_both
     assert_eq!((next.pod, next.prefill.map(|p| p.pod)), (first.pod, Some(prefill[2])));
 }
 
+/// A decode pod and a prefill pod for prompts of so many tokens, as long as so much work is there at most.
+fn choosy(min_prompt_tokens: usize, max_prefill_load: u64) -> (Router, PodId, PodId) {
+    let new = PrefillPolicy::new(Profile::llm_d_demo(Role::Prefill), MOST);
+    let prefill = Some(PrefillPolicy { min_prompt_tokens, max_prefill_load, ..new });
+    let (router, _) = router_by(Policy { prefill, ..Policy::default() }, &[]);
+    let [decode, prefill] = [Role::Decode, Role::Prefill].map(|role| {
+        let spec = PodSpec::new(role.name(), domain("model", BLOCK_SIZE));
+        router.add_pod(PodSpec { role, ..spec }).unwrap()
+    });
+    (router, decode, prefill)
+}
+
+#[test]
+fn prompts_shorter_than_the_least_are_computed_where_they_are_answered() {
+    let (context, token_ids) = (HashContext::default(), prompt(1));
+    for (least, is_prefilled) in [(0, true), (41, true), (42, false), (usize::MAX, false)] {
+        let (router, _, _) = choosy(least, u64::MAX);
+        let explanation = explained(&router, &Request::new(&token_ids, &context), Duration::ZERO);
+        assert_eq!(explanation.prefill.is_some(), is_prefilled, "{least}");
+        assert_eq!(decide(&router, &token_ids).prefill.is_some(), is_prefilled, "{least}");
+    }
+    // Of a text the length is estimated.
+    let (router, _, _) = choosy(50, u64::MAX);
+    for (bytes, is_prefilled) in [(197, true), (196, false)] {
+        let text = vec![b'x'; bytes];
+        let request = Request::from_text(&text, &context);
+        let decision = router.decide(&request, Duration::ZERO, &mut Workspace::default()).unwrap();
+        assert_eq!(decision.prefill.is_some(), is_prefilled);
+    }
+}
+
+#[test]
+fn a_prefill_pod_with_too_much_work_is_not_used_and_the_explanation_says_so() {
+    let (context, sent) = (HashContext::default(), prompt(1));
+    for (most, is_used) in [(41, true), (40, false), (0, false)] {
+        let (router, decode, prefill) = choosy(0, most);
+        let mut workspace = Workspace::default();
+        let first = router.dispatch(&Request::new(&sent, &context), Duration::ZERO, &mut workspace).unwrap();
+        assert_eq!(first.decision.prefill.map(|p| p.pod), Some(prefill), "it is idle still");
+
+        let token_ids = prompt(2);
+        let next =
+            router.dispatch(&Request::new(&token_ids, &context), Duration::ZERO, &mut workspace).unwrap();
+        assert_eq!(next.decision.prefill.is_some(), is_used, "41 tokens are in flight, {most} may be");
+        let explanation = router.explain(&workspace);
+        let of_prefill = explanation.prefill.as_ref().unwrap();
+        let reason = "it has too much prefill work in flight";
+        assert_eq!((of_prefill.unused, of_prefill.picked), ((!is_used).then_some(reason), Some(1)));
+        assert_eq!(explanation.to_string().contains(&format!("not used: {reason}")), !is_used);
+        let expected = if is_used { (of(2, 0), of(2, 82)) } else { (of(2, 41), of(1, 41)) };
+        assert_eq!((bookings(&router, decode), bookings(&router, prefill)), expected);
+
+        // Computed, it has room again.
+        router.first_token(first.ticket);
+        router.finish(next.ticket, Finish::Completed, None);
+        assert!(decide(&router, &prompt(3)).prefill.is_some());
+    }
+}
+
+#[test]
+fn a_pod_that_would_hand_over_to_itself_is_not_used_and_the_explanation_says_so() {
+    let prefill = Some(PrefillPolicy::new(Profile::llm_d_demo(Role::Prefill), 0));
+    let (router, _) = router_by(Policy { prefill, ..Policy::default() }, &["both"]);
+    let (context, token_ids) = (HashContext::default(), prompt(1));
+    let mut workspace = Workspace::default();
+    let sent = router.dispatch(&Request::new(&token_ids, &context), Duration::ZERO, &mut workspace).unwrap();
+    assert_eq!(sent.decision.prefill, None);
+    let explanation = router.explain(&workspace).prefill.unwrap();
+    assert_eq!((explanation.picked, explanation.unused.is_some()), (Some(0), true));
+    assert_eq!(bookings(&router, sent.decision.pod), of(1, 41));
+}
+
 #[test]
 fn without_a_prefill_pod_that_takes_requests_the_decode_pod_computes_the_prompt() {
     let (router, decode, prefill) = fleet(1, 1);
@@ -115,8 +187,8 @@ fn without_a_prefill_pod_that_takes_requests_the_decode_pod_computes_the_prompt(
 #[test]
 fn a_pod_that_does_both_is_not_its_own_prefill_pod() {
     let profile = Profile::llm_d_demo(Role::Prefill);
-    let prefill = Some(PrefillPolicy { profile, max_uncached_tokens: 0 });
-    let router = Router::new(RouterOptions::default(), Policy { prefill, ..Policy::default() }).unwrap();
+    let prefill = Some(PrefillPolicy::new(profile, 0));
+    let router = Router::new(RouterOptions::default(), Policy { prefill, ..demo_policy() }).unwrap();
     router.add_pod(PodSpec::new("both", domain("model", BLOCK_SIZE))).unwrap();
     assert_eq!(decide(&router, &prompt(1)).prefill, None);
 }

@@ -2,6 +2,7 @@
 
 use kvroute_core::ErrorKind;
 use kvroute_core::candidate::Candidates;
+use kvroute_core::credits::Credits;
 use kvroute_core::filter::{AcceptingFilter, Filter};
 use kvroute_core::pick::{Picker, Scored};
 use kvroute_core::score::{KvCacheScorer, LoadScorer, Scorer};
@@ -74,14 +75,15 @@ impl Picker for Fixed {
         "fixed"
     }
 
-    fn pick(&self, _: &mut dyn Iterator<Item = Scored>, _: u64) -> Option<usize> {
+    fn pick(&self, _: &[Scored], _: u64) -> Option<usize> {
         Some(self.0)
     }
 }
 
 #[test]
 fn a_picker_cannot_pick_what_it_was_not_offered() {
-    for row in [0, 7] {
+    // Of the two pods the second is offered, as row 0.
+    for row in [1, 7] {
         let profile = Profile::builder("p")
             .filter(AcceptingFilter)
             .scorer(LoadScorer::default(), 1.0)
@@ -127,7 +129,7 @@ fn bad_profiles_and_options_are_refused_with_the_thing_named() {
     let twice = Profile::builder("p").scorer(Constant(0.0), 1.0).scorer(Constant(1.0), 1.0).build();
     refused(twice.unwrap_err(), "two scorers called \"constant\"");
     refused(LoadScorer::new(0).unwrap_err(), "limit of 0");
-    refused(KvCacheScorer::default().with_credit(Tier::Cpu, 1.1).unwrap_err(), "cpu");
+    refused(Credits::default().with_tier(Tier::Cpu, 1.1).unwrap_err(), "cpu");
 
     let (router, pods) = router_of(&["a"]);
     let report = LoadReport { running: 0, waiting: 0, kv_usage: f32::NAN };

@@ -46,7 +46,7 @@ fn a_token_brings_a_conversation_back_to_its_pod_in_any_router_with_the_key() {
     let key = SessionKey::new([7; 32]);
     let fleet = |key: Option<&SessionKey>, pods: &[&str]| {
         let options = RouterOptions { session_key: key.cloned(), ..RouterOptions::default() };
-        let router = Router::new(options, Policy::default()).unwrap();
+        let router = Router::new(options, demo_policy()).unwrap();
         let add = |pod: &&str| router.add_pod(PodSpec::new(*pod, domain("model", BLOCK_SIZE))).unwrap();
         let pods: Vec<_> = pods.iter().map(add).collect();
         (router, pods)

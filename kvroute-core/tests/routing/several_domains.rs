@@ -21,7 +21,7 @@ fn unhashable() -> HashContext {
 
 #[test]
 fn pods_of_several_domains_are_compared_and_each_matched_by_its_own_hashes() {
-    let router = Router::default();
+    let router = demo_router();
     let native = native("native", 8);
     let one = router.add_pod(PodSpec::new("translated", domain("model", BLOCK_SIZE))).unwrap();
     let two = router.add_pod(PodSpec::new("native", Arc::clone(&native))).unwrap();
@@ -49,7 +49,7 @@ fn pods_of_several_domains_are_compared_and_each_matched_by_its_own_hashes() {
 #[test]
 fn even_choices_spread_whatever_number_of_domains_hash_alike() {
     for domains in 1..=3 {
-        let router = Router::default();
+        let router = demo_router();
         for pod in 0..4 {
             let domain = domain(&format!("model-{}", pod % domains), BLOCK_SIZE);
             router.add_pod(PodSpec::new(format!("pod-{pod}"), domain)).unwrap();
@@ -72,7 +72,7 @@ fn even_choices_spread_whatever_number_of_domains_hash_alike() {
 
 #[test]
 fn a_domain_that_cannot_hash_a_request_only_drops_its_own_matches() {
-    let router = Router::default();
+    let router = demo_router();
     router.add_pod(PodSpec::new("native", native("native", BLOCK_SIZE))).unwrap();
     let pod = router.add_pod(PodSpec::new("translated", domain("model", BLOCK_SIZE))).unwrap();
     let context = unhashable();
@@ -97,7 +97,7 @@ fn a_domain_that_cannot_hash_a_request_only_drops_its_own_matches() {
 
 #[test]
 fn what_cannot_be_hashed_is_not_predicted_by_the_hashes_of_an_earlier_request() {
-    let router = Router::default();
+    let router = demo_router();
     let natives: Vec<_> = (4..12)
         .map(|size| {
             let name = format!("native-{size}");

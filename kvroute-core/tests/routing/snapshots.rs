@@ -32,7 +32,7 @@ fn restore(router: &Router, bytes: &[u8]) -> Result<RestoreReport, kvroute_core:
 
 /// A new router that knows the domain, and what it made of the snapshot.
 fn successor(options: RouterOptions, bytes: &[u8]) -> (Router, RestoreReport) {
-    let router = Router::new(options, Policy::default()).unwrap();
+    let router = Router::new(options, demo_policy()).unwrap();
     router.add_domain(domain("model", BLOCK_SIZE)).unwrap();
     let report = restore(&router, bytes).unwrap();
     (router, report)
@@ -469,6 +469,7 @@ fn pods_come_back_with_all_that_they_were_added_with() {
     let spec = PodSpec {
         dp_rank: 3,
         role: Role::Prefill,
+        capacity: 2.5,
         labels: [("zone".to_string(), "eu\u{e9}".to_string())].into(),
         options,
         ..PodSpec::new("10.0.0.7:8000", domain("model", BLOCK_SIZE))

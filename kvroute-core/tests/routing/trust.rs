@@ -81,7 +81,7 @@ fn a_doubted_view_is_not_believed_to_have_more_than_a_trusted_one() {
 }
 
 #[test]
-fn one_level_of_doubt_changes_no_score_and_no_doubt_raises_trust() {
+fn a_level_of_doubt_lowers_a_score_a_little_and_no_doubt_raises_trust() {
     let (router, pods) = router_of(&["a"]);
     let (context, token_ids) = (HashContext::default(), prompt(1));
     store(&router, pods[0], &token_ids, 10, Tier::Gpu);
@@ -91,7 +91,7 @@ fn one_level_of_doubt_changes_no_score_and_no_doubt_raises_trust() {
     let mut workspace = Workspace::default();
     router.decide(&Request::new(&token_ids, &context), Duration::ZERO, &mut workspace).unwrap();
     let pod = router.explain(&workspace).pods[0].clone();
-    assert_eq!((pod.trust, pod.scores[0].value), ("degraded", 1.0));
+    assert_eq!((pod.trust, pod.scores[0].value), ("degraded", 0.9));
     // A group of unknown kind leaves less than that.
     let group_kind = Some(GroupKind::Unknown);
     let unknown = BlockStored { group: 1, group_kind, ..stored(&prompt(2), 1, Tier::Gpu) };

@@ -55,10 +55,15 @@ static void places_stay(void) {
   FIELD(kvroute_pod_options, max_retired, 112);
   FIELD(kvroute_apply_report, detail, 56);
   FIELD(kvroute_kv_event, extra_keys_len, 136);
-  FIELD(kvroute_request, reserved, 124);
+  FIELD(kvroute_request, has_subset, 124);
   FIELD(kvroute_decision, contended, 156);
   FIELD(kvroute_router_counters, view_bytes, 56);
   FIELD(kvroute_pod_counters, ignored, 160);
+  /* What came behind it. */
+  FIELD(kvroute_router_options, overload_kv_usage, 144);
+  FIELD(kvroute_pod_options, capacity, 136);
+  FIELD(kvroute_request, subset_len, 136);
+  FIELD(kvroute_decision, fallbacks_len, 168);
   /* These have no struct_size: their sizes stay. */
   CHECK_NUMBER(16, sizeof(kvroute_str));
   CHECK_NUMBER(16, sizeof(kvroute_bytes));

@@ -15,6 +15,11 @@ static const char CONFIG[] =
     "\"sessions\":{\"key\":\"000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\"},"
     "\"pods\":[{\"name\":\"a\",\"domain\":\"m\"},{\"name\":\"b\",\"domain\":\"m\"}]}";
 
+static const char ENDPOINT_PICKER[] =
+    "{\"apiVersion\":\"llm-d.ai/v1alpha1\",\"kind\":\"EndpointPickerConfig\","
+    "\"plugins\":[{\"type\":\"queue-scorer\"},{\"type\":\"openai-parser\"}],"
+    "\"schedulingProfiles\":[{\"name\":\"default\",\"plugins\":[{\"pluginRef\":\"queue-scorer\"}]}]}";
+
 #define TOKENS 12
 
 static kvroute_error *error;

@@ -22,8 +22,12 @@ static void lengths_that_cannot_be(void) {
     kvroute_request request = good_request();
     kvroute_kv_event event = good_event();
     kvroute_label label = {{"k", 1}, {"v", 1}};
+    const kvroute_str name = {"a", 1};
     INVALID(kvroute_hasher_hash(hasher, tokens, len, NULL, out.numbers, 8, &out.written, error));
     INVALID(kvroute_config_check(CONFIG, len, error));
+    INVALID(kvroute_router_set_policy(router, CONFIG, len, error));
+    INVALID(kvroute_router_report_adapters(router, pod, 1, &name, len, NULL, 0, error));
+    INVALID(kvroute_router_report_adapters(router, pod, 1, NULL, 0, &name, len, error));
     INVALID(kvroute_router_find_pod(router, "a", len, 0, &out.id, error));
     INVALID(kvroute_router_apply(router, pod, 0, (const uint8_t *)"", len, &out.report, error));
     INVALID(kvroute_router_apply_events(router, pod, &event, len, &out.report, error));
@@ -40,6 +44,11 @@ static void lengths_that_cannot_be(void) {
     request = good_request();
     request.session_id.data = "a";
     request.session_id.len = len;
+    INVALID(DISPATCH);
+    request = good_request();
+    request.has_subset = 1;
+    request.subset = &name;
+    request.subset_len = len;
     INVALID(DISPATCH);
     event.token_ids_len = len;
     INVALID(APPLY);
@@ -71,6 +80,12 @@ static void arrays_that_are_not_aligned(void) {
   request.scores = odd;
   request.scores_len = 1;
   INVALID(DISPATCH);
+  request = good_request();
+  request.has_subset = 1;
+  request.subset = odd;
+  request.subset_len = 1;
+  INVALID(DISPATCH);
+  INVALID(kvroute_router_report_adapters(router, pod, 1, odd, 1, NULL, 0, error));
   event.block_hashes = odd;
   INVALID(APPLY);
   event = good_event();
@@ -93,6 +108,7 @@ static void arrays_that_are_not_aligned(void) {
   OK(kvroute_router_pods(router, odd_place, 8, &out.written, error));
   memcpy(&id, odd, sizeof id);
   CHECK(out.written == 2 && id == pod);
+  OK(kvroute_workspace_fallbacks(workspace, odd_place, 8, &out.written, error));
   settle();
 }
 

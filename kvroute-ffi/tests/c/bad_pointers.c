@@ -57,11 +57,28 @@ static void environment_variables_need_their_places(void) {
   YES(kvroute_config_from_env(&name, &value, 1, text, len, &out.written, NULL, 0, NULL, error));
 }
 
+static void so_does_the_configuration_of_the_endpoint_picker(void) {
+  const size_t picker_len = strlen(ENDPOINT_PICKER);
+  char *text = out.text;
+  size_t len = 4096, notes_written = 0;
+#define READ(picker, to, to_written, notes, notes_len, notes_to)                               \
+  kvroute_config_from_endpoint_picker(picker, picker_len, to, len, to_written, notes, notes_len, \
+                                      notes_to, error)
+  NULLS(READ(NULL, text, &out.written, NULL, 0, NULL));
+  NULLS(READ(ENDPOINT_PICKER, NULL, &out.written, NULL, 0, NULL));
+  NULLS(READ(ENDPOINT_PICKER, text, NULL, NULL, 0, NULL));
+  NULLS(READ(ENDPOINT_PICKER, text, &out.written, NULL, len, &notes_written));
+  NULLS(READ(ENDPOINT_PICKER, text, &out.written, text + len, len, NULL));
+  YES(READ(ENDPOINT_PICKER, text, &out.written, NULL, 0, NULL));
+#undef READ
+}
+
 static void a_router_is_needed_for_all_of_these(void) {
   kvroute_pod_options options = good_pod();
   kvroute_kv_event event = good_event();
   kvroute_request request = good_request();
   NULLS(kvroute_router_recover(NULL, error));
+  NULLS(kvroute_router_set_policy(NULL, "{}", 2, error));
   NULLS(kvroute_router_add_domain(NULL, domain, error));
   NULLS(kvroute_router_domain(NULL, "m", 1, &out.domain, error));
   NULLS(kvroute_router_expire(NULL, 1, &out.written, error));
@@ -72,6 +89,7 @@ static void a_router_is_needed_for_all_of_these(void) {
   NULLS(kvroute_router_pods(NULL, out.numbers, 8, &out.written, error));
   NULLS(kvroute_router_pod_name(NULL, pod, out.text, 8, &out.written, &out.rank, error));
   NULLS(kvroute_router_report_load(NULL, pod, 0, 0, 0, error));
+  NULLS(kvroute_router_report_adapters(NULL, pod, 1, NULL, 0, NULL, 0, error));
   NULLS(kvroute_router_set_accepting(NULL, pod, 0, error));
   NULLS(kvroute_router_apply(NULL, pod, 0, BATCH, sizeof BATCH, &out.report, error));
   NULLS(kvroute_router_apply_topic(NULL, "kv@a@m", 6, 0, 0, BATCH, sizeof BATCH, &out.report,
@@ -97,6 +115,11 @@ static void so_is_everything_else_that_is_not_optional(void) {
   kvroute_request request = good_request();
   NULLS(kvroute_router_add_domain(router, NULL, error));
   NULLS(kvroute_router_domain(router, NULL, 1, &out.domain, error));
+  NULLS(kvroute_router_set_policy(router, NULL, 1, error));
+  NULLS(kvroute_router_report_adapters(router, pod, 1, NULL, 1, NULL, 0, error));
+  NULLS(kvroute_router_report_adapters(router, pod, 1, NULL, 0, NULL, 1, error));
+  NULLS(kvroute_workspace_fallbacks(NULL, out.numbers, 8, &out.written, error));
+  NULLS(kvroute_workspace_fallbacks(workspace, out.numbers, 8, NULL, error));
   NULLS(kvroute_router_domain(router, "m", 1, NULL, error));
   NULLS(kvroute_router_status(router, NULL, sizeof out.text, &out.written, error));
   NULLS(kvroute_router_status(router, out.text, sizeof out.text, NULL, error));
@@ -151,6 +174,7 @@ static void pointers_in_structs_count_too(void) {
   kvroute_kv_event event = good_event();
   kvroute_score_column column = {{"cheap", 5}, NULL, NULL, 1};
   const double score = 1;
+  const kvroute_str no_name = {NULL, 1};
 #define IN(place, call) (place = 1, NULLS(call), place = 0)
   IN(options.seed.len, kvroute_hasher_new(&options, &out.hasher, error));
   IN(options.none_hash.len, kvroute_hasher_new(&options, &out.hasher, error));
@@ -177,6 +201,12 @@ static void pointers_in_structs_count_too(void) {
   IN(request.model.len, DECIDE);
   IN(request.session_id.len, DECIDE);
   IN(request.session_token.len, DECIDE);
+  IN(request.subset_len, DECIDE);
+  request.has_subset = 1;
+  IN(request.subset_len, DECIDE);
+  request.subset = &no_name;
+  IN(request.subset_len, DECIDE);
+  request.has_subset = 0;
   IN(request.scores_len, DECIDE);
   request.scores = &column;
   IN(request.scores_len, DECIDE);
@@ -211,6 +241,9 @@ static void these_may_be_null(void) {
   OK(kvroute_router_pod_name(router, pod, out.text, 8, &out.written, NULL, NULL));
   OK(kvroute_router_decide(router, &request, 1, workspace, &out.decision, NULL));
   OK(kvroute_workspace_pod_name(workspace, pod, out.text, 8, &out.written, NULL, NULL));
+  OK(kvroute_workspace_fallbacks(workspace, NULL, 0, &out.written, NULL));
+  OK(kvroute_router_report_adapters(router, pod, 0, NULL, 0, NULL, 0, NULL));
+  OK(kvroute_router_set_policy(router, CONFIG, strlen(CONFIG), NULL));
   OK(kvroute_router_apply_events(router, pod, NULL, 0, NULL, NULL));
   OK(kvroute_router_first_token(router, ticket, NULL, NULL));
   OK(kvroute_router_finish(router, ticket, 0, KVROUTE_CACHED_UNKNOWN, NULL, NULL));
@@ -238,6 +271,9 @@ static void a_handle_of_another_kind_is_found_out(void) {
   CHECK_NUMBER(0, kvroute_domain_searchable_blocks((kvroute_domain *)hasher, 100));
   WRONG(kvroute_workspace_pod_name((kvroute_workspace *)router, pod, out.text, 8, &out.written,
                                    &out.rank, error));
+  WRONG(kvroute_workspace_fallbacks((kvroute_workspace *)router, out.numbers, 8, &out.written,
+                                    error));
+  WRONG(kvroute_router_set_policy((kvroute_router *)workspace, "{}", 2, error));
   WRONG(kvroute_router_pods((kvroute_router *)workspace, out.numbers, 8, &out.written, error));
   WRONG(kvroute_router_pods((kvroute_router *)zeros, out.numbers, 8, &out.written, error));
   WRONG(kvroute_router_pods((kvroute_router *)((char *)router + 1), out.numbers, 8, &out.written,
@@ -294,6 +330,7 @@ int main(int count, char **arguments) {
   set_up();
   nothing_is_made_of_null();
   environment_variables_need_their_places();
+  so_does_the_configuration_of_the_endpoint_picker();
   a_router_is_needed_for_all_of_these();
   so_is_everything_else_that_is_not_optional();
   pointers_in_structs_count_too();

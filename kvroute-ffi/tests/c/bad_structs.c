@@ -102,9 +102,10 @@ static void put(const void *value, size_t size, size_t struct_size, int behind) 
   place.struct_size = struct_size;
 }
 
-/* The size that a program states must be one that the library can know what to make of. */
-static void sizes_that_cannot_be(const void *value, size_t size, give give) {
-  const size_t wrong[] = {0, 1, sizeof(size_t), size - 1, (1 << 16) + 1, SIZE_MAX / 2, SIZE_MAX};
+/* The size that a program states must be one that the library can know what to make of: at least `first`, that of the
+   struct's first version. */
+static void sizes_that_cannot_be(const void *value, size_t size, size_t first, give give) {
+  const size_t wrong[] = {0, 1, sizeof(size_t), first - 1, (1 << 16) + 1, SIZE_MAX / 2, SIZE_MAX};
   size_t at;
   for (at = 0; at < sizeof wrong / sizeof *wrong; ++at) {
     put(value, size, wrong[at], 0);
@@ -112,9 +113,12 @@ static void sizes_that_cannot_be(const void *value, size_t size, give give) {
   }
 }
 
-/* Of what goes in: a later version's tail may be there as long as it says nothing. */
-static void in(const void *value, size_t size, give give) {
-  sizes_that_cannot_be(value, size, give);
+/* Of what goes in: the first version's is enough, and what lies behind it is not read; a later version's tail may be
+   there as long as it says nothing. */
+static void in(const void *value, size_t size, size_t first, give give) {
+  sizes_that_cannot_be(value, size, first, give);
+  put(value, first, first, 0x5a);
+  YES(give());
   put(value, size, size, 0x5a);
   YES(give());
   put(value, size, size + TAIL, 0);
@@ -127,10 +131,16 @@ static void in(const void *value, size_t size, give give) {
   NO(KVROUTE_STRUCT_SIZE, give());
 }
 
-/* Of what comes out: only what the library knows is written, whatever is there. */
-static void out_of(size_t size, give give) {
+/* Of what comes out: only what both know is written, whatever is there. */
+static void out_of(size_t size, size_t first, give give) {
   size_t at;
-  sizes_that_cannot_be(&untouched, size, give);
+  sizes_that_cannot_be(&untouched, size, first, give);
+  put(&untouched, first, first, 0x5a);
+  YES(give());
+  CHECK_NUMBER(first, place.struct_size);
+  for (at = first; at < sizeof place; ++at) {
+    REQUIRE(place.bytes[at] == 0x5a);
+  }
   put(&untouched, size, size + TAIL, 0x5a);
   YES(give());
   CHECK_NUMBER(size + TAIL, place.struct_size);
@@ -141,25 +151,31 @@ static void out_of(size_t size, give give) {
 
 static void structs_of_other_versions(void) {
   kvroute_hasher_options hasher_options = good_hasher();
-  kvroute_hash_context context = KVROUTE_INIT(kvroute_hash_context);
+  kvroute_hash_context hash_context = KVROUTE_INIT(kvroute_hash_context);
   kvroute_router_options router_options = KVROUTE_INIT(kvroute_router_options);
   kvroute_pod_options pod_options = good_pod();
-  kvroute_kv_event event = KVROUTE_INIT(kvroute_kv_event);
+  kvroute_kv_event kv_event = KVROUTE_INIT(kvroute_kv_event);
   kvroute_request request = good_request();
-  event.kind = KVROUTE_EVENT_REMOVED;
-  in(&hasher_options, sizeof hasher_options, give_hasher_options);
-  in(&context, sizeof context, give_hash_context);
-  in(&context, sizeof context, give_context_in_request);
-  in(&router_options, sizeof router_options, give_router_options);
-  in(&pod_options, sizeof pod_options, give_pod_options);
-  in(&event, sizeof event, give_kv_event);
-  in(&request, sizeof request, give_request);
-  out_of(sizeof(kvroute_apply_report), take_report);
-  out_of(sizeof(kvroute_apply_report), take_report_of_batch);
-  out_of(sizeof(kvroute_decision), take_decision);
-  out_of(sizeof(kvroute_decision), take_dispatch);
-  out_of(sizeof(kvroute_router_counters), take_counters);
-  out_of(sizeof(kvroute_pod_counters), take_pod_counters);
+  kv_event.kind = KVROUTE_EVENT_REMOVED;
+#define UP_TO(type, last) offsetof(type, last) + sizeof(((type *)0)->last)
+#define IN(value, last, give) in(&value, sizeof value, UP_TO(kvroute_##value, last), give)
+#define OUT_OF(type, last, give) out_of(sizeof(type), UP_TO(type, last), give)
+  IN(hasher_options, reserved, give_hasher_options);
+  IN(hash_context, prompt_embeds_len, give_hash_context);
+  IN(hash_context, prompt_embeds_len, give_context_in_request);
+  IN(router_options, max_requests, give_router_options);
+  IN(pod_options, domain_name, give_pod_options);
+  IN(kv_event, extra_keys_len, give_kv_event);
+  IN(request, has_subset, give_request);
+  OUT_OF(kvroute_apply_report, detail, take_report);
+  OUT_OF(kvroute_apply_report, detail, take_report_of_batch);
+  OUT_OF(kvroute_decision, contended, take_decision);
+  OUT_OF(kvroute_decision, contended, take_dispatch);
+  OUT_OF(kvroute_router_counters, view_bytes, take_counters);
+  OUT_OF(kvroute_pod_counters, ignored, take_pod_counters);
+#undef OUT_OF
+#undef IN
+#undef UP_TO
 }
 
 /* Events in a row are as far apart as the first says, and all say the same. */
@@ -234,6 +250,10 @@ static int32_t pod_name_of_decision(void *buffer, size_t capacity) {
   return kvroute_workspace_pod_name(workspace, pod, buffer, capacity, &out.written, NULL, error);
 }
 
+static int32_t fallbacks(void *buffer, size_t capacity) {
+  return kvroute_workspace_fallbacks(workspace, buffer, capacity, &out.written, error);
+}
+
 static int32_t status(void *buffer, size_t capacity) {
   return kvroute_router_status(router, buffer, capacity, &out.written, error);
 }
@@ -272,6 +292,20 @@ static int32_t environment_notes(void *buffer, size_t capacity) {
                                  buffer == NULL ? out.text : buffer, capacity, &out.written, error);
 }
 
+static int32_t endpoint_picker(void *buffer, size_t capacity) {
+  return kvroute_config_from_endpoint_picker(ENDPOINT_PICKER, strlen(ENDPOINT_PICKER), buffer,
+                                             capacity, &out.written, NULL, 0, NULL, error);
+}
+
+static int32_t endpoint_picker_notes(void *buffer, size_t capacity) {
+  char document[4096];
+  size_t written = 0;
+  return kvroute_config_from_endpoint_picker(ENDPOINT_PICKER, strlen(ENDPOINT_PICKER), document,
+                                             sizeof document, &written,
+                                             buffer == NULL ? out.text : buffer, capacity,
+                                             &out.written, error);
+}
+
 static uint64_t known_hashes[3];
 
 static int32_t lookup(void *buffer, size_t capacity) {
@@ -295,8 +329,29 @@ static void buffers_that_are_too_small(void) {
   short_texts(text);
   short_texts(environment);
   short_texts(environment_notes);
+  short_texts(endpoint_picker);
+  short_texts(endpoint_picker_notes);
   /* One pod stored the prompt, and both were sent it. */
   short_buffers(2, 2, lookup);
+}
+
+static void the_next_best_pods_need_room(void) {
+  static const char policy[] = "{\"policy\":{\"decode\":{\"fallbacks\":3}}}";
+  kvroute_pod_options options = good_pod();
+  kvroute_request request = good_request();
+  kvroute_decision decision = KVROUTE_INIT(kvroute_decision);
+  uint64_t id = KVROUTE_NO_POD;
+  OK(kvroute_router_decide(router, &request, 1, workspace, &decision, error));
+  CHECK_NUMBER(0, decision.fallbacks_len);
+  YES(kvroute_workspace_fallbacks(workspace, NULL, 0, &out.written, error));
+  OK(kvroute_router_add_pod(router, &options, &id, error));
+  OK(kvroute_router_set_policy(router, policy, strlen(policy), error));
+  OK(kvroute_router_decide(router, &request, 1, workspace, &decision, error));
+  /* There are not more. */
+  CHECK_NUMBER(2, decision.fallbacks_len);
+  settle();
+  NO(KVROUTE_NULL_POINTER, fallbacks(NULL, 8));
+  short_buffers(2, 2, fallbacks);
 }
 
 int main(void) {
@@ -304,5 +359,6 @@ int main(void) {
   structs_of_other_versions();
   an_array_of_events_has_one_size();
   buffers_that_are_too_small();
+  the_next_best_pods_need_room();
   return tear_down();
 }

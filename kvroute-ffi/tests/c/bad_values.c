@@ -66,6 +66,11 @@ static void texts_that_are_not_utf8(void) {
   WITH(request.model, DECIDE);
   WITH(request.session_id, DECIDE);
   WITH(request.session_token, DECIDE);
+  request.has_subset = 1;
+  request.subset = &BROKEN;
+  request.subset_len = 1;
+  NOT_UTF8(DECIDE);
+  request = good_request();
   column.scorer = BROKEN;
   column.pods = &pod;
   column.values = &score;
@@ -99,6 +104,9 @@ static void texts_that_are_not_utf8(void) {
   NOT_UTF8(kvroute_domain_new("d", 1, hasher, &BROKEN, 1, &out.domain, error));
   NOT_UTF8(kvroute_config_check(BROKEN.data, 2, error));
   NOT_UTF8(kvroute_router_from_config(BROKEN.data, 2, &out.router, error));
+  NOT_UTF8(kvroute_router_set_policy(router, BROKEN.data, 2, error));
+  NOT_UTF8(kvroute_router_report_adapters(router, pod, 1, &BROKEN, 1, NULL, 0, error));
+  NOT_UTF8(kvroute_router_report_adapters(router, pod, 1, NULL, 0, &BROKEN, 1, error));
   NOT_UTF8(kvroute_router_domain(router, BROKEN.data, 2, &out.domain, error));
   NOT_UTF8(kvroute_router_find_pod(router, BROKEN.data, 2, 0, &out.id, error));
   NOT_UTF8(kvroute_router_apply_topic(router, BROKEN.data, 2, 0, 0, NULL, 0, &out.report, error));
@@ -159,6 +167,20 @@ static void numbers_out_of_range(void) {
   INVALID(kvroute_router_report_load(router, pod, 0, 0, infinity, error));
   INVALID(kvroute_router_finish(router, ticket, 0, -2, &out.known, error));
   INVALID(kvroute_router_finish(router, ticket, 0, INT64_MIN, &out.known, error));
+}
+
+/* Numbers for which 0 is the default. */
+static void numbers_that_options_cannot_be(void) {
+  static const char *const none[] = {"-1", "nan", "inf", "-inf"};
+  size_t at;
+  for (at = 0; at < sizeof none / sizeof *none; ++at) {
+    kvroute_router_options of_router = KVROUTE_INIT(kvroute_router_options);
+    kvroute_pod_options of_pod = good_pod();
+    of_router.overload_kv_usage = strtod(none[at], NULL);
+    INVALID(ROUTER);
+    of_pod.capacity = strtod(none[at], NULL);
+    INVALID(ADD);
+  }
 }
 
 /* One event that is none spoils the batch: those before it are not applied either. */
@@ -225,6 +247,12 @@ static void options_that_make_nothing(void) {
   of_router = (kvroute_router_options)KVROUTE_INIT(kvroute_router_options);
   of_router.prefill_max_uncached_tokens = 1;
   INVALID(ROUTER);
+  of_router = (kvroute_router_options)KVROUTE_INIT(kvroute_router_options);
+  of_router.prefill_min_prompt_tokens = 1;
+  INVALID(ROUTER);
+  of_router = (kvroute_router_options)KVROUTE_INIT(kvroute_router_options);
+  of_router.prefill_max_load = -1;
+  INVALID(ROUTER);
   of_pod.name = str("");
   INVALID(ADD);
   of_pod.name = str("a");
@@ -273,6 +301,7 @@ static void requests_that_contradict_themselves(void) {
   kvroute_hash_context context = KVROUTE_INIT(kvroute_hash_context);
   kvroute_multimodal_item items[2] = {{{"x", 1}, 8, 2}, {{"y", 1}, 0, 2}};
   kvroute_score_column columns[KVROUTE_MAX_SCORE_COLUMNS + 1];
+  const kvroute_str name = {"a", 1};
   const double too_much = 1.5, fine = 0.5, nan = strtod("nan", NULL);
   size_t at;
   request.text.data = (const uint8_t *)"hello";
@@ -283,7 +312,8 @@ static void requests_that_contradict_themselves(void) {
   request.session_token = str("b");
   INVALID(DISPATCH);
   request = good_request();
-  request.reserved = 1;
+  request.subset = &name;
+  request.subset_len = 1;
   INVALID(DISPATCH);
   request = good_request();
   request.context = &context;
@@ -315,6 +345,48 @@ static void requests_that_contradict_themselves(void) {
   INVALID(DISPATCH);
 }
 
+static void configurations_that_no_endpoint_picker_has(void) {
+  static const char *const none[] = {"", "{}", "[", "{\"kind\":\"Pod\"}", CONFIG};
+  size_t at;
+#define READ(document, len)                                                                       \
+  kvroute_config_from_endpoint_picker(document, len, out.text, 4096, &out.written, NULL, 0, NULL, \
+                                      error)
+  for (at = 0; at < sizeof none / sizeof *none; ++at) {
+    INVALID(READ(none[at], strlen(none[at])));
+  }
+  INVALID(READ(ENDPOINT_PICKER, SIZE_MAX));
+  NOT_UTF8(READ(BROKEN.data, BROKEN.len));
+#undef READ
+}
+
+/* A policy that is none leaves the old one, whose external scorer is known by its column. */
+static void policies_that_are_none(void) {
+  static const char *const none[] = {
+      "", "[]", "{\"decode\":{}}", "{\"policy\":{\"preset\":\"cheapest\"}}",
+      "{\"policy\":{\"decode\":{\"scorers\":{\"load\":{\"weight\":-1}}}}}",
+      /* The rest is checked too. */
+      "{\"policy\":{\"preset\":\"cost\"},\"pods\":[{\"name\":\"a\",\"domain\":\"n\"}]}"};
+  kvroute_request request = good_request();
+  kvroute_score_column column;
+  const double value = 1;
+  size_t at;
+  column.scorer = str("cheap");
+  column.pods = &pod;
+  column.values = &value;
+  column.len = 1;
+  request.scores = &column;
+  request.scores_len = 1;
+  for (at = 0; at < sizeof none / sizeof *none; ++at) {
+    INVALID(kvroute_router_set_policy(router, none[at], strlen(none[at]), error));
+    YES(DECIDE);
+  }
+  OK(kvroute_router_set_policy(router, "{}", 2, error));
+  settle();
+  INVALID(DECIDE);
+  OK(kvroute_router_set_policy(router, CONFIG, strlen(CONFIG), error));
+  YES(DECIDE);
+}
+
 static void pods_and_domains_that_are_not_there(void) {
   const uint8_t *json = (const uint8_t *)"[]";
   static const uint64_t none[] = {KVROUTE_NO_POD, 12345, UINT64_MAX};
@@ -326,6 +398,7 @@ static void pods_and_domains_that_are_not_there(void) {
     UNKNOWN(kvroute_workspace_pod_name(workspace, none[at], out.text, 8, &out.written, &out.rank,
                                        error));
     UNKNOWN(kvroute_router_report_load(router, none[at], 0, 0, 0, error));
+    UNKNOWN(kvroute_router_report_adapters(router, none[at], 1, NULL, 0, NULL, 0, error));
     UNKNOWN(kvroute_router_set_accepting(router, none[at], 0, error));
     UNKNOWN(kvroute_router_apply(router, none[at], 0, json, 2, &out.report, error));
     UNKNOWN(kvroute_router_apply_events(router, none[at], NULL, 0, &out.report, error));
@@ -350,9 +423,12 @@ int main(void) {
   set_up();
   texts_that_are_not_utf8();
   numbers_out_of_range();
+  numbers_that_options_cannot_be();
   a_batch_of_events_is_applied_whole_or_not_at_all();
   options_that_make_nothing();
   requests_that_contradict_themselves();
+  configurations_that_no_endpoint_picker_has();
+  policies_that_are_none();
   pods_and_domains_that_are_not_there();
   return tear_down();
 }

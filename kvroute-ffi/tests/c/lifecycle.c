@@ -62,26 +62,30 @@ static kvroute_pod_counters counters_of(uint64_t pod) {
 }
 
 /* The text that a call writes once its buffer is as large as it says; to be freed. */
-static char *explanation(int32_t format) {
+static char *explanation(const kvroute_router *of, int32_t format) {
   size_t needed = 0, written = 0;
   char *text;
   REFUSED(KVROUTE_BUFFER_TOO_SMALL,
-          kvroute_router_explain(router, workspace, format, NULL, 0, &needed, error));
+          kvroute_router_explain(of, workspace, format, NULL, 0, &needed, error));
   text = malloc(needed);
   REQUIRE(text != NULL);
-  OK(kvroute_router_explain(router, workspace, format, text, needed, &written, error));
+  OK(kvroute_router_explain(of, workspace, format, text, needed, &written, error));
   CHECK(written == needed - 1 && written == strlen(text));
   return text;
 }
 
-static void explanation_says(int32_t format, const char *what) {
-  char *text = explanation(format);
+static void explanation_of(const kvroute_router *of, int32_t format, const char *what) {
+  char *text = explanation(of, format);
   if (strstr(text, what) == NULL) {
     fprintf(stderr, "\"%s\" is not in:\n%s\n", what, text);
     exit(1);
   }
   ++checks;
   free(text);
+}
+
+static void explanation_says(int32_t format, const char *what) {
+  explanation_of(router, format, what);
 }
 
 /* Pods say what they can do, and what they are doing. */
@@ -220,6 +224,98 @@ static void a_score_column_has_its_say(void) {
   explanation_says(KVROUTE_EXPLAIN_TEXT, "cheap 1.000 x 4");
 }
 
+/* The fleet's policy changes while requests are in flight: the pod with the adapter, and whom to ask if it does not
+   answer. */
+static void another_policy_takes_over(void) {
+  static const char policy[] =
+      "policy:\n"
+      "  decode:\n"
+      "    scorers: {lora-affinity: {weight: 1}}\n"
+      "    fallbacks: 4\n";
+  const kvroute_str sql = str("sql");
+  kvroute_hash_context context = KVROUTE_INIT(kvroute_hash_context);
+  kvroute_request request = request_of(8);
+  kvroute_decision decision = KVROUTE_INIT(kvroute_decision);
+  kvroute_str only = str("decode-0");
+  uint64_t next_best[4];
+  size_t written = 0;
+  OK(kvroute_router_dispatch(router, &request, 5 * SECOND, workspace, &decision, error));
+  CHECK_NUMBER(KVROUTE_REASON_PICKED, decision.reason);
+  CHECK_NUMBER(0, decision.fallbacks_len);
+  OK(kvroute_router_set_policy(router, policy, strlen(policy), error));
+  CHECK_NUMBER(1, in_flight());
+  OK(kvroute_router_finish(router, decision.ticket, KVROUTE_FINISH_COMPLETED, 0, NULL, error));
+
+  OK(kvroute_router_report_adapters(router, decode_0, 1, NULL, 0, NULL, 0, error));
+  OK(kvroute_router_report_adapters(router, decode_1, 1, &sql, 1, NULL, 0, error));
+  OK(kvroute_router_report_adapters(router, prefill_0, 2, &sql, 1, &sql, 1, error));
+  context.lora_name = sql;
+  request.context = &context;
+  request.model = str("");
+  OK(kvroute_router_decide(router, &request, 5 * SECOND, workspace, &decision, error));
+  CHECK_NUMBER(decode_1, decision.pod);
+  CHECK_NUMBER(1, decision.fallbacks_len);
+  OK(kvroute_workspace_fallbacks(workspace, next_best, 4, &written, error));
+  CHECK_NUMBER(1, written);
+  CHECK_NUMBER(decode_0, next_best[0]);
+  explanation_says(KVROUTE_EXPLAIN_JSON, "\"adapter\":\"running\"");
+
+  /* Somebody before us has chosen already. */
+  request.has_subset = 1;
+  request.subset = &only;
+  request.subset_len = 1;
+  OK(kvroute_router_decide(router, &request, 5 * SECOND, workspace, &decision, error));
+  CHECK_NUMBER(decode_0, decision.pod);
+  CHECK_NUMBER(0, decision.fallbacks_len);
+  request.subset_len = 0;
+  REFUSED(KVROUTE_NO_CANDIDATE,
+          kvroute_router_decide(router, &request, 5 * SECOND, workspace, &decision, error));
+  OK(kvroute_router_set_policy(router, CONFIG, strlen(CONFIG), error));
+}
+
+/* A router made by hand: its own bounds, and pods that differ in speed. */
+static void a_faster_pod_gets_more(void) {
+  static const char filtered[] =
+      "{\"policy\":{\"preset\":\"cost\",\"decode\":{\"filters\":[\"overload\"]}}}";
+  kvroute_router_options options = KVROUTE_INIT(kvroute_router_options);
+  kvroute_pod_options of_pod = KVROUTE_INIT(kvroute_pod_options);
+  kvroute_request request = request_of(32);
+  kvroute_decision decision = KVROUTE_INIT(kvroute_decision);
+  kvroute_router *made = NULL;
+  kvroute_domain *domain = NULL;
+  uint64_t slow, fast;
+  request.model = str("");
+  options.preset = str("cost");
+  options.has_prefill = 1;
+  options.prefill_min_prompt_tokens = 33;
+  options.prefill_max_load = -1;
+  options.speculation_ttl_ns = -1;
+  options.overload_waiting = 3;
+  options.overload_kv_usage = 2;
+  OK(kvroute_router_domain(router, "llama", 5, &domain, error));
+  OK(kvroute_router_new(&options, &made, error));
+  of_pod.name = str("slow");
+  of_pod.domain = domain;
+  OK(kvroute_router_add_pod(made, &of_pod, &slow, error));
+  of_pod.name = str("fast");
+  of_pod.capacity = 1.5;
+  OK(kvroute_router_add_pod(made, &of_pod, &fast, error));
+  OK(kvroute_router_decide(made, &request, 1, workspace, &decision, error));
+  CHECK_NUMBER(fast, decision.pod);
+  CHECK_NUMBER(KVROUTE_NO_POD, decision.prefill_pod);
+  OK(kvroute_router_report_load(made, fast, 0, 2, 1, error));
+  OK(kvroute_router_decide(made, &request, 1, workspace, &decision, error));
+  explanation_of(made, KVROUTE_EXPLAIN_JSON, "\"capacity\":1.5,\"overloaded\":false");
+  OK(kvroute_router_report_load(made, fast, 0, 3, 0, error));
+  OK(kvroute_router_decide(made, &request, 1, workspace, &decision, error));
+  explanation_of(made, KVROUTE_EXPLAIN_JSON, "\"capacity\":1.5,\"overloaded\":true");
+  OK(kvroute_router_set_policy(made, filtered, strlen(filtered), error));
+  OK(kvroute_router_decide(made, &request, 1, workspace, &decision, error));
+  CHECK_NUMBER(slow, decision.pod);
+  kvroute_domain_free(domain);
+  kvroute_router_free(made);
+}
+
 /* A pod is drained, and removed when it is empty. Who still holds its id is told so. */
 static void a_pod_leaves(void) {
   kvroute_request request = request_of(PROMPT);
@@ -270,6 +366,8 @@ int main(void) {
   a_lookup_tells_what_each_pod_has();
   a_session_token_brings_the_client_back();
   a_score_column_has_its_say();
+  another_policy_takes_over();
+  a_faster_pod_gets_more();
   a_pod_leaves();
   time_passes();
   a_recovered_router_begins_anew();

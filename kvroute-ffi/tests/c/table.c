@@ -71,7 +71,7 @@ static int32_t add_pod(const words *line) {
   kvroute_pod_options options = KVROUTE_INIT(kvroute_pod_options);
   kvroute_domain *domain = domain_of(needed(line, "domain"));
   const char *name = positional(line, 0), *slash = strchr(name, '/');
-  const char *role = optional(line, "role");
+  const char *role = optional(line, "role"), *capacity = optional(line, "capacity");
   char *label = optional(line, "label");
   kvroute_label pair;
   uint64_t id = 0;
@@ -80,6 +80,7 @@ static int32_t add_pod(const words *line) {
   options.name.len = slash == NULL ? strlen(name) : (size_t)(slash - name);
   options.dp_rank = slash == NULL ? 0 : (uint32_t)number(slash + 1);
   options.domain = domain;
+  options.capacity = capacity == NULL ? 0 : strtod(capacity, NULL);
   options.role = role == NULL ? KVROUTE_ROLE_BOTH : place_in(ROLES, COUNT(ROLES), role);
   if (label != NULL) {
     char *colon = strchr(label, ':');
@@ -101,6 +102,15 @@ static int32_t load(const words *line) {
   return kvroute_router_report_load(
       router, pod_of(positional(line, 0)), (uint32_t)number(needed(line, "running")),
       (uint32_t)number(needed(line, "waiting")), strtof(needed(line, "kv_usage"), NULL), error);
+}
+
+static int32_t adapters(const words *line) {
+  kvroute_str running[MAX_NAMES], waiting[MAX_NAMES];
+  size_t running_len = names_of(optional(line, "running"), running);
+  size_t waiting_len = names_of(optional(line, "waiting"), waiting);
+  return kvroute_router_report_adapters(router, pod_of(positional(line, 0)),
+                                        (uint32_t)number(needed(line, "max")), running,
+                                        running_len, waiting, waiting_len, error);
 }
 
 static int32_t apply(const words *line) {
@@ -187,9 +197,9 @@ static int32_t lookup(const words *line) {
                                    MAX_NAMES, &written, error));
   for (at = 0; at < written; ++at) {
     const uint32_t *blocks = matches[at].blocks;
-    say("%s%s=%" PRIu32 ",%" PRIu32 ",%" PRIu32 ",%" PRIu32 ",%" PRIu32, space(),
+    say("%s%s=%" PRIu32 ",%" PRIu32 ",%" PRIu32 ",%" PRIu32 ",%" PRIu32 ",%" PRIu32, space(),
         name_of(matches[at].pod), blocks[0], blocks[1], blocks[2], blocks[3],
-        matches[at].predicted);
+        matches[at].predicted, matches[at].speculative);
   }
   free(hashes);
   kvroute_domain_free(domain);
@@ -279,6 +289,19 @@ static int32_t says(const char *text) {
   return status;
 }
 
+static int32_t endpoint_picker(const char *text) {
+  static char document[1 << 14], notes[1 << 14];
+  size_t written = 0, notes_written = 0;
+  int32_t status = kvroute_config_from_endpoint_picker(
+      text, strlen(text), document, sizeof document, &written, notes, sizeof notes, &notes_written,
+      error);
+  if (status != KVROUTE_OK) {
+    return status;
+  }
+  say("%s", notes);
+  return kvroute_router_set_policy(router, document, written, error);
+}
+
 static int32_t reset(void) {
   int32_t status = kvroute_router_recover(router, error);
   learn();
@@ -292,6 +315,8 @@ static int32_t step(char *text) {
 #define IS(name) (strncmp(text, name, sizeof name - 1) == 0 && strchr(" ", text[sizeof name - 1]))
   if (IS("case")) return begin_case(), KVROUTE_OK;
   if (IS("router")) return make_router(rest);
+  if (IS("policy")) return kvroute_router_set_policy(router, rest, strlen(rest), error);
+  if (IS("llm-d")) return endpoint_picker(rest);
   if (IS("says")) return says(rest);
 #undef IS
   line = split(text);
@@ -303,6 +328,7 @@ static int32_t step(char *text) {
                                         strcmp(positional(&line, 1), "true") == 0, error);
   }
   if (IS("load")) return load(&line);
+  if (IS("adapters")) return adapters(&line);
   if (IS("apply")) return apply(&line);
   if (IS("topic")) return topic(&line);
   if (IS("stored")) return typed_event(&line, KVROUTE_EVENT_STORED);

@@ -142,6 +142,24 @@ static kvroute_str plain(const words *line, const char *key) {
   return value == NULL ? none : str(value);
 }
 
+/* Names separated by commas, cut in place; `-`, and what was not given, is none. */
+static size_t names_of(char *list, kvroute_str *of) {
+  size_t len = 0;
+  char *next;
+  if (list == NULL || strcmp(list, "-") == 0) {
+    return 0;
+  }
+  for (; list != NULL; list = next) {
+    next = strchr(list, ',');
+    if (next != NULL) {
+      *next++ = 0;
+    }
+    REQUIRE(len < MAX_NAMES);
+    of[len++] = str(list);
+  }
+  return len;
+}
+
 static uint64_t now_of(const words *line) {
   const char *seconds = optional(line, "now");
   return seconds == NULL ? 0 : (uint64_t)(strtod(seconds, NULL) * 1e9 + 0.5);

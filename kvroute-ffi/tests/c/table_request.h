@@ -6,6 +6,19 @@
 
 #include "table_case.h"
 
+/* In the order of KVROUTE_REASON_... . */
+static const char *const WHY[] = {"picked", "spilled", "warm-up"};
+
+static void say_fallbacks(const kvroute_decision *made) {
+  uint64_t next_best[MAX_NAMES];
+  size_t written = 0, at;
+  REQUIRE_OK(kvroute_workspace_fallbacks(workspace, next_best, MAX_NAMES, &written, error));
+  REQUIRE(written == made->fallbacks_len);
+  for (at = 0; at < written; ++at) {
+    say("%s%s", at == 0 ? " fallbacks=" : ",", name_of(next_best[at]));
+  }
+}
+
 static void say_decision(const kvroute_decision *made) {
   const uint32_t *blocks = made->matched_blocks;
   say("pod=%s total=%.3f matched=%" PRIu32 ",%" PRIu32 ",%" PRIu32 ",%" PRIu32, name_of(made->pod),
@@ -18,6 +31,13 @@ static void say_decision(const kvroute_decision *made) {
         name_of(made->prefill_pod), made->prefill_total, made->prefill_matched_tokens,
         made->prefill_uncached_tokens);
   }
+  if (made->reason != KVROUTE_REASON_PICKED) {
+    say(" reason=%s", WHY[made->reason]);
+  }
+  if (made->prefill_reason != KVROUTE_REASON_PICKED) {
+    say(" prefill_reason=%s", WHY[made->prefill_reason]);
+  }
+  say_fallbacks(made);
 }
 
 /* `scorer:name:value,name:value`; a name may have colons of its own. */
@@ -45,10 +65,12 @@ static int32_t decide(const words *line, const char *ticket) {
   kvroute_decision made = KVROUTE_INIT(kvroute_decision);
   kvroute_hash_context context = context_of(line);
   kvroute_score_column column;
+  kvroute_str subset[MAX_NAMES];
   uint64_t of[MAX_NAMES];
   double values[MAX_NAMES];
   char *ids = optional(line, "tokens"), *text = optional(line, "text");
   char *scores = optional(line, "scores"), *nonce = optional(line, "nonce");
+  char *only = optional(line, "subset");
   const char *token = optional(line, "token");
   uint32_t *token_ids = token_ranges(ids == NULL ? "-" : ids, &request.token_ids_len);
   uint64_t now = now_of(line);
@@ -68,6 +90,9 @@ static int32_t decide(const words *line, const char *ticket) {
     request.scores = &column;
     request.scores_len = 1;
   }
+  request.has_subset = only != NULL;
+  request.subset_len = names_of(only, subset);
+  request.subset = subset;
   request.has_nonce = nonce != NULL;
   request.nonce = nonce == NULL ? 0 : number(nonce);
   status = ticket == NULL

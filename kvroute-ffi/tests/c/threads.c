@@ -93,6 +93,8 @@ static void *client(void *argument) {
     char session[2] = "a";
     kvroute_request request = KVROUTE_INIT(kvroute_request);
     kvroute_decision decision = KVROUTE_INIT(kvroute_decision);
+    uint64_t next_best[PODS];
+    size_t next_best_len = 0;
     bool known = false;
     make_prompt(&random, tokens);
     request.token_ids = tokens;
@@ -105,6 +107,8 @@ static void *client(void *argument) {
     REQUIRE(decision.candidates >= PODS && decision.matched_tokens < PROMPT);
     REQUIRE_OK(kvroute_router_dispatch(router, &request, 1, workspace, &decision, error));
     REQUIRE(decision.ticket != 0);
+    REQUIRE_OK(kvroute_workspace_fallbacks(workspace, next_best, PODS, &next_best_len, error));
+    REQUIRE(next_best_len == decision.fallbacks_len);
     if (next(&random) % 4 != 0) {
       REQUIRE_OK(kvroute_router_first_token(router, decision.ticket, &known, error));
       REQUIRE(known);
@@ -123,9 +127,14 @@ static void *client(void *argument) {
   return NULL;
 }
 
-/* Somebody who looks after the fleet: pods come and go, requests expire, and it is all looked at.
+/* Somebody who looks after the fleet: pods and policies come and go, requests expire, and it is all looked at.
    */
 static void *keeper(void *argument) {
+  static const char *const policies[] = {
+      "{\"policy\":{\"preset\":\"cost\",\"decode\":{\"fallbacks\":2}}}",
+      "{\"policy\":{\"preset\":\"affinity\"}}", "{}"};
+  const kvroute_str adapter = str("sql");
+  size_t round = 0;
   kvroute_error *error = kvroute_error_new();
   kvroute_domain *domain = NULL;
   static char status[1 << 16];
@@ -140,6 +149,11 @@ static void *keeper(void *argument) {
     options.name = str("guest");
     options.domain = domain;
     REQUIRE_OK(kvroute_router_add_pod(router, &options, &id, error));
+    ++round;
+    REQUIRE_OK(kvroute_router_set_policy(router, policies[round % 3], strlen(policies[round % 3]),
+                                         error));
+    REQUIRE_OK(kvroute_router_report_adapters(router, pods[round % PODS], 2, &adapter, round % 2,
+                                              &adapter, 1, error));
     REQUIRE_OK(kvroute_router_set_accepting(router, id, 0, error));
     REQUIRE_OK(kvroute_router_set_accepting(router, id, 1, error));
     REQUIRE_OK(kvroute_router_pods(router, ids, PODS + 1, &written, error));

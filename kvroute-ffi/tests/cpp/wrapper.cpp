@@ -122,6 +122,11 @@ void a_fleet_made_by_hand() {
   const kvroute::Domain domain("m", kvroute::Hasher(hashing));
   kvroute::RouterOptions options;
   options.prefill_max_uncached_tokens = 8;
+  options.prefill_min_prompt_tokens = 41;
+  options.prefill_max_load = 40;
+  options.speculation_ttl = 1ms;
+  options.overload_waiting = -1;
+  options.overload_kv_usage = 0.5;
   options.request_ttl = 10s;
   const kvroute::Router router(options);
   router.add_domain(domain);
@@ -142,6 +147,7 @@ void a_fleet_made_by_hand() {
   const kvroute::PodId decode = router.add_pod(domain, pod);
   pod.name = "prefill";
   pod.role = kvroute::Role::prefill;
+  pod.capacity = 0.5;
   pod.on_gap = kvroute::OnGap::replay;
   pod.copies = kvroute::Copies::count;
   CHECK(status_of([&] { router.add_pod("nowhere", pod); }) == KVROUTE_UNKNOWN_DOMAIN);
@@ -158,6 +164,14 @@ void a_fleet_made_by_hand() {
   const kvroute::Decision decision = router.dispatch(request, 1s, workspace);
   CHECK(decision.pod == decode && decision.has_prefill() && decision.prefill_pod == prefill);
   CHECK(decision.is_tracked());
+  CHECK(decision.why() == kvroute::Reason::picked && decision.why_prefill() == kvroute::Reason::picked);
+  // The prefill pod has enough to do with that.
+  CHECK(!router.decide(request, 1s, workspace).has_prefill());
+  CHECK(router.status().find("\"capacity\":0.5") != std::string::npos);
+  router.report_load(prefill, 0, 1000, 0.4F);
+  CHECK(router.status().find("\"overloaded\":true") == std::string::npos);
+  router.report_load(prefill, 0, 0, 0.6F);
+  CHECK(router.status().find("\"overloaded\":true") != std::string::npos);
   CHECK(router.expire(10s) == 0 && router.expire(11s) == 1);
   CHECK(!router.finish(decision.ticket, kvroute::Finish::completed));
   CHECK(status_of([&] { router.decide(request, -1s, workspace); }) == KVROUTE_INVALID_INPUT);
@@ -212,6 +226,49 @@ void a_request_from_beginning_to_end() {
   router.set_accepting(b, false);
   CHECK(router.decide(request, 3s, workspace).pod == a);
   CHECK(router.status().find("\"pods\"") != std::string::npos);
+}
+
+void a_policy_that_is_replaced() {
+  const kvroute::Router router = kvroute::Router::from_config(CONFIG);
+  const kvroute::PodId a = router.find_pod("a"), b = router.find_pod("b");
+  kvroute::Workspace workspace;
+  const auto tokens = prompt(41);
+  kvroute::Request request;
+  request.token_ids = tokens;
+  CHECK(router.decide(request, 1s, workspace).fallbacks_len == 0 && workspace.fallbacks().empty());
+  CHECK(status_of([&] { router.set_policy("{\"policy\":{\"preset\":\"cheapest\"}}"); }) == KVROUTE_INVALID_INPUT);
+  router.set_policy("policy: {decode: {scorers: {lora-affinity: {weight: 1}}, fallbacks: 1}}");
+  const kvroute::Name sql[] = {"sql"};
+  router.report_adapters(a, 1, {});
+  router.report_adapters(b, 1, {}, sql);
+  request.context.lora_name = "sql";
+  // There is room on a, and a request for it waits on b.
+  const kvroute::Decision decision = router.decide(request, 1s, workspace);
+  CHECK(decision.pod == a && decision.fallbacks_len == 1);
+  CHECK(workspace.fallbacks() == std::vector<kvroute::PodId>{b});
+  router.report_adapters(b, 1, sql);
+  CHECK(router.decide(request, 1s, workspace).pod == b);
+
+  const kvroute::Name only[] = {"nobody", "a"};
+  request.subset = only;
+  CHECK(router.decide(request, 1s, workspace).pod == a);
+  request.subset = kvroute::View<kvroute::Name>();
+  CHECK(status_of([&] { router.decide(request, 1s, workspace); }) == KVROUTE_NO_CANDIDATE);
+
+  router.set_policy("policy: {decode: {guard: {spill: {absolute: 1}}, scorers: {kv-cache: {weight: 1}}}}");
+  request.subset.reset();
+  router.report_load(a, 50, 0, 0);
+  router.report_load(b, 0, 0, 0);
+  const std::vector<std::uint64_t> names{1};
+  kvroute::Stored stored;
+  stored.block_hashes = names;
+  stored.token_ids = kvroute::Tokens(tokens.data(), 4);
+  stored.block_size = 4;
+  stored.lora_name = "sql";
+  const kvroute::Event events[] = {stored};
+  router.apply_events(a, events);
+  const kvroute::Decision spilled = router.decide(request, 1s, workspace);
+  CHECK(spilled.pod == b && spilled.why() == kvroute::Reason::spilled);
 }
 
 void events() {
@@ -284,6 +341,15 @@ void configuration() {
   const kvroute::EnvironmentConfig made(variables);
   CHECK(kvroute::Router::from_config(made.document).pods().empty());
   CHECK(made.notes.front() == '[');
+
+  const kvroute::EndpointPickerConfig read(
+      "apiVersion: llm-d.ai/v1alpha1\n"
+      "kind: EndpointPickerConfig\n"
+      "plugins: [{type: queue-scorer}, {type: openai-parser}]\n"
+      "schedulingProfiles: [{name: default, plugins: [{pluginRef: queue-scorer}]}]\n");
+  CHECK(read.notes.find("openai-parser") != std::string::npos);
+  kvroute::Router::from_config(CONFIG).set_policy(read.document);
+  CHECK(status_of([] { (void)kvroute::EndpointPickerConfig("kind: Pod"); }) == KVROUTE_INVALID_INPUT);
 }
 
 void deciding_allocates_nothing() {
@@ -293,6 +359,8 @@ void deciding_allocates_nothing() {
   kvroute::Request request;
   request.token_ids = tokens;
   request.session_id = "bob";
+  const kvroute::Name pods[] = {"a", "b"};
+  request.subset = pods;
   (void)router.decide(request, 1s, workspace);
   const unsigned long before = allocations;
   for (int count = 0; count < 10; ++count) {
@@ -331,6 +399,7 @@ int main() {
   hashing();
   a_fleet_made_by_hand();
   a_request_from_beginning_to_end();
+  a_policy_that_is_replaced();
   events();
   moves();
   configuration();

@@ -16,7 +16,14 @@ from .config import (
     Role,
     VllmEra,
 )
-from .status import ExplanationDict, RouterCounters, RouterStatus, StreamCounters, Trust
+from .status import (
+    ExplanationDict,
+    Reason,
+    RouterCounters,
+    RouterStatus,
+    StreamCounters,
+    Trust,
+)
 from .types import EngineHashes, Event, ExtraKey, PodId, Ticket, Tier, TokenIds
 
 __all__ = [
@@ -45,6 +52,7 @@ __all__ = [
     "__version__",
     "_panic",
     "check_config",
+    "config_from_endpoint_picker",
     "config_schema",
     "decode_batch",
     "decode_trtllm",
@@ -53,6 +61,7 @@ __all__ = [
 __version__: str
 
 def check_config(config: Config | str, /) -> None: ...
+def config_from_endpoint_picker(document: str, /) -> tuple[Config, list[str]]: ...
 def config_schema() -> dict[str, Any]: ...
 @final
 class Lora:
@@ -333,6 +342,8 @@ class PodMatch:
     def blocks(self) -> TierBlocks: ...
     @property
     def predicted(self) -> int: ...
+    @property
+    def speculative(self) -> int: ...
 
 @final
 class LoadReport:
@@ -360,11 +371,17 @@ class Pod:
     @property
     def labels(self) -> dict[str, str]: ...
     @property
+    def capacity(self) -> float: ...
+    @property
     def accepting(self) -> bool: ...
     @property
     def trust(self) -> Trust: ...
     @property
     def load(self) -> LoadReport | None: ...
+    @property
+    def overloaded(self) -> bool: ...
+    @property
+    def failures(self) -> int: ...
     @property
     def booked_requests(self) -> int: ...
     @property
@@ -386,6 +403,10 @@ class Decision:
     def matched_tokens(self) -> int: ...
     @property
     def uncached_tokens(self) -> int: ...
+    @property
+    def reason(self) -> Reason: ...
+    @property
+    def fallbacks(self) -> list[Pod]: ...
     @property
     def prefill(self) -> Prefill | None: ...
     @property
@@ -409,6 +430,8 @@ class Prefill:
     def matched_tokens(self) -> int: ...
     @property
     def uncached_tokens(self) -> int: ...
+    @property
+    def reason(self) -> Reason: ...
 
 @final
 class Dispatch:
@@ -433,6 +456,12 @@ class Explanation:
     @property
     def session(self) -> str | None: ...
     @property
+    def reason(self) -> Reason: ...
+    @property
+    def unused(self) -> str | None: ...
+    @property
+    def not_sampled(self) -> int: ...
+    @property
     def prefill(self) -> Explanation | None: ...
     def to_dict(self) -> ExplanationDict: ...
     def _repr_html_(self) -> str: ...
@@ -443,6 +472,7 @@ class Router:
     def __new__(cls, config: Config | str | None = None) -> Router: ...
     @staticmethod
     def from_env(environment: Mapping[str, str], /) -> tuple[Router, list[str]]: ...
+    def set_policy(self, config: Config | str, /) -> None: ...
     def add_domain(self, domain: CacheDomain, /) -> None: ...
     def domain(self, name: str, /) -> CacheDomain | None: ...
     def add_pod(
@@ -453,6 +483,7 @@ class Router:
         dp_rank: int = 0,
         role: Role = "both",
         labels: dict[str, str] | None = None,
+        capacity: float = 1.0,
         events: EventsConfig | None = None,
     ) -> PodId: ...
     def remove_pod(self, pod: PodId, /) -> None: ...
@@ -480,6 +511,14 @@ class Router:
     def abandon_gap(self, pod: PodId, sequence: int) -> None: ...
     def forget_predictions(self, pod: PodId, /) -> None: ...
     def report_load(self, pod: PodId, *, running: int, waiting: int, kv_usage: float) -> None: ...
+    def report_adapters(
+        self,
+        pod: PodId,
+        *,
+        max: int,
+        running: Sequence[str] = (),
+        waiting: Sequence[str] = (),
+    ) -> None: ...
     def set_accepting(self, pod: PodId, accepting: bool) -> None: ...
     def lookup(
         self,
@@ -496,6 +535,7 @@ class Router:
         model: str | None = None,
         session: str | None = None,
         session_token: str | None = None,
+        subset: Sequence[str] | None = None,
         scores: dict[str, dict[PodId, float]] | None = None,
         nonce: int | None = None,
         now: float | None = None,
@@ -510,6 +550,7 @@ class Router:
         model: str | None = None,
         session: str | None = None,
         session_token: str | None = None,
+        subset: Sequence[str] | None = None,
         scores: dict[str, dict[PodId, float]] | None = None,
         nonce: int | None = None,
         now: float | None = None,

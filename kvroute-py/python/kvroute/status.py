@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias, TypedDict
 from .config import Role
 
 __all__ = [
+    "AdapterFit",
     "AuditDict",
     "BookingsDict",
     "ExplanationDict",
@@ -15,6 +16,7 @@ __all__ = [
     "PodExplanationDict",
     "PodStatus",
     "PredictedDict",
+    "Reason",
     "RouterCounters",
     "RouterStatus",
     "ScoreDict",
@@ -24,6 +26,12 @@ __all__ = [
 
 Trust: TypeAlias = Literal["exact", "degraded", "approximate", "load-only"]
 """How far a pod's view is to be believed."""
+
+Reason: TypeAlias = Literal["picked", "spilled", "warm-up"]
+"""Why a pod was taken."""
+
+AdapterFit: TypeAlias = Literal["running", "waiting", "room", "full", "unknown"]
+"""How a pod stands to the LoRA adapter that a request asks for."""
 
 
 class RouterCounters(TypedDict):
@@ -99,9 +107,12 @@ class PodStatus(TypedDict):
     domain: str
     role: Role
     labels: dict[str, str]
+    capacity: float
     accepting: bool
     trust: Trust
     load: LoadDict | None
+    overloaded: bool
+    failures: int
     booked: BookingsDict
     audit: AuditDict
     stream: StreamCounters
@@ -137,9 +148,14 @@ class PodExplanationDict(TypedDict):
     searchable_blocks: int
     matched_blocks: list[list[str | int]]
     predicted_blocks: int
+    speculative_blocks: int
+    uncached_tokens: int
     booked: BookingsDict
     load: LoadDict | None
     in_flight: int
+    capacity: float
+    overloaded: bool
+    adapter: AdapterFit | None
     dropped_by: str | None
     scores: list[ScoreDict]
     total: float
@@ -147,12 +163,17 @@ class PodExplanationDict(TypedDict):
 
 
 class ExplanationDict(TypedDict):
-    """Why a request went where it went; ``picked`` is a row of ``pods``."""
+    """Why a request went where it went; ``picked``, ``overruled`` and ``fallbacks`` are rows of ``pods``."""
 
     profile: str
     picker: str
     prompt_tokens: int
     session: str | None
     picked: int | None
+    reason: Reason
+    overruled: int | None
+    unused: str | None
+    fallbacks: list[int]
+    not_sampled: int
     pods: list[PodExplanationDict]
     prefill: ExplanationDict | None

@@ -41,7 +41,7 @@ impl KvCache {
         let block_size = options.block_size as usize;
         Ok(Self {
             pool: BlockPool::new(options.num_blocks, options.int_hashes),
-            log: EventLog::new(block_size, options.dp_rank),
+            log: EventLog::new(block_size, options.events, options.dp_rank),
             hasher: BlockHasher::new(options.scheme.clone(), options.block_size)?,
             block_size,
             model_len: options.model_len(),

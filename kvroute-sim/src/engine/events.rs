@@ -48,6 +48,8 @@ enum Change {
 #[derive(Debug)]
 pub(super) struct EventLog {
     block_size: usize,
+    /// Whether events are encoded and handed out; else they are only counted.
+    is_on: bool,
     dp_rank: u32,
     /// Encoded events that were not handed out yet.
     events: Vec<u8>,
@@ -60,9 +62,10 @@ pub(super) struct EventLog {
 }
 
 impl EventLog {
-    pub(super) fn new(block_size: usize, dp_rank: u32) -> Self {
+    pub(super) fn new(block_size: usize, is_on: bool, dp_rank: u32) -> Self {
         Self {
             block_size,
+            is_on,
             dp_rank,
             events: Vec::new(),
             count: 0,
@@ -85,10 +88,13 @@ impl EventLog {
     /// Blocks `from..to` of a request, all full and hashed, were cached: one event
     /// (`BlockPool.cache_full_blocks`, `_build_block_stored_event`).
     pub(super) fn stored(&mut self, request: &Request, from: usize, to: usize) {
+        self.count += 1;
+        if !self.is_on {
+            return;
+        }
         let Request { hashes, full_hashes, context, .. } = request;
         let tokens = &request.tokens[from * self.block_size..to * self.block_size];
         self.changes.extend(hashes[from..to].iter().map(|&hash| Change::Stored(hash)));
-        self.count += 1;
         let out = &mut self.events;
         write_map(out, 11);
         write_field(out, "type", "BlockStored");
@@ -134,8 +140,11 @@ impl EventLog {
 
     /// A cached block was evicted: one event (`BlockPool._emit_block_removed_events`).
     pub(super) fn removed(&mut self, hash: BlockHash, full: Option<&FullHash>) {
-        self.changes.push(Change::Removed(hash));
         self.count += 1;
+        if !self.is_on {
+            return;
+        }
+        self.changes.push(Change::Removed(hash));
         let out = &mut self.events;
         write_map(out, 4);
         write_field(out, "type", "BlockRemoved");
@@ -149,25 +158,28 @@ impl EventLog {
 
     /// All blocks were dropped (`BlockPool.reset_prefix_cache`).
     pub(super) fn cleared(&mut self) {
-        self.changes.push(Change::Cleared);
         self.count += 1;
+        if !self.is_on {
+            return;
+        }
+        self.changes.push(Change::Cleared);
         write_map(&mut self.events, 1);
         write_field(&mut self.events, "type", "AllBlocksCleared");
     }
 
-    /// The batch of all events since the last one, with its number; `None` if there were none. From here
-    /// on they are announced.
+    /// The batch of all events since the last one, with its number; `None` if there were none, or if they
+    /// are off. From here on they are announced.
     pub(super) fn take(&mut self, timestamp: f64) -> Option<(u64, Vec<u8>)> {
-        if self.count == 0 {
+        let count = std::mem::take(&mut self.count);
+        if count == 0 || !self.is_on {
             return None;
         }
         let mut payload = Vec::with_capacity(self.events.len() + 24);
         write_array(&mut payload, 3);
         encode::write_f64(&mut payload, timestamp).expect(IN_MEMORY);
-        write_array(&mut payload, self.count as usize);
+        write_array(&mut payload, count as usize);
         payload.append(&mut self.events);
         write_uint(&mut payload, self.dp_rank.into());
-        self.count = 0;
         for change in self.changes.drain(..) {
             match change {
                 Change::Stored(hash) => *self.announced.entry(hash).or_default() += 1,
@@ -235,8 +247,17 @@ fn write_str(out: &mut Vec<u8>, text: &str) {
     encode::write_str(out, text).expect(IN_MEMORY);
 }
 
+/// What `rmp` writes, in one go for the sizes that token ids have: most of an event is token ids.
 fn write_uint(out: &mut Vec<u8>, value: u64) {
-    encode::write_uint(out, value).expect(IN_MEMORY);
+    let [.., c, b, a] = value.to_be_bytes();
+    match value {
+        0x80..=0xff => out.extend_from_slice(&[0xcc, a]),
+        0x100..=0xffff => out.extend_from_slice(&[0xcd, b, a]),
+        0x1_0000..=0xff_ffff => out.extend_from_slice(&[0xce, 0, c, b, a]),
+        _ => {
+            encode::write_uint(out, value).expect(IN_MEMORY);
+        }
+    }
 }
 
 fn write_nil(out: &mut Vec<u8>) {

@@ -49,6 +49,7 @@ mod scheduler;
 mod step;
 #[cfg(test)]
 mod tests;
+mod tokens;
 
 use kvroute_core::hash::BlockHasher;
 use kvroute_core::{BlockHash, HashContext};
@@ -56,6 +57,7 @@ use kvroute_core::{BlockHash, HashContext};
 pub use options::{EngineError, EngineOptions};
 pub use request::EngineRequest;
 pub use step::{Admitted, Loading, Scheduled, Step, StepResult, Token};
+pub use tokens::TokenIds;
 
 use cache::KvCache;
 use request::{Request, Requests, State};
@@ -126,19 +128,27 @@ impl Engine {
         } else if self.requests.slot(id).is_some() {
             format!("{id} is there already")
         } else {
-            let cursor = self.cache.hasher().start(&context)?;
+            let is_plain = self.options.int_hashes && context == HashContext::default();
+            let (hashes, cursor) = match token_ids.hashed(self.cache.hasher()).filter(|_| is_plain) {
+                Some(hashed) => (hashed.hashes.clone(), hashed.cursor.clone()),
+                None => (Vec::new(), self.cache.hasher().start(&context)?),
+            };
+            // Room for the answer, so that a long prompt is not moved when the first token comes.
+            let answer = (max_tokens as usize).min(longest + 1 - token_ids.len());
+            let mut tokens = Vec::with_capacity(token_ids.len() + answer);
+            tokens.extend_from_slice(&token_ids);
             let mut request = Request {
                 id,
                 context,
                 prompt_len: token_ids.len(),
-                tokens: token_ids,
+                tokens,
                 max_tokens: max_tokens as usize,
                 wants_transfer: transferred,
                 state: State::Waiting,
                 computed: 0,
                 cached_blocks: 0,
                 blocks: Vec::new(),
-                hashes: Vec::new(),
+                hashes,
                 full_hashes: Vec::new(),
                 cursor,
                 preemptions: 0,

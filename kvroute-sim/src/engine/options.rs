@@ -27,6 +27,9 @@ pub struct EngineOptions {
     pub scheme: VllmScheme,
     /// Whether hashes are published as integers, `VLLM_KV_EVENTS_USE_INT_BLOCK_HASHES`; else as bytes.
     pub int_hashes: bool,
+    /// Whether batches of events are made, `--kv-events-config`'s `enable_kv_cache_events`. Without them the
+    /// engine does the same, and nothing counts as announced.
+    pub events: bool,
     /// Data-parallel rank, published with every batch.
     pub dp_rank: u32,
 }
@@ -45,6 +48,7 @@ impl Default for EngineOptions {
             watermark: 0.0,
             scheme,
             int_hashes: true,
+            events: true,
             dp_rank: 0,
         }
     }

@@ -5,6 +5,7 @@ use kvroute_core::hash::{BlockHasher, HashCursor};
 use kvroute_core::{BlockHash, HashContext};
 
 use super::events::FullHash;
+use super::tokens::TokenIds;
 
 /// One request for one completion.
 #[derive(Clone, Debug, Default)]
@@ -12,7 +13,7 @@ pub struct EngineRequest {
     /// Names it until it is finished; no two at a time may share one.
     pub id: u64,
     /// The prompt, at least one token.
-    pub token_ids: Vec<u32>,
+    pub token_ids: TokenIds,
     /// Adapter, salt and whatever else enters the block hashes.
     pub context: HashContext,
     /// Tokens to generate, at least one. There is no other reason to stop than this and the longest

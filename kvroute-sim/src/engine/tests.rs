@@ -17,7 +17,7 @@ fn tokens(from: u32, count: u32) -> Vec<u32> {
 }
 
 fn ask(id: u64, token_ids: Vec<u32>, max_tokens: u32) -> EngineRequest {
-    EngineRequest { id, token_ids, max_tokens, ..EngineRequest::default() }
+    EngineRequest { id, token_ids: token_ids.into(), max_tokens, ..EngineRequest::default() }
 }
 
 fn add(engine: &mut Engine, id: u64, token_ids: Vec<u32>, max_tokens: u32) {

@@ -6,9 +6,10 @@ use std::time::Instant;
 
 use hashbrown::HashMap;
 use kvroute_core::decision::Explanation;
+use kvroute_core::index::CopyPolicy;
 use kvroute_core::{
-    CacheDomain, Decision, Error, HashContext, LoadReport, PodId, PodSpec, Request, Router, Session, Ticket,
-    Workspace,
+    CacheDomain, Decision, Error, HashContext, LoadReport, OutcomeRecord, PodId, PodSpec, RecordOptions,
+    Request, Role, Router, Session, Ticket, Workspace,
 };
 
 use super::policy::{Finish, Placement, PodEvent, PodView, Policy};
@@ -41,8 +42,12 @@ pub struct KvroutePolicy {
     tickets: HashMap<u64, Ticket>,
     sessions: bool,
     explain: bool,
+    /// Lines of a decision log, if one is kept.
+    log: Option<String>,
     routed: Vec<Routed>,
     errors: Vec<Error>,
+    /// When the router last let go of what is over.
+    expired: f64,
 }
 
 impl KvroutePolicy {
@@ -58,8 +63,10 @@ impl KvroutePolicy {
             tickets: HashMap::new(),
             sessions: false,
             explain: false,
+            log: None,
             routed: Vec::new(),
             errors: Vec::new(),
+            expired: 0.0,
         }
     }
 
@@ -75,6 +82,19 @@ impl KvroutePolicy {
     pub fn with_explanations(mut self) -> Self {
         self.explain = true;
         self
+    }
+
+    /// Keeps a decision log.
+    #[must_use]
+    pub fn with_log(mut self) -> Self {
+        self.log = Some(String::new());
+        self
+    }
+
+    /// Its lines so far, each with its end; empty if none is kept.
+    #[must_use]
+    pub fn log(&self) -> &str {
+        self.log.as_deref().unwrap_or_default()
     }
 
     /// The router.
@@ -108,6 +128,11 @@ impl KvroutePolicy {
         let start = Instant::now();
         let dispatch = self.router.dispatch(&asked, Duration::from_secs_f64(now), &mut self.workspace)?;
         let overhead = start.elapsed();
+        if let Some(log) = &mut self.log {
+            let options = RecordOptions::default();
+            let record = self.router.record(&asked, &self.workspace, Some(&dispatch), options);
+            log.extend(record.map(|record| record.to_json() + "\n"));
+        }
         self.tickets.insert(request.id, dispatch.ticket);
         self.routed.push(Routed {
             request: request.id,
@@ -119,6 +144,22 @@ impl KvroutePolicy {
         let place = |id: PodId| self.pods.iter().position(|&pod| pod == Some(id)).unwrap_or(0);
         let prefill = dispatch.decision.prefill.map(|prefill| place(prefill.pod));
         Ok(Placement { decode: place(dispatch.decision.pod), prefill })
+    }
+
+    fn finish(
+        &mut self,
+        request: u64,
+        how: kvroute_core::Finish,
+        engine_cached_tokens: Option<usize>,
+        now: f64,
+    ) {
+        let Some(ticket) = self.tickets.remove(&request) else { return };
+        self.router.finish(ticket, how, engine_cached_tokens);
+        if let Some(log) = &mut self.log {
+            let now = Duration::from_secs_f64(now);
+            let outcome = OutcomeRecord::new(ticket, how, engine_cached_tokens, now);
+            log.extend([outcome.to_json(), "\n".into()]);
+        }
     }
 
     fn note<T>(&mut self, result: Result<T, Error>) -> Option<T> {
@@ -143,7 +184,12 @@ impl Policy for KvroutePolicy {
         }
     }
 
-    fn on_report(&mut self, pod: usize, report: LoadReport, _: f64) {
+    fn on_report(&mut self, pod: usize, report: LoadReport, now: f64) {
+        // Once for all pods that report at this instant.
+        if now > self.expired {
+            self.expired = now;
+            self.router.expire(Duration::from_secs_f64(now));
+        }
         if let Some(id) = self.id(pod) {
             let taken = self.router.report_load(id, report);
             self.note(taken);
@@ -156,24 +202,25 @@ impl Policy for KvroutePolicy {
         }
     }
 
-    fn on_finish(&mut self, request: u64, finish: Finish, _: f64) {
-        if let Some(ticket) = self.tickets.remove(&request) {
-            self.router.finish(ticket, kvroute_core::Finish::Completed, Some(finish.cached_tokens));
-        }
+    fn on_finish(&mut self, request: u64, finish: Finish, now: f64) {
+        self.finish(request, kvroute_core::Finish::Completed, Some(finish.cached_tokens), now);
     }
 
-    fn on_failure(&mut self, request: u64, _: f64) {
-        if let Some(ticket) = self.tickets.remove(&request) {
-            self.router.finish(ticket, kvroute_core::Finish::Failed, None);
-        }
+    fn on_failure(&mut self, request: u64, now: f64) {
+        self.finish(request, kvroute_core::Finish::Failed, None, now);
     }
 
     fn on_pod_event(&mut self, pod: usize, event: PodEvent, pods: &[PodView], _: f64) {
         self.pods.resize(self.pods.len().max(pods.len()), None);
         match event {
             PodEvent::Joined | PodEvent::Returned => {
-                let spec = PodSpec::new(pods[pod].name.clone(), Arc::clone(&self.domain));
-                let added = self.router.add_pod(PodSpec { role: pods[pod].role, ..spec });
+                let mut spec = PodSpec::new(pods[pod].name.clone(), Arc::clone(&self.domain));
+                spec.role = pods[pod].role;
+                // Two requests that load one prefix from prefill pods at once are copies that read like a report.
+                if spec.role == Role::Decode {
+                    spec.options.copies = CopyPolicy::Count;
+                }
+                let added = self.router.add_pod(spec);
                 self.pods[pod] = self.note(added);
             }
             PodEvent::Draining => {

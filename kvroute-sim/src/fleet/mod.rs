@@ -1,7 +1,8 @@
 //! Pods, a load and a policy in virtual time.
 //!
 //! A discrete-event simulation: [`run`] takes events in order of their time until every request is
-//! answered or has failed. No clock, no threads; the same inputs give the same records, bit for bit.
+//! answered or has failed. [`run_load`] does so for clients that wait for answers. No clock, no threads; the
+//! same inputs give the same records, bit for bit.
 //!
 //! # What happens to a request
 //!
@@ -31,15 +32,15 @@ mod record;
 mod simulation;
 mod three_pods;
 
-pub use baseline::{LeastInFlight, Prefilled, RandomChoice, RoundRobin, Sticky};
+pub use baseline::{HashRing, InfiniteCache, LeastInFlight, Prefilled, RandomChoice, RoundRobin, Sticky};
 pub use kvroute::{KvroutePolicy, Routed};
 pub use pod::PodSpec;
 pub use policy::{Finish, Placement, PodEvent, PodView, Policy};
-pub use record::{PodUse, RequestRecord, Summary, percentile};
+pub use record::{PodUse, RequestRecord, Run, Summary, percentile};
 pub use three_pods::{MEASURED, Measured, Row, Strategy, ThreePods};
 
 use crate::engine::EngineError;
-use crate::workload::FleetRequest;
+use crate::workload::{FleetRequest, Load};
 use simulation::Simulation;
 
 /// A fleet and what will happen to it.
@@ -89,5 +90,18 @@ pub fn run(
     requests: impl IntoIterator<Item = FleetRequest>,
     policy: &mut dyn Policy,
 ) -> Result<Vec<RequestRecord>, EngineError> {
-    Simulation::new(options, requests.into_iter(), policy)?.run()
+    Ok(run_load(options, requests.into_iter(), policy)?.records)
+}
+
+/// The same for a load whose clients may wait for answers before they go on.
+///
+/// # Errors
+///
+/// Those of [`run`].
+pub fn run_load(
+    options: &FleetOptions,
+    load: impl Load,
+    policy: &mut dyn Policy,
+) -> Result<Run, EngineError> {
+    Simulation::new(options, load, policy)?.run()
 }

@@ -40,13 +40,15 @@ pub(super) struct Pod {
     inbox: Vec<(f64, EngineRequest)>,
     /// When the step under way began.
     step_began: Option<f64>,
+    /// Seconds of all steps that were begun.
+    pub(super) busy: f64,
 }
 
 impl Pod {
     /// A pod that is there, with an empty cache.
     pub(super) fn start(spec: PodSpec) -> Result<Self, EngineError> {
         let engine = Some(Engine::new(spec.engine.clone())?);
-        Ok(Self { spec, life: 0, engine, parsed_at: 0.0, inbox: Vec::new(), step_began: None })
+        Ok(Self { spec, life: 0, engine, parsed_at: 0.0, inbox: Vec::new(), step_began: None, busy: 0.0 })
     }
 
     /// All of it is lost.
@@ -126,8 +128,10 @@ impl Pod {
             }
             if let Some(step) = engine.begin_step() {
                 self.step_began = Some(now);
+                let duration = self.spec.timing.step(step);
+                self.busy += duration;
                 return Some(Begun {
-                    ends: now + self.spec.timing.step(step),
+                    ends: now + duration,
                     admitted: step.admitted.clone(),
                     loading: step.loading.clone(),
                 });

@@ -76,6 +76,12 @@ pub trait Policy {
     /// id.
     fn place(&mut self, request: &FleetRequest, pods: &[PodView], now: f64) -> Placement;
 
+    /// Whether [`on_batch`](Self::on_batch) does anything. If not, no events are made for this policy, and
+    /// nothing counts as announced; all else is as it would be.
+    fn reads_events(&self) -> bool {
+        true
+    }
+
     /// A batch of KV events, at the instant its step ended: sequence number and msgpack payload.
     fn on_batch(&mut self, pod: usize, sequence: u64, payload: &[u8], now: f64) {
         let _ = (pod, sequence, payload, now);

@@ -68,6 +68,15 @@ impl RequestRecord {
     }
 }
 
+/// What became of a run.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Run {
+    /// One record a request, in order of arrival.
+    pub records: Vec<RequestRecord>,
+    /// Seconds that each pod's engine spent in steps, by place; a pod that died keeps its sum.
+    pub busy: Vec<f64>,
+}
+
 /// Figures of many requests. Times in seconds, of the requests that finished; 0 if none did.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Summary {

@@ -7,17 +7,19 @@ use kvroute_core::{HashContext, Role};
 use super::pod::Pod;
 use super::policy::{Finish, Placement, PodEvent, PodView, Policy};
 use super::queue::Queue;
-use super::record::{PodUse, RequestRecord};
+use super::record::{PodUse, RequestRecord, Run};
 use super::{FleetOptions, PodChange, PodSpec};
-use crate::engine::{EngineError, EngineRequest};
-use crate::workload::{FleetRequest, answer};
+use crate::engine::{Engine, EngineError, EngineOptions, EngineRequest, TokenIds};
+use crate::workload::{FleetRequest, Load, answer};
 
 /// Something that is to happen. A *leg* is a request's stay at one engine and its id there; an event of
 /// a leg that is over is void, as is one of an earlier life of a pod.
 #[derive(Debug)]
 enum Event {
-    /// The next request of the load arrives.
+    /// The next of the requests that wait for no answer arrives.
     Arrival(FleetRequest),
+    /// A client that was answered goes on.
+    FollowUp(FleetRequest),
     /// A leg's request is parsed.
     Parsed { leg: u64 },
     /// A pod's step ends.
@@ -62,10 +64,11 @@ impl Flight {
 }
 
 /// A run under way.
-pub(super) struct Simulation<'a, R> {
+pub(super) struct Simulation<'a, L> {
     queue: Queue<Event>,
-    /// What has not arrived yet; `None` behind the end.
-    arrivals: Option<R>,
+    load: L,
+    /// Requests in the queue that have not arrived.
+    expected: usize,
     pods: Vec<Pod>,
     views: Vec<PodView>,
     /// By leg.
@@ -77,15 +80,16 @@ pub(super) struct Simulation<'a, R> {
     now: f64,
 }
 
-impl<'a, R: Iterator<Item = FleetRequest>> Simulation<'a, R> {
+impl<'a, L: Load> Simulation<'a, L> {
     pub(super) fn new(
         options: &FleetOptions,
-        requests: R,
+        load: L,
         policy: &'a mut dyn Policy,
     ) -> Result<Self, EngineError> {
         let mut simulation = Self {
             queue: Queue::new(),
-            arrivals: Some(requests),
+            load,
+            expected: 0,
             pods: Vec::new(),
             views: Vec::new(),
             flights: BTreeMap::new(),
@@ -106,8 +110,8 @@ impl<'a, R: Iterator<Item = FleetRequest>> Simulation<'a, R> {
         Ok(simulation)
     }
 
-    pub(super) fn run(mut self) -> Result<Vec<RequestRecord>, EngineError> {
-        while self.arrivals.is_some() || !self.flights.is_empty() {
+    pub(super) fn run(mut self) -> Result<Run, EngineError> {
+        while self.expected > 0 || !self.flights.is_empty() {
             let Some((time, event)) = self.queue.pop() else { break };
             self.now = time;
             match event {
@@ -115,6 +119,7 @@ impl<'a, R: Iterator<Item = FleetRequest>> Simulation<'a, R> {
                     self.expect_arrival();
                     self.arrive(request);
                 }
+                Event::FollowUp(request) => self.arrive(request),
                 Event::Parsed { leg } => self.enter(leg),
                 Event::StepEnds { pod, life } if self.is_alive(pod, life) => self.end_step(pod),
                 Event::Transferred { pod, life, leg } if self.is_alive(pod, life) => {
@@ -127,7 +132,8 @@ impl<'a, R: Iterator<Item = FleetRequest>> Simulation<'a, R> {
                 Event::Change(change) => self.change(change)?,
             }
         }
-        Ok(self.records)
+        let busy = self.pods.iter().map(|pod| pod.busy).collect();
+        Ok(Run { records: self.records, busy })
     }
 
     fn is_alive(&self, pod: usize, life: u32) -> bool {
@@ -136,14 +142,14 @@ impl<'a, R: Iterator<Item = FleetRequest>> Simulation<'a, R> {
 
     /// Puts the next arrival in the queue.
     fn expect_arrival(&mut self) {
-        let next = self.arrivals.as_mut().and_then(Iterator::next);
-        match next {
-            Some(request) => self.queue.push(request.arrival, Event::Arrival(request)),
-            None => self.arrivals = None,
+        if let Some(request) = self.load.next_arrival() {
+            self.expected += 1;
+            self.queue.push(request.arrival, Event::Arrival(request));
         }
     }
 
     fn arrive(&mut self, request: FleetRequest) {
+        self.expected -= 1;
         self.records.push(RequestRecord {
             id: request.id,
             session: request.session,
@@ -168,8 +174,7 @@ impl<'a, R: Iterator<Item = FleetRequest>> Simulation<'a, R> {
         let placement = self.policy.place(&request, &self.views, self.now);
         let uses = |pod: usize| {
             let engine = self.pods.get(pod)?.engine()?;
-            let announced = engine.announced_tokens(&request.token_ids, &HashContext::default());
-            Some(PodUse { pod, announced_tokens: announced.unwrap_or(0), cached_tokens: None })
+            Some(PodUse { pod, announced_tokens: announced(engine, &request.token_ids), cached_tokens: None })
         };
         let (decode, prefill) = (uses(placement.decode), placement.prefill.map(uses));
         let entry = &mut self.records[record];
@@ -292,6 +297,10 @@ impl<'a, R: Iterator<Item = FleetRequest>> Simulation<'a, R> {
             cached_tokens: record.decode.and_then(|used| used.cached_tokens).unwrap_or(0),
         };
         self.policy.on_finish(record.id, finish, self.now);
+        if let Some(next) = self.load.follow_up(record.id, self.now) {
+            self.expected += 1;
+            self.queue.push(next.arrival, Event::FollowUp(next));
+        }
     }
 
     fn report(&mut self) {
@@ -325,7 +334,8 @@ impl<'a, R: Iterator<Item = FleetRequest>> Simulation<'a, R> {
         Ok(())
     }
 
-    fn join(&mut self, spec: PodSpec) -> Result<(), EngineError> {
+    fn join(&mut self, mut spec: PodSpec) -> Result<(), EngineError> {
+        spec.engine.events &= self.policy.reads_events();
         self.views.push(PodView { name: spec.name.clone(), role: spec.role, accepting: true, in_flight: 0 });
         self.pods.push(Pod::start(spec)?);
         self.policy.on_pod_event(self.pods.len() - 1, PodEvent::Joined, &self.views, self.now);
@@ -355,4 +365,16 @@ impl<'a, R: Iterator<Item = FleetRequest>> Simulation<'a, R> {
         self.pods[flight.pod()].abort(leg);
         Some(flight)
     }
+}
+
+/// Prompt tokens that an engine would find cached by what it has announced.
+fn announced(engine: &Engine, token_ids: &TokenIds) -> usize {
+    let EngineOptions { events, block_size, .. } = engine.options();
+    if !events {
+        return 0;
+    }
+    let block_size = *block_size as usize;
+    let blocks = token_ids.blocks(engine.hasher());
+    let usable = blocks.len().min(token_ids.len().saturating_sub(1) / block_size);
+    engine.announced_blocks(&blocks[..usable]) * block_size
 }

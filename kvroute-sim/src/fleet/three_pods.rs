@@ -112,6 +112,26 @@ pub struct Row {
     pub simulated: Summary,
 }
 
+impl Row {
+    /// The figures by which measured and simulated are compared: name, measured, simulated. Left out are time
+    /// between tokens where it contradicts the end-to-end time, and the 90th percentile where it depends on the
+    /// run: at 18 arrivals a second and more, and of [`Strategy::Sticky`].
+    pub fn compared(&self) -> impl Iterator<Item = (&'static str, f64, f64)> {
+        let (measured, simulated) = (self.measured.summary, self.simulated);
+        let is_consistent = measured.inter_token_p50 * 63.0 < measured.end_to_end_p50;
+        let is_smooth = self.measured.rate < 18.0 && self.measured.strategy != Strategy::Sticky;
+        let figures = [
+            ("ttft p50", true, measured.ttft_p50, simulated.ttft_p50),
+            ("ttft p90", is_smooth, measured.ttft_p90, simulated.ttft_p90),
+            ("between tokens", is_consistent, measured.inter_token_p50, simulated.inter_token_p50),
+            ("end to end", true, measured.end_to_end_p50, simulated.end_to_end_p50),
+            ("cached share", true, measured.cached_share, simulated.cached_share),
+        ];
+        let compared = figures.into_iter().filter(|&(_, is_compared, ..)| is_compared);
+        compared.map(|(figure, _, measured, simulated)| (figure, measured, simulated))
+    }
+}
+
 /// The experiment, simulated.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ThreePods {

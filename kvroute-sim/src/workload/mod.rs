@@ -1,19 +1,62 @@
 //! Loads: requests with their arrival times, made deterministically.
 //!
-//! [`SharedPrefixLoad`] draws groups of prompts that share a prefix; [`phases`](phases()) asks about
-//! topics first new, then known; [`MooncakeTrace`] reads a published trace of real conversations. All
-//! give an iterator of [`FleetRequest`]s in order of arrival, so that a long load need not lie in
-//! memory at once.
+//! What people send to a fleet, one struct a kind, with its sizes as fields:
+//!
+//! - [`ConversationLoad`]: conversations whose prompts grow with every turn; people who chat, or agents that
+//!   call tools in a loop;
+//! - [`TenantLoad`]: many tenants with a system prompt each, some of which ask far more than others;
+//! - [`HotPrefixLoad`]: one prefix that most requests begin with;
+//! - [`BurstLoad`]: groups of requests with a common prefix, each group within seconds;
+//! - [`UniqueLoad`]: prompts that share nothing;
+//! - [`SharedPrefixLoad`]: groups that are equally likely, as in the measured experiment;
+//! - [`MooncakeTrace`]: a published trace of real conversations;
+//! - [`phases`](phases()): topics first new, then known.
+//!
+//! All but the last three make a [`Script`], whose conversations go on when they were answered; those give an
+//! iterator of [`FleetRequest`]s in order of arrival, so that a long load need not lie in memory at once.
+//! Both are a [`Load`].
 
+mod bursts;
+mod conversations;
+mod hot_prefix;
 mod mooncake;
 mod phases;
+mod script;
 mod shared_prefix;
+mod tenants;
+mod unique;
 
+pub use bursts::BurstLoad;
+pub use conversations::ConversationLoad;
+pub use hot_prefix::HotPrefixLoad;
 pub use mooncake::{MooncakeTrace, TraceError, TraceRequest};
 pub use phases::{Asked, Phase, phases};
+pub use script::{Playing, Script};
 pub use shared_prefix::SharedPrefixLoad;
+pub use tenants::TenantLoad;
+pub use unique::UniqueLoad;
 
+use crate::engine::TokenIds;
 use crate::random;
+
+/// Requests as clients send them.
+pub trait Load {
+    /// The next request that waits for no answer, in order of arrival; `None` behind the last.
+    fn next_arrival(&mut self) -> Option<FleetRequest>;
+
+    /// A request was answered at `now`: what its client sends next, `now` or later, if anything.
+    fn follow_up(&mut self, answered: u64, now: f64) -> Option<FleetRequest> {
+        let _ = (answered, now);
+        None
+    }
+}
+
+/// Nobody waits for an answer.
+impl<I: Iterator<Item = FleetRequest>> Load for I {
+    fn next_arrival(&mut self) -> Option<FleetRequest> {
+        self.next()
+    }
+}
 
 /// One request as it reaches the gateway.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,7 +66,7 @@ pub struct FleetRequest {
     /// When it arrives, in seconds since the run began.
     pub arrival: f64,
     /// The tokenized prompt; `[n]`.
-    pub token_ids: Vec<u32>,
+    pub token_ids: TokenIds,
     /// Tokens to generate, at least one.
     pub output_tokens: u32,
     /// The conversation, or the group of requests with a common prefix. An ideal that no engine and no
@@ -37,6 +80,11 @@ const VOCABULARY: u64 = 128_000;
 /// The first `length` tokens of the text called `stream`.
 fn text(stream: u64, length: usize) -> Vec<u32> {
     (0..length as u64).map(|position| token(stream, position)).collect()
+}
+
+/// A text of a load with this seed: number `number` of its `kind`.
+fn text_of(seed: u64, kind: u64, number: u64, length: u32) -> Vec<u32> {
+    text(random::at(random::at(seed, kind), number), length as usize)
 }
 
 /// Token number `position` of the answer to a request, counted from 0: what every pod would say, so

@@ -11,9 +11,13 @@ use core::fmt;
 use serde::Deserialize;
 
 use super::{FleetRequest, token};
+use crate::random::Random;
 
 /// Tokens that one hash id stands for.
 const CHUNK: usize = 512;
+
+/// Seconds between two times that a trace tells apart.
+const STEP: f64 = 3.0;
 
 /// One line of a trace.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -97,16 +101,40 @@ impl MooncakeTrace {
     /// The trace has no conversation ids. All its prompts begin with the same chunk, a system prompt, and
     /// part at the second, so that id is the session; of a prompt of one chunk, the first.
     pub fn requests(&self, time_scale: f64, limit: usize) -> impl Iterator<Item = FleetRequest> {
-        self.requests.iter().take(limit).zip(0..).map(move |(line, id)| {
-            let tokens =
-                line.hash_ids.iter().flat_map(|&hash| (0..CHUNK as u64).map(move |n| token(hash, n)));
-            FleetRequest {
-                id,
-                arrival: line.timestamp as f64 * 1e-3 * time_scale,
-                token_ids: tokens.take(line.input_length as usize).collect(),
-                output_tokens: line.output_length,
-                session: *line.hash_ids.get(1).unwrap_or(&line.hash_ids[0]),
-            }
-        })
+        let lines = self.requests.iter().take(limit).zip(0..);
+        lines.map(move |(line, id)| line.request(id, line.timestamp as f64 * 1e-3 * time_scale))
+    }
+
+    /// `count` requests in a row, as many as there are, from a place that the seed chooses; times begin at 0 and
+    /// are stretched so that `rate` requests arrive a second. The trace tells time in steps of three seconds:
+    /// within them the seed chooses too.
+    pub fn excerpt(&self, rate: f64, count: usize, seed: u64) -> impl Iterator<Item = FleetRequest> {
+        let mut random = Random::new(seed);
+        let spare = self.requests.len().saturating_sub(count);
+        let first = random.below(spare as u64 + 1) as usize;
+        let lines = &self.requests[first..self.requests.len().min(first + count)];
+        let at = |line: Option<&TraceRequest>| line.map_or(0.0, |line| line.timestamp as f64 * 1e-3);
+        let begin = at(lines.first());
+        let stretch = lines.len() as f64 / rate / (at(lines.last()) - begin + STEP);
+        let mut timed: Vec<_> = lines
+            .iter()
+            .map(|line| ((at(Some(line)) - begin + STEP * random.unit()) * stretch, line))
+            .collect();
+        timed.sort_by(|(one, _), (other, _)| one.total_cmp(other));
+        timed.into_iter().zip(0..).map(|((arrival, line), id)| line.request(id, arrival))
+    }
+}
+
+impl TraceRequest {
+    /// The request: its session is its second chunk, or the first of one.
+    fn request(&self, id: u64, arrival: f64) -> FleetRequest {
+        let tokens = self.hash_ids.iter().flat_map(|&hash| (0..CHUNK as u64).map(move |n| token(hash, n)));
+        FleetRequest {
+            id,
+            arrival,
+            token_ids: tokens.take(self.input_length as usize).collect(),
+            output_tokens: self.output_length,
+            session: *self.hash_ids.get(1).unwrap_or(&self.hash_ids[0]),
+        }
     }
 }

@@ -122,7 +122,7 @@ impl Load {
     fn follow_up(&mut self, previous: usize) {
         let Asked { prefix_tokens, request, .. } = &self.asked[previous];
         let (prefix_tokens, session, before) = (*prefix_tokens, request.session, request.id);
-        let mut token_ids = request.token_ids.clone();
+        let mut token_ids = request.token_ids.to_vec();
         token_ids.extend((0..request.output_tokens).map(|n| answer(before, n)));
         let id = self.asked.len() as u64;
         token_ids.extend(self.question(id));
@@ -145,8 +145,13 @@ impl Load {
     ) {
         let id = self.asked.len() as u64;
         self.now += self.random.exponential(rate);
-        let request =
-            FleetRequest { id, arrival: self.now, token_ids, output_tokens: OUTPUT_TOKENS, session };
+        let request = FleetRequest {
+            id,
+            arrival: self.now,
+            token_ids: token_ids.into(),
+            output_tokens: OUTPUT_TOKENS,
+            session,
+        };
         self.asked.push(Asked { phase, prefix_tokens, previous, request });
     }
 }

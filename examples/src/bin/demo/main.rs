@@ -12,9 +12,9 @@ use kvroute_examples::simulated::Size;
 use lexopt::Arg;
 
 const USAGE: &str = "\
-usage: cargo demo [--decode N] [--prefill M] [--json]
-       cargo demo --scale FROM:TO [--json]
-       cargo demo --trace FILE [--requests N] [--decode N] [--prefill M] [--json]
+usage: cargo demo [--decode N] [--prefill M] [--log FILE] [--json]
+       cargo demo --scale FROM:TO [--log FILE] [--json]
+       cargo demo --trace FILE [--requests N] [--decode N] [--prefill M] [--log FILE] [--json]
        cargo demo --three-pods
        cargo demo --recorded [--mode translated|native] [--json]
 
@@ -28,6 +28,7 @@ follow-up.
   --trace FILE    requests of a Mooncake trace (JSON lines)
   --requests N    how many of them (1000)
   --seed N        another load (1)
+  --log FILE      writes what was decided as a decision log, for `cargo whatif`
   --three-pods    a measured experiment beside its simulation, and kvroute in the same place
   --recorded      requests recorded from three real vLLM pods, checked against the engines' counts
   --mode MODE     of --recorded. translated: blocks are hashed anew from events' token ids (default);
@@ -42,6 +43,7 @@ struct Options {
     trace: Option<OsString>,
     requests: usize,
     seed: u64,
+    log: Option<OsString>,
     three_pods: bool,
     recorded: bool,
     mode: Mode,
@@ -57,6 +59,7 @@ impl Options {
             trace: None,
             requests: 1000,
             seed: 1,
+            log: None,
             three_pods: false,
             recorded: false,
             mode: Mode::Translated,
@@ -76,6 +79,7 @@ impl Options {
                     let both = both.and_then(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)));
                     options.scale = Some(both.ok_or("--scale FROM:TO, as in 3:8")?);
                 }
+                Arg::Long("log") => options.log = Some(parser.value()?),
                 Arg::Long("three-pods") => options.three_pods = true,
                 Arg::Long("recorded") => options.recorded = true,
                 Arg::Long("mode") => {
@@ -92,6 +96,9 @@ impl Options {
         }
         if options.size.decode == 0 {
             return Err("--decode 0: somebody has to answer".into());
+        }
+        if options.log.is_some() && (options.recorded || options.three_pods) {
+            return Err("--log: only of the simulated demo, --scale and --trace".into());
         }
         Ok(Some(options))
     }
@@ -119,7 +126,8 @@ fn help() -> Result<()> {
 }
 
 fn run(options: Options) -> Result<()> {
-    let Options { size, seed, json, .. } = options;
+    let Options { size, seed, json, ref log, .. } = options;
+    let log = log.as_deref();
     if options.recorded {
         return recorded::run(options.mode, json);
     }
@@ -127,14 +135,14 @@ fn run(options: Options) -> Result<()> {
         return simulated::three_pods();
     }
     if let Some((from, to)) = options.scale {
-        return simulated::scale(from, to, seed, json);
+        return simulated::scale(from, to, seed, log, json);
     }
     match options.trace {
         Some(file) => {
             let text =
                 std::fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
-            simulated::trace(size, &text, options.requests, seed, json)
+            simulated::trace(size, &text, options.requests, seed, log, json)
         }
-        None => simulated::phases(size, seed, json),
+        None => simulated::phases(size, seed, log, json),
     }
 }

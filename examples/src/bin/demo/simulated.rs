@@ -1,5 +1,6 @@
 //! Prints the demos on simulated pods: at most 100 columns, colour only on a terminal.
 
+use std::ffi::OsStr;
 use std::io::{IsTerminal, Write};
 
 use kvroute_examples::capture::Result;
@@ -10,8 +11,9 @@ use kvroute_sim::fleet::{Row as Measurement, Strategy};
 use kvroute_sim::workload::{MooncakeTrace, Phase};
 
 /// The founding demo's phases.
-pub(super) fn phases(size: Size, seed: u64, json: bool) -> Result<()> {
+pub(super) fn phases(size: Size, seed: u64, log: Option<&OsStr>, json: bool) -> Result<()> {
     let (rows, outcome) = simulated::phases(size, seed)?;
+    write(log, &outcome.log)?;
     if json {
         return print_json(&outcome);
     }
@@ -22,9 +24,17 @@ pub(super) fn phases(size: Size, seed: u64, json: bool) -> Result<()> {
 }
 
 /// A published trace.
-pub(super) fn trace(size: Size, text: &str, requests: usize, seed: u64, json: bool) -> Result<()> {
+pub(super) fn trace(
+    size: Size,
+    text: &str,
+    requests: usize,
+    seed: u64,
+    log: Option<&OsStr>,
+    json: bool,
+) -> Result<()> {
     let requests = MooncakeTrace::parse(text)?.requests(1.0, requests).collect();
     let (_, outcome) = simulated::trace(size, requests, seed)?;
+    write(log, &outcome.log)?;
     if json {
         return print_json(&outcome);
     }
@@ -40,13 +50,20 @@ pub(super) fn three_pods() -> Result<()> {
 }
 
 /// Pods that come and go.
-pub(super) fn scale(from: usize, to: usize, seed: u64, json: bool) -> Result<()> {
+pub(super) fn scale(from: usize, to: usize, seed: u64, log: Option<&OsStr>, json: bool) -> Result<()> {
     let scaled = simulated::scale(from, to, seed)?;
+    write(log, &scaled.log)?;
     if json {
         return print_json(&scaled);
     }
     let _ = Screen::new().scaled(&scaled);
     Ok(())
+}
+
+/// Writes the decision log, if it was asked for.
+fn write(file: Option<&OsStr>, log: &str) -> Result<()> {
+    let Some(file) = file else { return Ok(()) };
+    std::fs::write(file, log).map_err(|error| format!("{}: {error}", file.display()).into())
 }
 
 fn print_json(value: &impl serde::Serialize) -> Result<()> {

@@ -148,7 +148,7 @@ fn nothing_is_predicted_for_a_pod_that_is_gone_or_where_the_bound_is_zero() {
     let pod = index.add_pod(domain.clone(), PodOptions::default());
     let found_before = index.pod(pod).unwrap();
     index.remove_pod(pod).unwrap();
-    assert!(found_before.predictions.lock().is_gone());
+    assert!(found_before.sent.lock().is_gone());
     assert!(index.predict(pod, &domain, &prompt(&[0; 4])).is_err());
     index.revoke(pod, Prediction::default());
 

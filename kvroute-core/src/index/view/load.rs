@@ -132,7 +132,7 @@ impl View {
         placed: &Placed,
         restored: &mut RestoredBlocks,
     ) {
-        let mut predictions = self.predictions.lock();
+        let predictions = &mut self.sent.lock().predicted;
         // What was sent there since is later than anything in the snapshot.
         if !predictions.is_untouched() {
             return;
@@ -141,7 +141,7 @@ impl View {
         if uses.is_empty() {
             return;
         }
-        let Some(lane) = index.predicted_lane(self.id, &mut predictions) else { return };
+        let Ok(lane) = index.sent_lane(self.id, &mut predictions.lane, false) else { return };
         let mut parts: Vec<(RunId, usize)> = Vec::new();
         for &(piece, end) in uses {
             placed.split(piece, 0..usize::from(end), |run, offsets| parts.push((run, offsets.end)));

@@ -26,8 +26,8 @@ use super::chains::LaneRuns;
 use super::fleet::{Lane, MAX_GROUPS, PodId, kinds};
 use super::outcome::{ApplyReport, Counters, IgnoreReason, Outcome, ResyncReason, TrustLevel};
 use super::parked::Parked;
-use super::predicted::Predictions;
 use super::run::RunId;
+use super::sent::Sent;
 use super::shard::{give_back, spread};
 use super::translation::Translation;
 use super::{BlockIndex, CopyPolicy, GapPolicy, PodOptions};
@@ -88,7 +88,7 @@ pub(super) struct View {
     keys: Vec<u64>,
     already: Vec<usize>,
     /// What the router sent to the pod; void when the engine drops its cache.
-    predictions: Arc<Mutex<Predictions>>,
+    sent: Arc<Mutex<Sent>>,
 }
 
 impl View {
@@ -96,7 +96,7 @@ impl View {
         id: PodId,
         domain: Arc<CacheDomain>,
         options: PodOptions,
-        predictions: Arc<Mutex<Predictions>>,
+        sent: Arc<Mutex<Sent>>,
     ) -> Self {
         Self {
             id,
@@ -122,7 +122,7 @@ impl View {
             awaiting: false,
             keys: Vec::new(),
             already: Vec::new(),
-            predictions,
+            sent,
             options,
         }
     }
@@ -223,7 +223,7 @@ impl View {
     /// Forgets the engine: the one that publishes now may have another model, other groups, another rank.
     fn start_over(&mut self, index: &BlockIndex) {
         self.lose_track(index);
-        self.predictions.lock().clear(&index.chains);
+        self.sent.lock().clear(&index.chains);
         self.lanes.clear();
         self.groups.clone_from(&self.options.groups);
         self.dp_rank = self.options.dp_rank;
@@ -301,7 +301,7 @@ impl View {
                 KvEvent::Removed(removed) => self.remove(index, removed),
                 KvEvent::Cleared => {
                     self.clear(index);
-                    self.predictions.lock().clear(&index.chains);
+                    self.sent.lock().clear(&index.chains);
                     // Nothing is held now, whatever was missed before.
                     self.degraded = false;
                     Outcome::Applied
@@ -340,7 +340,7 @@ impl View {
     /// Forgets everything for good: the pod is being removed.
     pub(super) fn leave(&mut self, index: &BlockIndex) {
         self.clear(index);
-        self.predictions.lock().leave(&index.chains);
+        self.sent.lock().leave(&index.chains);
         self.gone = true;
     }
 

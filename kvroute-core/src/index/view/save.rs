@@ -35,7 +35,7 @@ impl View {
         frames: &mut FrameWriter,
     ) -> Named {
         // Whoever predicts waits, so that what is predicted is of the same moment.
-        let predictions = self.predictions.lock();
+        let sent = self.sent.lock();
         frames.open(Kind::Stream);
         self.save_stream(frames);
         pieces.begin_pod();
@@ -43,10 +43,10 @@ impl View {
         for own in &self.lanes {
             own.runs.0.iter().for_each(|&run| pieces.add(&index.chains, RunId(run), frames));
         }
-        predictions.uses().for_each(|(run, _)| pieces.add(&index.chains, run, frames));
+        sent.predicted.uses().for_each(|(run, _)| pieces.add(&index.chains, run, frames));
         frames.open(Kind::Predicted);
-        predictions.save(pieces, frames);
-        drop(predictions);
+        sent.predicted.save(pieces, frames);
+        drop(sent);
 
         let is_native = self.domain.is_native();
         let (mut held, mut named) = (Held::default(), Named::default());

@@ -6,18 +6,19 @@
 //!
 //! # What is in it
 //!
-//! The pods (name, rank, name of their cache domain, role, labels, options, whether they accept); of each the
+//! The pods (name, rank, name of their cache domain, role, labels, capacity,
+//! options, whether they accept); of each the
 //! blocks it holds by group and tier, copies, the engine's names for them, blocks that wait for their parent,
 //! what was learnt of its groups and rank, where its stream stands, with the digests that tell a restarted engine,
-//! trust, counters and audit; what is predicted for it, in order of use; sessions with the time they have left. (What
+//! trust, counters, audit and turn for cold requests; what is predicted for it, in order of use; sessions with the time they have left. (What
 //! is predicted of prompts that are only known as text is of use where text blocks have the same size.)
 //!
 //! # What is not
 //!
 //! - Policy, options of the router, cache domains and secrets: they are configuration.
 //! - Requests in flight and their bookings: whoever dispatched them is gone, too, and nobody would finish them. Their
-//!   tickets name nothing.
-//! - Load reports: they are of their moment.
+//!   tickets name nothing, and nothing is speculated for them.
+//! - Load reports and requests that failed in a row: they are of their moment.
 //! - Counters of the router itself ([`RouterCounters`](super::RouterCounters)).
 //!
 //! # Trust

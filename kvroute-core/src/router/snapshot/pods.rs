@@ -25,13 +25,15 @@ pub(super) struct StagedSpec {
     role: Role,
     pub(super) accepting: bool,
     labels: BTreeMap<String, String>,
+    capacity: f64,
+    pub(super) cold_turn: u64,
     pub(super) options: PodOptions,
     pub(super) audit: Audit,
     pub(super) overestimated_in_a_row: u32,
 }
 
 pub(super) fn write(pod: &RoutedPod, frames: &mut FrameWriter) {
-    let PodSpec { name, dp_rank, domain, role, labels, options } = pod.spec();
+    let PodSpec { name, dp_rank, domain, role, labels, capacity, options } = pod.spec();
     frames.text(&name);
     frames.number(u64::from(dp_rank));
     frames.text(domain.name());
@@ -43,7 +45,9 @@ pub(super) fn write(pod: &RoutedPod, frames: &mut FrameWriter) {
         frames.text(label);
         frames.text(value);
     }
+    frames.hash(capacity.to_bits());
     write_options(&options, frames);
+    frames.number(pod.cold_turn());
     let audit = pod.audit();
     [audit.agreed, audit.overestimated, audit.underestimated]
         .into_iter()
@@ -79,7 +83,12 @@ impl StagedSpec {
         for _ in 0..reader.number()? {
             labels.insert(reader.text()?, reader.text()?);
         }
+        let capacity = f64::from_bits(reader.hash()?);
+        if !(capacity.is_finite() && capacity > 0.0) {
+            return Err(reader.fail(format_args!("a capacity of {capacity}")));
+        }
         let options = read_options(reader)?;
+        let cold_turn = reader.count()?;
         let audit = Audit {
             agreed: reader.number()?,
             overestimated: reader.number()?,
@@ -97,6 +106,8 @@ impl StagedSpec {
             role,
             accepting,
             labels,
+            capacity,
+            cold_turn,
             options,
             audit,
             overestimated_in_a_row,
@@ -111,6 +122,7 @@ impl StagedSpec {
             domain,
             role: self.role,
             labels: self.labels.clone(),
+            capacity: self.capacity,
             options: self.options.clone(),
         }
     }

@@ -4,6 +4,7 @@ use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 use core::time::Duration;
 
 use serde::Serialize;
@@ -118,7 +119,7 @@ impl Restore {
     /// that has its part again takes the next batch of its stream, or notices what it missed. `now` is the time that [`Router::dispatch`] takes; it need not count from the
     /// same moment as when the snapshot was made.
     ///
-    /// Pods that are here keep their ids, options, role and labels, and a pod that takes no requests, here or there,
+    /// Pods that are here keep their ids, options, role, labels and capacity, and a pod that takes no requests, here or there,
     /// takes none.
     ///
     /// # Errors
@@ -135,6 +136,9 @@ impl Restore {
         let ids: Vec<_> = targets.iter().map(|target| target.pod.as_ref().ok().map(|pod| pod.id())).collect();
         let blocks = router.index.restore(index, &ids);
         let mut report = RestoreReport::default();
+        // Pods that wait for a cold request keep their order, before all that get one from now on.
+        let last_turn = pods.iter().map(|pod| pod.cold_turn).max().unwrap_or(0);
+        router.cold_turns.fetch_max(last_turn, Ordering::Relaxed);
         for ((staged, target), blocks) in pods.into_iter().zip(targets).zip(blocks) {
             report.pods.push(target.settle(staged, blocks));
         }
@@ -183,6 +187,7 @@ impl Target {
                 pod.set_accepting(false);
             }
             if blocks.is_some() {
+                pod.set_cold_turn(staged.cold_turn);
                 pod.resume_audit(staged.audit, staged.overestimated_in_a_row);
             }
             blocks.ok_or(Refusal::InUse)

@@ -1,6 +1,12 @@
-//! Policies that know nothing of caches, to compare with.
+//! What to compare with: policies that know nothing of caches, and what caching could save at most.
+
+mod hash_ring;
+mod infinite_cache;
 
 use kvroute_core::Role;
+
+pub use hash_ring::HashRing;
+pub use infinite_cache::InfiniteCache;
 
 use super::policy::{Placement, PodView, Policy};
 use crate::random::Random;
@@ -23,6 +29,10 @@ pub struct RoundRobin {
 }
 
 impl Policy for RoundRobin {
+    fn reads_events(&self) -> bool {
+        false
+    }
+
     fn place(&mut self, _: &FleetRequest, pods: &[PodView], _: f64) -> Placement {
         let choices = decoding(pods);
         let number = self.next % (choices.clone().count() as u64).max(1);
@@ -44,6 +54,10 @@ impl RandomChoice {
 }
 
 impl Policy for RandomChoice {
+    fn reads_events(&self) -> bool {
+        false
+    }
+
     fn place(&mut self, _: &FleetRequest, pods: &[PodView], _: f64) -> Placement {
         let choices = decoding(pods);
         let number = self.0.below(choices.clone().count() as u64);
@@ -64,6 +78,10 @@ impl LeastInFlight {
 }
 
 impl Policy for LeastInFlight {
+    fn reads_events(&self) -> bool {
+        false
+    }
+
     fn place(&mut self, _: &FleetRequest, pods: &[PodView], _: f64) -> Placement {
         let least = decoding(pods).map(|place| pods[place].in_flight).min();
         let choices = decoding(pods).filter(|&place| Some(pods[place].in_flight) == least);
@@ -78,6 +96,10 @@ impl Policy for LeastInFlight {
 pub struct Sticky;
 
 impl Policy for Sticky {
+    fn reads_events(&self) -> bool {
+        false
+    }
+
     fn place(&mut self, request: &FleetRequest, pods: &[PodView], _: f64) -> Placement {
         let choices = decoding(pods);
         let number = request.session % (choices.clone().count() as u64).max(1);
@@ -104,6 +126,11 @@ impl<P: Policy + Clone> Prefilled<P> {
 }
 
 impl<P: Policy> Policy for Prefilled<P> {
+    /// What both know comes with [`place`](Policy::place) alone.
+    fn reads_events(&self) -> bool {
+        false
+    }
+
     fn place(&mut self, request: &FleetRequest, pods: &[PodView], now: f64) -> Placement {
         let decode = self.decode.place(request, pods, now).decode;
         let as_seen = |pod: &PodView| {

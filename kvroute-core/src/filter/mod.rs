@@ -1,11 +1,25 @@
 //! Filters: which pods may be picked at all.
+//!
+//! Some are strict: where they keep nothing, there is no pod for the request. Others *steer*: where they would keep
+//! nothing they keep all, so that a fleet that is saturated, or ailing, still answers with the least bad pod.
+
+mod affinity;
+mod labels;
+mod steering;
+mod subset;
 
 use core::fmt::Debug;
 
-use crate::candidate::Candidates;
+pub use affinity::AffinityFilter;
+pub use labels::{LabelFilter, Requirement};
+pub use steering::{HealthFilter, LoraRoomFilter, OverloadFilter};
+pub use subset::SubsetFilter;
+
+use crate::candidate::{Candidate, Candidates};
 use crate::pod::Role;
 
-/// Takes pods out of a decision. Pure, like a scorer; filters run in the profile's order, before any scorer.
+/// Takes pods out of a decision. Pure, like a scorer; filters run in the profile's order, before any scorer, and all
+/// see every pod that is considered.
 pub trait Filter: Debug + Send + Sync {
     /// Name in explanations; unique in a profile.
     fn name(&self) -> &str;
@@ -70,8 +84,18 @@ impl Filter for ModelFilter {
     fn filter(&self, candidates: &Candidates<'_>, kept: &mut [bool]) {
         let Some(model) = candidates.request().model else { return };
         for (candidate, kept) in candidates.iter().zip(kept) {
-            let models = candidate.pod().domain().models();
-            *kept &= models.is_empty() || models.iter().any(|served| served == model);
+            *kept &= candidate.pod().domain().serves(Some(model));
         }
+    }
+}
+
+/// Keeps the pods that `is_good`, unless that would leave none.
+fn steer(candidates: &Candidates<'_>, kept: &mut [bool], is_good: impl Fn(&Candidate<'_>) -> bool) {
+    let is_left = candidates.iter().zip(&*kept).any(|(candidate, kept)| *kept && is_good(&candidate));
+    if !is_left {
+        return;
+    }
+    for (candidate, kept) in candidates.iter().zip(kept) {
+        *kept = *kept && is_good(&candidate);
     }
 }
