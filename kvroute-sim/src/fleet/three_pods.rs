@@ -195,6 +195,7 @@ impl ThreePods {
             role: Role::Both,
             engine: engine.clone(),
             timing: self.timing,
+            models: Vec::new(),
         };
         Ok(FleetOptions::new((0..3).map(pod).collect()))
     }
