@@ -103,9 +103,11 @@ static void put(const void *value, size_t size, size_t struct_size, int behind) 
 }
 
 /* The size that a program states must be one that the library can know what to make of: at least `first`, that of the
-   struct's first version. */
+   struct's first version, and not within a field. */
 static void sizes_that_cannot_be(const void *value, size_t size, size_t first, give give) {
-  const size_t wrong[] = {0, 1, sizeof(size_t), first - 1, (1 << 16) + 1, SIZE_MAX / 2, SIZE_MAX};
+  const size_t wrong[] = {0,        1,        sizeof(size_t), first - sizeof(size_t), first - 1,
+                          first + 1, size - 1, size + 1,       (1 << 16) + 8,          SIZE_MAX / 2,
+                          SIZE_MAX};
   size_t at;
   for (at = 0; at < sizeof wrong / sizeof *wrong; ++at) {
     put(value, size, wrong[at], 0);
