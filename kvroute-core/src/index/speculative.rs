@@ -1,8 +1,8 @@
 //! What this router sent to a pod a moment ago, and that its events cannot tell of yet.
 //!
 //! A lane of its own in the forest of runs. A speculation covers its prompt's blocks until it ends, and many may cover
-//! the same ones: requests with one new prefix come in bursts. So the lane holds the union of those that have not ended:
-//! of each run the farthest offset that any of them reaches, and they are counted by the offset they reach.
+//! the same ones: requests with one new prefix come in bursts. So the lane holds the union of those that have not
+//! ended: of each run the farthest offset that any of them reaches, and they are counted by the offset they reach.
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;

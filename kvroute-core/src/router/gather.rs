@@ -275,3 +275,22 @@ impl Workspace {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::in_order_of;
+    use alloc::vec::Vec;
+
+    #[test]
+    fn an_order_has_every_number_once_and_each_draw_its_own() {
+        for count in [1, 2, 3, 31, 32, 33, 120, 1000, 1024, 1025] {
+            for draw in [0, 1, u64::MAX, 0x9e37_79b9_7f4a_7c15, 1 << 32, 0xffff_ffff] {
+                let mut numbers: Vec<_> = in_order_of(draw, count).collect();
+                numbers.sort_unstable();
+                assert!(numbers.into_iter().eq(0..count), "{count} in the order of {draw}");
+            }
+        }
+        assert_eq!(in_order_of(7, 0).count(), 0);
+        assert!(in_order_of(0x0123_4567_89ab_cdef, 100).ne(in_order_of(0xfedc_ba98_7654_3210, 100)));
+    }
+}

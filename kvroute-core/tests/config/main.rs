@@ -1,11 +1,14 @@
 //! The configuration: what documents say is what routers are made of, defaults are the code's, mistakes
-//! are named (`mistakes`), hostile documents are harmless (`hostile`), llm-d's configurations
-//! (`endpoint_picker`) and first environment variables mean what they meant (`environment`).
+//! are named (`mistakes`, `policy_mistakes`), hostile documents are harmless (`hostile`), llm-d's configurations
+//! (`endpoint_picker`) and first environment variables mean what they meant (`environment`). Of policies `policies`
+//! tells more.
 
 mod endpoint_picker;
 mod environment;
 mod hostile;
 mod mistakes;
+mod policies;
+mod policy_mistakes;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

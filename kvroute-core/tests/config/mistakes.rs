@@ -273,10 +273,10 @@ const MISTAKES: &[(&str, &str)] = &[
     ),
 ];
 
-#[test]
-fn every_mistake_is_named_with_its_place_and_what_was_expected() {
+/// Reads each document, and compares what is said with what should be.
+pub(crate) fn assert_told(mistakes: &[(&str, &str)]) {
     let mut wrong = Vec::new();
-    for (document, expected) in MISTAKES {
+    for (document, expected) in mistakes {
         let document = document.replace(';', "\n");
         let said = match Config::parse(&document) {
             Ok(_) => "nothing".to_owned(),
@@ -290,6 +290,11 @@ fn every_mistake_is_named_with_its_place_and_what_was_expected() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+#[test]
+fn every_mistake_is_named_with_its_place_and_what_was_expected() {
+    assert_told(MISTAKES);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! The router: who is picked and why, what it remembers of what it sent, and a request's whole life.
 
+mod affinity;
 mod contention;
+mod costs;
 mod decisions;
 mod embedding;
 mod explanations;

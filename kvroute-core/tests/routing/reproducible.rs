@@ -182,13 +182,25 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         prop::option::of(any::<u64>()),
         prop::option::weighted(0.1, 0..20_u8),
     );
+    let request = request.prop_map(|(prompt, length, lora, session, nonce, subset)| Act::Dispatch {
+        prompt,
+        length,
+        lora,
+        session,
+        nonce,
+        subset,
+    });
+    let report = (pod.clone(), 0..40_u32, 0..12_u32, 0..=10_u8);
+    let report = report.prop_map(|(pod, running, waiting, tenths)| {
+        let kv_usage = f32::from(tenths) / 10.0;
+        Act::Report { pod, running, waiting, kv_usage }
+    });
     let act = prop_oneof![
-        8 => request.prop_map(|(prompt, length, lora, session, nonce, subset)| Act::Dispatch { prompt, length, lora, session, nonce, subset }),
+        8 => request,
         1 => (0..3_u8).prop_map(Act::Text),
         2 => (0..64_usize).prop_map(Act::FirstToken),
         3 => (0..64_usize, how).prop_map(|(which, how)| Act::Finish(which, how)),
-        2 => (pod.clone(), 0..40_u32, 0..12_u32, 0..=10_u8)
-            .prop_map(|(pod, running, waiting, tenths)| Act::Report { pod, running, waiting, kv_usage: f32::from(tenths) / 10.0 }),
+        2 => report,
         1 => (pod.clone(), 0..3_u32).prop_map(|(pod, max)| Act::Adapters { pod, max }),
         3 => (pod.clone(), 0..6_u8, 1..=10_usize, any::<bool>())
             .prop_map(|(pod, prompt, blocks, on_host)| Act::Store { pod, prompt, blocks, on_host }),

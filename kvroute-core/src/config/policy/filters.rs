@@ -10,7 +10,7 @@ use core::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::super::problem::Problem;
+use super::super::problem::{Problem, shown};
 use super::super::value::{labels, text, texts};
 use super::terms::{CreditsConfig, ModelConfig};
 use crate::filter::{
@@ -167,11 +167,12 @@ impl LabelsConfig {
         for (at, RequirementConfig { label, operator, values }) in self.expressions.iter().enumerate() {
             let needs_values = matches!(operator, Operator::In | Operator::NotIn);
             if needs_values == values.is_empty() {
-                let expected = if needs_values { "one or more" } else { "none for this operator" };
-                return Err(Problem::found(values.join(", "), expected)
-                    .at("values")
-                    .at(at)
-                    .at("expressions"));
+                let problem = if needs_values {
+                    Problem::new("found no `values`, expected one or more for this operator")
+                } else {
+                    Problem::found(shown(&values.join(", ")), "none for this operator").at("values")
+                };
+                return Err(problem.at(at).at("expressions"));
             }
             let (label, values) = (label.clone(), values.clone());
             requirements.push(match operator {

@@ -1,7 +1,5 @@
 //! What may overrule a picker.
 
-use alloc::string::ToString;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -44,8 +42,11 @@ impl Default for SpillConfig {
 impl GuardConfig {
     pub(super) fn guard(&self) -> Result<Option<LoadGuard>, Problem> {
         let Self::Spill(SpillConfig { relative, absolute, max_replicas }) = self else { return Ok(None) };
-        let guard = LoadGuard::new(*relative, *absolute, max_replicas.unwrap_or(u32::MAX));
-        guard.map(Some).map_err(|error| Problem::new(error.to_string()).at("spill"))
+        let refused = |_| match max_replicas {
+            Some(0) => Problem::found(0, "1 or more").at("max_replicas").at("spill"),
+            _ => Problem::found(relative, "a finite number, 1 or more").at("relative").at("spill"),
+        };
+        LoadGuard::new(*relative, *absolute, max_replicas.unwrap_or(u32::MAX)).map(Some).map_err(refused)
     }
 }
 

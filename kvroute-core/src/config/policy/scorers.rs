@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::super::problem::Problem;
+use super::super::problem::{Problem, shown};
 use super::super::value::{labels, mapping, present, text};
 use super::terms::{CreditsConfig, ModelConfig};
 use crate::Error;
@@ -217,12 +217,23 @@ impl TopologyConfig {
     fn scorer(&self) -> Result<TopologyScorer, Problem> {
         let scorer = match &self.levels {
             None => TopologyScorer::default(),
-            Some(levels) => {
-                let levels = levels.iter().map(|level| (level.label.clone(), level.distance));
-                TopologyScorer::new(levels).map_err(|e| Problem::new(e.to_string()).at("levels"))?
-            }
+            Some(levels) => Self::with_levels(levels).map_err(|p| p.at("levels"))?,
         };
         Ok(scorer.near(self.near.clone()))
+    }
+
+    fn with_levels(levels: &[TopologyLevel]) -> Result<TopologyScorer, Problem> {
+        for (at, TopologyLevel { label, distance }) in levels.iter().enumerate() {
+            if !(0.0..=1.0).contains(distance) {
+                return Err(Problem::found(distance, "a number from 0 to 1").at("distance").at(at));
+            }
+            if let Some(first) = levels[..at].iter().position(|other| other.label == *label) {
+                let problem = Problem::new(format!("`{}` is there already, at [{first}]", shown(label)));
+                return Err(problem.at("label").at(at));
+            }
+        }
+        let levels = levels.iter().map(|level| (level.label.clone(), level.distance));
+        TopologyScorer::new(levels).map_err(|_| Problem::new("found no level, expected one or more"))
     }
 }
 

@@ -1,7 +1,5 @@
 //! What several filters and scorers are told: what a matched block counts for, and how long a pod takes.
 
-use alloc::string::ToString;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -117,8 +115,13 @@ impl Default for ModelConfig {
 impl ModelConfig {
     pub(super) fn model(&self) -> Result<LatencyModel, Problem> {
         let Self { least, per_token, per_pair, per_request } = *self;
-        let model = LatencyModel { least, per_token, per_pair, per_request };
-        model.check().map_err(|error| Problem::new(error.to_string()))?;
-        Ok(model)
+        if !least.is_finite() || least <= 0.0 {
+            return Err(Problem::found(least, "a finite number above 0").at("least"));
+        }
+        let others = [("per_token", per_token), ("per_pair", per_pair), ("per_request", per_request)];
+        if let Some((name, time)) = others.into_iter().find(|(_, time)| !time.is_finite() || *time < 0.0) {
+            return Err(Problem::found(time, "a finite number, 0 or more").at(name));
+        }
+        Ok(LatencyModel { least, per_token, per_pair, per_request })
     }
 }
