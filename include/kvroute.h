@@ -336,6 +336,9 @@
 /// An explanation as text, a line a pod.
 #define KVROUTE_EXPLAIN_TEXT 1
 
+/// The prompt is in the line too: its token ids, or its text in base64.
+#define KVROUTE_RECORD_PROMPT 1
+
 /// Nothing is known of the pod's cache that could be credited.
 #define KVROUTE_TRUST_LOAD_ONLY 0
 
@@ -1276,6 +1279,61 @@ int32_t kvroute_router_explain(const struct kvroute_router *router,
                                size_t capacity,
                                size_t *written,
                                struct kvroute_error *error);
+
+/// Writes the line of a decision log, a JSON object with a NUL behind it and no line's end, about the last decision
+/// that `router` made with `workspace`, into `buffer`. `request` is what it was about. `dispatch` is what
+/// kvroute_router_dispatch answered; NULL if it was only decided, or no pod was left. `flags`: 0, or
+/// KVROUTE_RECORD_PROMPT. If the workspace's last decision was another router's, or failed before pods were chosen
+/// among, the line is empty.
+///
+/// A line has no cache salt, no session token and, without that flag, nothing of the prompt; names of pods, models and
+/// adapters are as they are. `kvroute_log_schema` describes it.
+///
+/// Errors: those of `kvroute_router_decide` about the request; `KVROUTE_BUFFER_TOO_SMALL`.
+int32_t kvroute_router_record(const struct kvroute_router *router,
+                              const struct kvroute_request *request,
+                              struct kvroute_workspace *workspace,
+                              const struct kvroute_decision *dispatch,
+                              uint32_t flags,
+                              char *buffer,
+                              size_t capacity,
+                              size_t *written,
+                              struct kvroute_error *error);
+
+/// Writes the line of a decision log about a request's end, as kvroute_router_finish is told of it, with a NUL behind
+/// it and no line's end, into `buffer`. `now_ns`: see "Time".
+///
+/// Errors: those of `kvroute_router_finish`; `KVROUTE_BUFFER_TOO_SMALL`.
+int32_t kvroute_log_outcome(uint64_t ticket,
+                            int32_t outcome,
+                            int64_t engine_cached_tokens,
+                            uint64_t now_ns,
+                            char *buffer,
+                            size_t capacity,
+                            size_t *written,
+                            struct kvroute_error *error);
+
+/// Makes the decision of a log's line again, by the policy of a configuration document, YAML or JSON. Writes what it
+/// makes of it, a JSON object with a NUL behind it, into `buffer`: `decode` and, where a pod to prefill was looked for,
+/// `prefill`, which are as in the line; and `as_recorded`, whether they are those of the line, bit for bit. By the
+/// policy that the line is of, they are.
+///
+/// Another policy chooses among the same pods, as they were; in a large fleet it might have looked at others of them.
+///
+/// Errors: `KVROUTE_DECODE` if the line is none, or one of another version; `KVROUTE_INVALID_INPUT` if it is about a
+/// request's end or contradicts itself, and those of kvroute_router_set_policy; `KVROUTE_NO_CANDIDATE` if none of the
+/// pods on record will do; `KVROUTE_BUFFER_TOO_SMALL`.
+int32_t kvroute_log_replay(const char *line,
+                           size_t line_len,
+                           const char *document,
+                           size_t document_len,
+                           char *buffer,
+                           size_t capacity,
+                           size_t *written,
+                           struct kvroute_error *error);
+
+/// Writes the JSON Schema of a decision log's lines, with a NUL behind it, into `buffer`.
+int32_t kvroute_log_schema(char *buffer, size_t capacity, size_t *written, struct kvroute_error *error);
 
 /// Fills `*counters` in for the whole router.
 int32_t kvroute_router_read_counters(const struct kvroute_router *router,

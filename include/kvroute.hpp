@@ -895,6 +895,18 @@ class Router {
     });
   }
 
+  /// The line of a decision log about the last decision that was made with `workspace`, which `request` was about; empty
+  /// if there is none. `has_prompt`: the prompt is in it too.
+  std::string record(const Request &request, Workspace &workspace, bool has_prompt = false) const {
+    return record(request, workspace, nullptr, has_prompt);
+  }
+
+  /// The same of a dispatch, and what it answered.
+  std::string record(const Request &request, Workspace &workspace, const Decision &dispatch,
+                     bool has_prompt = false) const {
+    return record(request, workspace, &dispatch, has_prompt);
+  }
+
   /// What every pod of `domain` has of these blocks; pods that have none are left out.
   std::vector<PodMatch> lookup(const Domain &domain, Hashes hashes, Workspace &workspace) const {
     return detail::values<PodMatch>(16, [&](PodMatch *buffer, std::size_t capacity, std::size_t *written) {
@@ -920,6 +932,16 @@ class Router {
 
  private:
   explicit Router(kvroute_router *made) noexcept : object_(made) {}
+
+  std::string record(const Request &request, Workspace &workspace, const Decision *dispatch, bool has_prompt) const {
+    const auto context = request.context.raw();
+    const auto raw = request.raw(context);
+    const std::uint32_t flags = has_prompt ? KVROUTE_RECORD_PROMPT : 0;
+    return detail::text(4096, [&](char *buffer, std::size_t capacity, std::size_t *written) {
+      return kvroute_router_record(get(), &raw, workspace.get(), dispatch, flags, buffer, capacity, written,
+                                   detail::error());
+    });
+  }
 
   PodId add(const kvroute_pod_options &options) const {
     PodId pod = KVROUTE_NO_POD;
@@ -1004,6 +1026,31 @@ struct EnvironmentConfig {
   std::string document;
   std::string notes;
 };
+
+/// The line of a decision log about a request's end, as `Router::finish` is told of it.
+inline std::string log_outcome(Ticket ticket, Finish outcome, std::optional<std::uint32_t> cached, Time now) {
+  const std::int64_t count = cached ? std::int64_t{*cached} : KVROUTE_CACHED_UNKNOWN;
+  const std::uint64_t now_ns = detail::nanoseconds(now);
+  return detail::text(256, [&](char *buffer, std::size_t capacity, std::size_t *written) {
+    return kvroute_log_outcome(ticket, static_cast<std::int32_t>(outcome), count, now_ns, buffer, capacity, written,
+                               detail::error());
+  });
+}
+
+/// The decision of a log's line made again, by the policy of a configuration document: a JSON object.
+inline std::string log_replay(std::string_view line, std::string_view document) {
+  return detail::text(4096, [&](char *buffer, std::size_t capacity, std::size_t *written) {
+    return kvroute_log_replay(line.data(), line.size(), document.data(), document.size(), buffer, capacity, written,
+                              detail::error());
+  });
+}
+
+/// The JSON Schema of a decision log's lines.
+inline std::string log_schema() {
+  return detail::text(1 << 16, [](char *buffer, std::size_t capacity, std::size_t *written) {
+    return kvroute_log_schema(buffer, capacity, written, detail::error());
+  });
+}
 
 /// Version of the library that runs.
 inline std::string_view version() noexcept { return kvroute_version(); }

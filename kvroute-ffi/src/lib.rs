@@ -48,6 +48,8 @@ pub mod decide;
 
 pub mod explain;
 
+pub mod record;
+
 pub mod counters;
 
 mod guard;

@@ -271,6 +271,27 @@ void a_policy_that_is_replaced() {
   CHECK(spilled.pod == b && spilled.why() == kvroute::Reason::spilled);
 }
 
+void a_decision_log() {
+  const kvroute::Router router = kvroute::Router::from_config(CONFIG);
+  kvroute::Workspace workspace;
+  const auto tokens = prompt(41);
+  kvroute::Request request;
+  request.token_ids = tokens;
+  CHECK(router.record(request, workspace).empty());
+  const kvroute::Decision decision = router.dispatch(request, 1s, workspace);
+  const std::string line = router.record(request, workspace, decision);
+  CHECK(line.find("\"ticket\":") != std::string::npos && line.find("token_ids") == std::string::npos);
+  CHECK(router.record(request, workspace).find("\"ticket\":") == std::string::npos);
+  CHECK(router.record(request, workspace, true).find("token_ids") != std::string::npos);
+  CHECK(kvroute::log_replay(line, CONFIG).find("\"as_recorded\":true") != std::string::npos);
+  CHECK(kvroute::log_replay(line, "policy: {preset: affinity}").find("\"as_recorded\":false") != std::string::npos);
+  const std::string end = kvroute::log_outcome(decision.ticket, kvroute::Finish::completed, 7, 2s);
+  CHECK(end.find("\"engine_cached_tokens\":7") != std::string::npos);
+  CHECK(status_of([&] { (void)kvroute::log_replay(end, CONFIG); }) == KVROUTE_INVALID_INPUT);
+  CHECK(status_of([&] { (void)kvroute::log_replay("", CONFIG); }) == KVROUTE_DECODE);
+  CHECK(kvroute::log_schema().front() == '{');
+}
+
 void events() {
   const kvroute::Router router = kvroute::Router::from_config(CONFIG);
   const kvroute::PodId a = router.find_pod("a");
@@ -400,6 +421,7 @@ int main() {
   a_fleet_made_by_hand();
   a_request_from_beginning_to_end();
   a_policy_that_is_replaced();
+  a_decision_log();
   events();
   moves();
   configuration();
