@@ -65,6 +65,8 @@ type tableCase struct {
 	tokens  map[string]string
 	last    Decision
 	why     Explanation
+	// line is of the decision log, about the last decision for which it was asked.
+	line string
 }
 
 // arguments of a step: positional ones, then key=value.
@@ -164,6 +166,17 @@ func (c *tableCase) step(verb, rest string) (string, error) {
 			cached = int(c.number(given))
 		}
 		return boolText(c.router.Finish(c.tickets[a.positional[0]], Finish(a.positional[1]), cached))
+	case "outcome":
+		cached := CachedUnknown
+		if given, found := a.named["cached"]; found {
+			cached = int(c.number(given))
+		}
+		return LogOutcome(c.tickets[a.positional[0]], Finish(a.positional[1]), cached, c.now(a))
+	case "recorded":
+		return c.line, nil
+	case "replay":
+		replayed, err := LogReplayFromDocument(c.line, rest)
+		return strconv.FormatBool(replayed.AsRecorded), err
 	case "expire":
 		expired, err := c.router.Expire(c.now(a))
 		return strconv.Itoa(expired), err
@@ -358,6 +371,9 @@ func (c *tableCase) request(a arguments) *Request {
 	}
 	if nonce, found := a.named["nonce"]; found {
 		request.Nonce = c.number(nonce)
+	}
+	if record, found := a.named["record"]; found {
+		request.Record, request.RecordPrompt = &c.line, record == "prompt"
 	}
 	if subset, found := a.named["subset"]; found {
 		request.Subset = names(subset)

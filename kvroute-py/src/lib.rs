@@ -30,7 +30,7 @@ mod _kvroute {
     use pyo3::prelude::*;
 
     #[pymodule_export]
-    use crate::config::{check_config, config_from_endpoint_picker, config_schema};
+    use crate::config::{check_config, config_from_endpoint_picker, config_schema, log_replay, log_schema};
     #[pymodule_export]
     use crate::context::{HashContext, Lora, MultimodalItem};
     #[pymodule_export]

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use kvroute_core as core;
 use kvroute_core::config::{EventsConfig, PodConfig};
 use kvroute_core::index::{self, PodId};
+use kvroute_core::record::{OutcomeRecord, RecordOptions};
 use kvroute_core::{
     AdapterReport, Config, Error, ErrorKind, Finish, PodSpec, Request, Role, Ticket, Workspace,
 };
@@ -20,7 +21,7 @@ use pyo3::types::{PyDict, PyMapping, PyString};
 
 use crate::config::{json_text, read_config};
 use crate::context::{HashContext, context_or_none};
-use crate::decision::{Decision, Dispatch, Pods};
+use crate::decision::{Decision, Dispatch, Extras, Pods};
 use crate::domain::CacheDomain;
 use crate::error::{call, call_detached, exception, invalid, no_candidate, unknown_domain};
 use crate::event::read_batch;
@@ -347,14 +348,15 @@ impl Router {
     /// each; None is content with any. scores: `{scorer: {pod id: score}}` for the policy's external scorers, scores 0
     /// to 1. nonce: distinguishes requests where a choice is otherwise even;
     /// None takes it from the prompt. explain: takes down why (`Decision.explanation`), which costs more than
-    /// deciding.
+    /// deciding. record: takes down the line of a decision log (`Decision.record`), without the prompt unless
+    /// record_prompt is True too; `log_schema` describes it, and `log_replay` makes it again.
     ///
     /// Raises NoCandidateError if there is no pod or the filters drop every one; with explain=True its
-    /// `explanation` says which filter dropped which.
+    /// `explanation` says which filter dropped which, and with record=True its `record` is the line.
     #[expect(clippy::too_many_arguments, reason = "a request's parts, by keyword")]
     #[pyo3(signature = (token_ids = None, *, text = None, context = None, model = None, session = None,
                         session_token = None, subset = None, scores = None, nonce = None, now = None,
-                        explain = false))]
+                        explain = false, record = false, record_prompt = false))]
     fn decide(
         &self,
         py: Python<'_>,
@@ -369,17 +371,19 @@ impl Router {
         nonce: Option<&Bound<'_, PyAny>>,
         now: Option<&Bound<'_, PyAny>>,
         explain: bool,
+        record: bool,
+        record_prompt: bool,
     ) -> PyResult<Decision> {
         let subset = subset.as_deref();
         let arguments =
             Arguments { token_ids, text, context, model, session, session_token, subset, scores, nonce };
-        let (answer, explanation) =
-            self.ask(py, &arguments, now, explain, |router, request, now, workspace| {
-                let decision = router.decide(request, now, workspace)?;
-                Ok((decision, Pods::of(&decision, workspace)))
-            })?;
+        let wanted = Wanted { explain, record, record_prompt };
+        let (answer, extras) = self.ask(py, &arguments, now, wanted, |router, request, now, workspace| {
+            let decision = router.decide(request, now, workspace)?;
+            Ok((None, (decision, Pods::of(&decision, workspace))))
+        })?;
         let (decision, pods) = answer;
-        Decision::new(decision, pods, explanation)
+        Decision::new(decision, pods, extras)
     }
 
     /// Decides and books: the request counts as load of its pods until `finish`, its blocks are predicted to be
@@ -387,7 +391,7 @@ impl Router {
     #[expect(clippy::too_many_arguments, reason = "a request's parts, by keyword")]
     #[pyo3(signature = (token_ids = None, *, text = None, context = None, model = None, session = None,
                         session_token = None, subset = None, scores = None, nonce = None, now = None,
-                        explain = false))]
+                        explain = false, record = false, record_prompt = false))]
     fn dispatch(
         &self,
         py: Python<'_>,
@@ -402,17 +406,19 @@ impl Router {
         nonce: Option<&Bound<'_, PyAny>>,
         now: Option<&Bound<'_, PyAny>>,
         explain: bool,
+        record: bool,
+        record_prompt: bool,
     ) -> PyResult<Dispatch> {
         let subset = subset.as_deref();
         let arguments =
             Arguments { token_ids, text, context, model, session, session_token, subset, scores, nonce };
-        let (answer, explanation) =
-            self.ask(py, &arguments, now, explain, |router, request, now, workspace| {
-                let dispatch = router.dispatch(request, now, workspace)?;
-                Ok((dispatch, Pods::of(&dispatch.decision, workspace)))
-            })?;
+        let wanted = Wanted { explain, record, record_prompt };
+        let (answer, extras) = self.ask(py, &arguments, now, wanted, |router, request, now, workspace| {
+            let dispatch = router.dispatch(request, now, workspace)?;
+            Ok((Some(dispatch), (dispatch, Pods::of(&dispatch.decision, workspace))))
+        })?;
         let (core::Dispatch { decision, ticket, retries, contended, .. }, pods) = answer;
-        let decision = Py::new(py, Decision::new(decision, pods, explanation)?)?;
+        let decision = Py::new(py, Decision::new(decision, pods, extras)?)?;
         Ok(Dispatch { decision, ticket, retries, contended })
     }
 
@@ -438,13 +444,22 @@ impl Router {
         how: Option<&Bound<'_, PyString>>,
         engine_cached_tokens: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
-        const ENDS: [(&str, Finish); 3] =
-            [("completed", Finish::Completed), ("failed", Finish::Failed), ("cancelled", Finish::Cancelled)];
-        let ticket = read_ticket(ticket)?;
-        let how = how.map_or(Ok(Finish::Completed), |how| one_of("how", how, &ENDS))?;
-        let cached =
-            engine_cached_tokens.map(|tokens| argument("engine_cached_tokens", tokens)).transpose()?;
+        let (ticket, how, cached) = read_end(ticket, how, engine_cached_tokens)?;
         call(|| Ok(self.core.read().finish(ticket, how, cached)))
+    }
+
+    /// The line of a decision log about a request's end, as `finish` is told of it.
+    #[pyo3(signature = (ticket, how = None, *, engine_cached_tokens = None, now = None),
+           text_signature = "($self, ticket, how='completed', *, engine_cached_tokens=None, now=None)")]
+    fn log_outcome(
+        &self,
+        ticket: &Bound<'_, PyAny>,
+        how: Option<&Bound<'_, PyString>>,
+        engine_cached_tokens: Option<&Bound<'_, PyAny>>,
+        now: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<String> {
+        let (ticket, how, cached) = read_end(ticket, how, engine_cached_tokens)?;
+        Ok(OutcomeRecord::new(ticket, how, cached, self.read_now(now)?).to_json())
     }
 
     /// Forgets requests and sessions whose time is over; answers how many requests. To be called every second,
@@ -510,6 +525,17 @@ impl Router {
     }
 }
 
+/// What is asked for besides a decision.
+#[derive(Clone, Copy)]
+struct Wanted {
+    explain: bool,
+    record: bool,
+    record_prompt: bool,
+}
+
+/// A dispatch, if it was more than decided, and the answer.
+type Decided<R> = (Option<core::Dispatch>, R);
+
 impl Router {
     fn of(py: Python<'_>, config: &Config) -> PyResult<Self> {
         let router = call_detached(py, || config.build())?;
@@ -522,27 +548,33 @@ impl Router {
         py: Python<'_>,
         arguments: &Arguments<'_, '_>,
         now: Option<&Bound<'_, PyAny>>,
-        explain: bool,
-        decide: impl Fn(&core::Router, &Request<'_>, Duration, &mut Workspace) -> Result<R, Error> + Sync,
-    ) -> PyResult<(R, Option<Py<Explanation>>)> {
+        wanted: Wanted,
+        decide: impl Fn(&core::Router, &Request<'_>, Duration, &mut Workspace) -> Result<Decided<R>, Error> + Sync,
+    ) -> PyResult<(R, Extras)> {
         let now = self.read_now(now)?;
-        let (answer, explanation) = self.with_scratch(
+        let (answer, explanation, record) = self.with_scratch(
             py,
             |token_ids| arguments.read(token_ids),
             |parts, token_ids| parts.is_long(token_ids),
             |parts, Scratch { token_ids, workspace, .. }| {
                 let router = self.core.read();
-                let answer =
-                    parts.with_request(token_ids, |request| decide(&router, request, now, workspace));
-                let explanation = explain.then(|| router.explain(workspace));
-                Ok((answer, explanation))
+                let (answer, record) = parts.with_request(token_ids, |request| {
+                    let answer = decide(&router, request, now, workspace);
+                    let dispatch = answer.as_ref().ok().and_then(|(dispatch, _)| dispatch.as_ref());
+                    let options = RecordOptions { prompt: wanted.record_prompt };
+                    let record = wanted.record.then(|| router.record(request, workspace, dispatch, options));
+                    let record = record.flatten().map(|record| record.to_json());
+                    (answer, record)
+                });
+                let explanation = wanted.explain.then(|| router.explain(workspace));
+                Ok((answer, explanation, record))
             },
         )?;
         let explanation = explanation.map(|of| Py::new(py, Explanation(of))).transpose()?;
         match answer {
-            Ok(answer) => Ok((answer, explanation)),
+            Ok((_, answer)) => Ok((answer, Extras { explanation, record })),
             Err(error) if error.kind() == ErrorKind::NoCandidate => {
-                Err(no_candidate(py, &error, explanation)?)
+                Err(no_candidate(py, &error, explanation, record)?)
             }
             Err(error) => Err(exception(&error)),
         }
@@ -605,6 +637,20 @@ fn read_ticket(value: &Bound<'_, PyAny>) -> PyResult<Ticket> {
         Ok(dispatch) => Ok(dispatch.get().ticket),
         Err(_) => argument("ticket", value).map(Ticket::from_u64),
     }
+}
+
+/// What `finish` is told.
+fn read_end(
+    ticket: &Bound<'_, PyAny>,
+    how: Option<&Bound<'_, PyString>>,
+    engine_cached_tokens: Option<&Bound<'_, PyAny>>,
+) -> PyResult<(Ticket, Finish, Option<usize>)> {
+    const ENDS: [(&str, Finish); 3] =
+        [("completed", Finish::Completed), ("failed", Finish::Failed), ("cancelled", Finish::Cancelled)];
+    let ticket = read_ticket(ticket)?;
+    let how = how.map_or(Ok(Finish::Completed), |how| one_of("how", how, &ENDS))?;
+    let cached = engine_cached_tokens.map(|tokens| argument("engine_cached_tokens", tokens)).transpose()?;
+    Ok((ticket, how, cached))
 }
 
 /// A decision, or that of a dispatch.

@@ -75,6 +75,8 @@ struct World {
     /// When requests that are in flight began.
     in_flight: BTreeMap<u64, u64>,
     ended: Vec<u64>,
+    /// The policy, by its place in `steps::POLICIES`.
+    policy: usize,
     /// The last session token.
     token: Vec<u8>,
     /// Block hashes of the prompt that most requests begin with.
@@ -94,6 +96,7 @@ impl World {
             gone: Vec::new(),
             in_flight: BTreeMap::new(),
             ended: Vec::new(),
+            policy: steps::FIRST_POLICY,
             token: Vec::new(),
             hashes: vec![0; 20],
         };

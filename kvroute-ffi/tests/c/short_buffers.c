@@ -141,7 +141,14 @@ static int32_t lookup(void *buffer, size_t capacity) {
 }
 
 static void buffers_that_are_too_small(void) {
+  const kvroute_str only = str("b");
+  kvroute_request request = good_request();
   size_t written = 0;
+  request.has_subset = 1;
+  request.subset = &only;
+  request.subset_len = 1;
+  OK(kvroute_router_dispatch(router, &request, 1, workspace, &out.decision, error));
+  settle();
   OK(kvroute_domain_hash(domain, tokens, TOKENS, NULL, known_hashes, 3, &written, error));
   short_buffers(3, 3, hashes);
   short_buffers(3, 3, domain_hashes);

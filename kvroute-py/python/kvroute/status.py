@@ -1,8 +1,7 @@
 """Types of the dicts that a router answers to those who watch it."""
 
-from __future__ import annotations
-
-from typing import Literal, TypeAlias, TypedDict
+# Annotations are kept as objects: as texts, NotRequired would not be seen at run time.
+from typing import Literal, NotRequired, TypeAlias, TypedDict
 
 from .config import Role
 
@@ -10,16 +9,20 @@ __all__ = [
     "AdapterFit",
     "AuditDict",
     "BookingsDict",
+    "DroppedDict",
     "ExplanationDict",
     "IndexStatus",
     "LoadDict",
     "PodExplanationDict",
     "PodStatus",
     "PredictedDict",
+    "ProfileRecordDict",
     "Reason",
+    "ReplayedDict",
     "RouterCounters",
     "RouterStatus",
     "ScoreDict",
+    "ScoresDict",
     "StreamCounters",
     "Trust",
 ]
@@ -176,4 +179,45 @@ class ExplanationDict(TypedDict):
     fallbacks: list[int]
     not_sampled: int
     pods: list[PodExplanationDict]
-    prefill: ExplanationDict | None
+    prefill: "ExplanationDict | None"
+
+
+class DroppedDict(TypedDict):
+    """A pod that a filter dropped: its place in the line's pods, and the filter."""
+
+    pod: int
+    by: str
+
+
+class ScoresDict(TypedDict):
+    """What a scorer said of the pods that were kept: ``values`` 0 to 1, times ``weight``."""
+
+    scorer: str
+    weight: float
+    values: list[float]
+
+
+class ProfileRecordDict(TypedDict):
+    """How a profile chose; numbers of pods are places in the line's pods."""
+
+    profile: str
+    picker: str
+    dropped: NotRequired[list[DroppedDict]]
+    kept: list[int]
+    scores: NotRequired[list[ScoresDict]]
+    totals: NotRequired[list[float]]
+    picked: NotRequired[int]
+    reason: Reason
+    overruled: NotRequired[int]
+    fallbacks: NotRequired[list[int]]
+    unused: NotRequired[str]
+    matched_tokens: NotRequired[int]
+    uncached_tokens: NotRequired[int]
+
+
+class ReplayedDict(TypedDict):
+    """What a policy makes of a recorded decision."""
+
+    as_recorded: bool
+    decode: ProfileRecordDict
+    prefill: NotRequired[ProfileRecordDict]
