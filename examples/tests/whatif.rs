@@ -10,9 +10,8 @@ use kvroute_examples::simulated::{self, Size};
 use kvroute_examples::whatif::{Report, WhatIf};
 
 /// That of the demo.
-const WAS: &str = "policy: {prefill: {max_uncached_tokens: 512}}";
-const NO_PREFIXES: &str =
-    "policy: {decode: {scorers: {load: {weight: 1}}}, prefill: {max_uncached_tokens: 512}}";
+const WAS: &str = "policy: {preset: llm-d-demo, prefill: {max_uncached_tokens: 512}}";
+const NO_PREFIXES: &str = "policy: {preset: llm-d-demo, decode: {scorers: {load: {weight: 1}}}, prefill: {max_uncached_tokens: 512}}";
 
 static LOG: LazyLock<String> =
     LazyLock::new(|| simulated::phases(Size { decode: 3, prefill: 2 }, 1).unwrap().1.log);

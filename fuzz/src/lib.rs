@@ -5,6 +5,7 @@ mod ffi_calls;
 
 use kvroute_core::event::{EventBatch, KvEvent, decode_batch, decode_trtllm};
 use kvroute_core::oracle::history::{Setting, run};
+use kvroute_core::oracle::snapshots;
 
 pub use ffi_calls::ffi_calls;
 
@@ -12,7 +13,8 @@ pub use ffi_calls::ffi_calls;
 pub type Target = fn(&[u8]);
 
 /// Every target by its name in `Cargo.toml`.
-pub const TARGETS: &[(&str, Target)] = &[("decode", decode), ("index", index), ("ffi_calls", ffi_calls)];
+pub const TARGETS: &[(&str, Target)] =
+    &[("decode", decode), ("index", index), ("ffi_calls", ffi_calls), ("snapshot", snapshot)];
 
 /// The decoders neither panic on any bytes nor answer more than the bytes can hold.
 pub fn decode(data: &[u8]) {
@@ -39,6 +41,14 @@ pub fn index(data: &[u8]) {
     let setting = Setting { translated: bit(0), hybrid: bit(1), replay: bit(2), guarded: bit(3) };
     if let Err(difference) = run(setting, &steps[..steps.len().min(4 * MAX_STEPS)]) {
         panic!("{setting:?}: {difference}");
+    }
+}
+
+/// A snapshot with right checksums is refused and changes nothing, or the router lives on with it. The first byte
+/// chooses between one made of the input and a good one changed by it.
+pub fn snapshot(data: &[u8]) {
+    if let Err(finding) = snapshots::run(data) {
+        panic!("{finding}");
     }
 }
 

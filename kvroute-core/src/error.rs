@@ -17,7 +17,7 @@ pub struct Error {
 pub enum ErrorKind {
     /// An argument or option is out of range, of the wrong shape, or contradicts another.
     InvalidInput,
-    /// Bytes from an engine that are not the format they should be.
+    /// Bytes of an engine or of a snapshot that are not the format they should be.
     Decode,
     /// A block hash that cannot be reproduced outside the engine.
     NotReproducible,

@@ -14,6 +14,7 @@
 //!   [`finish`](router::Router::finish); every second [`expire`](router::Router::expire); and
 //!   [`explain`](router::Router::explain) why. [`decide`](router::Router::decide) is `dispatch` without any
 //!   effect.
+//! - [`snapshot`](router::Router::snapshot) and [`Restore`] carry what a router knows over its restart.
 //! - [`record`] writes decisions down, one JSON line each, and [`router::Replay`] makes them again by another policy.
 //! - [`config`] makes a router of a YAML or JSON document.
 //! - [`index::BlockIndex`] is the knowledge alone, for gateways with a policy of their own.
@@ -51,6 +52,7 @@ mod domain;
 mod error;
 pub mod event;
 pub mod filter;
+mod frame;
 pub mod guard;
 pub mod hash;
 mod id;
@@ -86,7 +88,7 @@ pub use policy::{Policy, PrefillPolicy};
 pub use profile::Profile;
 pub use record::{DecisionRecord, OutcomeRecord, RecordOptions};
 pub use request::{Prompt, Request, ScoreColumn, Session};
-pub use router::{Dispatch, Router, RouterOptions, Workspace};
+pub use router::{Dispatch, Restore, RestoreReport, Router, RouterOptions, Snapshot, Workspace};
 pub use session::SessionKey;
 pub use ticket::{Finish, Ticket};
 

@@ -291,6 +291,21 @@ impl RoutedPod {
         }
     }
 
+    /// Overestimates since the engine last had what was expected.
+    pub(crate) fn overestimated_in_a_row(&self) -> u32 {
+        self.overestimated_in_a_row.load(Ordering::Relaxed)
+    }
+
+    /// Goes on with an audit of before, if there was none since.
+    pub(crate) fn resume_audit(&self, audit: Audit, overestimated_in_a_row: u32) {
+        if self.audit() == Audit::default() {
+            self.agreed.store(audit.agreed, Ordering::Relaxed);
+            self.overestimated.store(audit.overestimated, Ordering::Relaxed);
+            self.underestimated.store(audit.underestimated, Ordering::Relaxed);
+            self.overestimated_in_a_row.store(overestimated_in_a_row, Ordering::Relaxed);
+        }
+    }
+
     /// What its stream of events says of its view.
     pub(crate) fn stream_trust(&self) -> TrustLevel {
         self.trust.get()

@@ -30,13 +30,33 @@ pub(crate) enum Verdict {
 }
 
 /// Follows one publisher.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct SequenceTracker {
     next: u64,
     digests: VecDeque<u64>,
 }
 
 impl SequenceTracker {
+    /// Most digests kept.
+    pub(crate) const REMEMBERED: usize = REMEMBERED;
+
+    /// One that goes on where another was: with its [`next`](Self::next) and [`digests`](Self::digests). `None` if
+    /// there are more digests than there can be.
+    pub(crate) fn resumed(next: u64, digests: impl ExactSizeIterator<Item = u64>) -> Option<Self> {
+        let count = digests.len();
+        (count <= REMEMBERED && count as u64 <= next).then(|| Self { next, digests: digests.collect() })
+    }
+
+    /// Number of the batch expected next.
+    pub(crate) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Digests of the last batches, oldest first.
+    pub(crate) fn digests(&self) -> impl ExactSizeIterator<Item = u64> {
+        self.digests.iter().copied()
+    }
+
     /// Judges a batch, without taking it in.
     pub(crate) fn judge(&self, sequence: u64, payload: &[u8]) -> Verdict {
         if sequence == self.next {

@@ -17,6 +17,7 @@
 mod cbor;
 mod context;
 mod digest;
+mod fingerprint;
 mod llmd;
 mod own;
 mod pickle;

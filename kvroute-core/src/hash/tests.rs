@@ -364,3 +364,28 @@ fn lookahead_is_checked() {
     assert!(vllm(VllmAlgorithm::Sha256).with_lookahead(BlockHasher::MAX_BLOCK_SIZE + 1).is_err());
     assert_eq!(vllm(VllmAlgorithm::Sha256).with_lookahead(2).unwrap().lookahead(), 2);
 }
+
+#[test]
+fn hashers_that_hash_otherwise_have_other_fingerprints_and_equal_ones_the_same_for_ever() {
+    let mut seen = Vec::new();
+    for scheme in schemes() {
+        for block_size in [1, 16] {
+            let hasher = BlockHasher::new(scheme.clone(), block_size).unwrap();
+            assert_eq!(hasher.fingerprint(), hasher.clone().fingerprint());
+            seen.push(hasher.fingerprint());
+        }
+    }
+    for era in [VllmEra::IntLora, VllmEra::MultimodalIdentifier, VllmEra::MultimodalOffset] {
+        let seed = HashSeed::Value("0".to_string());
+        let scheme = VllmScheme::for_era(VllmAlgorithm::Sha256, era, &seed).unwrap();
+        seen.push(BlockHasher::new(scheme, 16).unwrap().fingerprint());
+    }
+    let distinct: std::collections::BTreeSet<_> = seen.iter().collect();
+    assert_eq!(distinct.len(), seen.len());
+    let own = BlockHasher::new(OwnScheme::default(), 16).unwrap();
+    assert_eq!(
+        own.fingerprint(),
+        1_131_417_106_294_997_424,
+        "a snapshot of an older version would not be known again"
+    );
+}

@@ -12,6 +12,8 @@
 //! A block that a lane holds cannot be dropped, and one lane is written by one thread at a time (its pod's
 //! view is locked), so what a writer has just stored stays while it goes on below.
 
+mod graft;
+
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -19,6 +21,7 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
+pub(super) use self::graft::Scaffold;
 use super::run::{MAX_BLOCKS, Place, Run, RunId};
 use super::shard::{Directory, RUN_BITS, Shard, spread};
 
@@ -59,11 +62,13 @@ pub(super) trait LaneRuns {
     /// Whether events name the lane's blocks by their hashes, so that they must be found by them. Nobody
     /// names what is only predicted, and most of what entering it would cost is saved.
     const NAMED: bool = true;
+    /// Whether room is left to what others store: what is only predicted stops at seven eighths.
+    const LEAVES_ROOM: bool = false;
 
     fn entered(&mut self, run: RunId);
     fn left(&mut self, run: RunId);
-    /// A store covered a part of a run that ends here.
-    fn covered(&mut self, _run: RunId, _end: usize) {}
+    /// A store covered this part of a run.
+    fn covered(&mut self, _run: RunId, _part: Range<usize>) {}
 }
 
 #[derive(Debug)]
@@ -119,7 +124,11 @@ impl Chains {
     }
 
     fn directory(&self, key: u64) -> &Mutex<Directory> {
-        &self.directories[(spread(key) >> 48) as usize & (self.directories.len() - 1)].0
+        &self.directories[self.directory_of_key(key)].0
+    }
+
+    fn directory_of_key(&self, key: u64) -> usize {
+        (spread(key) >> 48) as usize & (self.directories.len() - 1)
     }
 
     /// Where `key` lies, if it is known: where `lane` holds it, if it does.
@@ -195,14 +204,27 @@ impl Chains {
         parent: Option<u64>,
         keys: &[u64],
         runs: &mut impl LaneRuns,
+        already: impl FnMut(usize),
+    ) -> Stored {
+        let at = match parent.map(|key| (key, self.find_for(lane, key))) {
+            None => None,
+            Some((key, Some(place))) => Some((key, place)),
+            Some((_, None)) => return Stored { held: 0, stopped: Some(Stop::UnknownParent) },
+        };
+        self.store_after(lane, at, keys, runs, already)
+    }
+
+    /// The same, where the place of the parent is known.
+    fn store_after(
+        &self,
+        lane: u32,
+        parent: Option<(u64, Place)>,
+        keys: &[u64],
+        runs: &mut impl LaneRuns,
         mut already: impl FnMut(usize),
     ) -> Stored {
+        let (parent, mut at) = parent.unzip();
         let mut done = 0;
-        let mut at = match parent.map(|key| self.find_for(lane, key)) {
-            None => None,
-            Some(Some(place)) => Some(place),
-            Some(None) => return Stored { held: 0, stopped: Some(Stop::UnknownParent) },
-        };
         while done < keys.len() {
             let rest = &keys[done..];
             let before = if done == 0 { parent } else { Some(keys[done - 1]) };
@@ -212,7 +234,7 @@ impl Chains {
             };
             match step {
                 Step::Covered(count, place) => {
-                    runs.covered(place.run, place.offset + 1);
+                    runs.covered(place.run, place.offset + 1 - count..place.offset + 1);
                     done += count;
                     at = Some(place);
                 }
@@ -429,9 +451,9 @@ impl Chains {
         self.account(before, directory.bytes());
     }
 
-    /// Whether there is no room for more; for what is only predicted, already when an eighth is left.
+    /// Whether there is no room for more; for what leaves room to others, already when an eighth is left.
     fn is_full<R: LaneRuns>(&self) -> bool {
-        let kept_free = if R::NAMED { 0 } else { self.max_bytes / 8 };
+        let kept_free = if R::LEAVES_ROOM { self.max_bytes / 8 } else { 0 };
         self.bytes() >= self.max_bytes - kept_free
     }
 

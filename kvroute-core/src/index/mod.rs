@@ -18,7 +18,7 @@
 //!
 //! # Locks
 //!
-//! The order is: a pod's view, its predictions, then the pod table *or* a shard, then a directory. One of each at most,
+//! The order is: the restoring of a snapshot, a pod's view, its predictions, then the pod table *or* a shard, then a directory. One of each at most,
 //! but for the rare lookup that takes all shards in order. No user code runs under any of them.
 
 mod chains;
@@ -31,6 +31,7 @@ mod predicted;
 mod run;
 mod sent;
 mod shard;
+pub(crate) mod snapshot;
 mod speculative;
 mod translation;
 mod view;
@@ -53,6 +54,7 @@ pub use matching::TierBlocks;
 pub(crate) use outcome::TrustCell;
 pub use outcome::{ApplyReport, Counters, IgnoreReason, Outcome, ResyncReason, TrustLevel};
 pub use predicted::{PredictedCounts, Prediction};
+pub use snapshot::RestoredBlocks;
 pub use speculative::Speculation;
 
 use crate::domain::CacheDomain;
@@ -165,6 +167,8 @@ pub struct BlockIndex {
     chains: Chains,
     fleet: Published<Fleet>,
     max_predicted: usize,
+    /// Held while a snapshot is restored: there is one scaffold.
+    restoring: Mutex<()>,
     /// When the first speculation ends; nanoseconds, all ones if there is none.
     speculation_end: AtomicU64,
 }
@@ -220,6 +224,7 @@ impl BlockIndex {
             chains: Chains::new(options.shards, options.max_bytes),
             fleet: Published::default(),
             max_predicted: options.max_predicted,
+            restoring: Mutex::default(),
             speculation_end: AtomicU64::new(u64::MAX),
         }
     }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::Error;
 use crate::event::{SkipReason, Skipped};
+use crate::frame::{FrameWriter, Reader};
 
 /// What became of an event, or of a batch as a whole (then the last of these that any of its events got).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -294,5 +295,43 @@ impl Counters {
     #[must_use]
     pub fn ignored_for(&self, reason: IgnoreReason) -> u64 {
         self.ignored[reason as usize]
+    }
+
+    /// Writes them into a snapshot.
+    pub(super) fn save(&self, frames: &mut FrameWriter) {
+        let mut copy = self.clone();
+        copy.fields().into_iter().for_each(|count| frames.number(*count));
+        frames.number(self.ignored.len() as u64);
+        self.ignored.iter().for_each(|&count| frames.number(count));
+    }
+
+    /// Reads them; reasons that were not there yet have a count of 0.
+    pub(super) fn load(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        let mut counters = Self::default();
+        for count in counters.fields() {
+            *count = reader.count()?;
+        }
+        let reasons = reader.at_most(IgnoreReason::ALL.len() as u64, "reasons")?;
+        for count in &mut counters.ignored[..reasons] {
+            *count = reader.count()?;
+        }
+        Ok(counters)
+    }
+
+    /// All single ones, in the order of snapshots.
+    fn fields(&mut self) -> [&mut u64; 11] {
+        [
+            &mut self.batches,
+            &mut self.events,
+            &mut self.blocks_stored,
+            &mut self.blocks_removed,
+            &mut self.blocks_refused,
+            &mut self.unknown_removals,
+            &mut self.parked,
+            &mut self.clears,
+            &mut self.gaps,
+            &mut self.restarts,
+            &mut self.resyncs,
+        ]
     }
 }

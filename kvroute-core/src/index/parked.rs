@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use hashbrown::HashMap;
 
 use crate::EngineHash;
+use crate::frame::FrameWriter;
 use crate::hash::ExtraKey;
 
 /// A waiting block.
@@ -135,6 +136,40 @@ impl Parked {
         found
     }
 
+    /// Writes what waits, parent by parent; `lane_number` says what a lane is called there.
+    pub(super) fn save(&self, frames: &mut FrameWriter, lane_number: impl Fn(u32) -> u64) {
+        for (&parent, blocks) in &self.waiting {
+            for block in blocks {
+                frames.hash(parent);
+                frames.hash(block.hash.0);
+                frames.number(lane_number(block.lane));
+                frames.number(u64::from(block.copies));
+                frames.byte(u8::from(self.parents.get(&block.hash.0) == Some(&parent)));
+                frames.number(block.token_ids.len() as u64);
+                block.token_ids.iter().for_each(|&token| frames.number(u64::from(token)));
+                frames.number(block.extra_keys.len() as u64);
+                block.extra_keys.iter().for_each(|key| save_extra_key(key, frames));
+                frames.next_record();
+            }
+        }
+    }
+
+    /// Lets a block of a snapshot wait behind those that came before; false if there is no room. `is_found`: whether
+    /// its name leads here, of all the places where it waits.
+    pub(super) fn restore(&mut self, parent: EngineHash, block: ParkedBlock, is_found: bool) -> bool {
+        let bytes = block.bytes();
+        if self.len == self.max_blocks || self.max_bytes - self.bytes < bytes {
+            return false;
+        }
+        self.len += 1;
+        self.bytes += bytes;
+        if is_found {
+            self.parents.insert(block.hash.0, parent.0);
+        }
+        self.waiting.entry(parent.0).or_default().push(block);
+        true
+    }
+
     pub(super) fn clear(&mut self) {
         *self = Self::new(self.max_blocks, self.max_bytes, self.counts);
     }
@@ -142,5 +177,23 @@ impl Parked {
     /// Bytes allocated, token ids and keys included.
     pub(super) fn bytes(&self) -> usize {
         self.bytes + self.waiting.allocation_size() + self.parents.allocation_size()
+    }
+}
+
+fn save_extra_key(key: &ExtraKey, frames: &mut FrameWriter) {
+    match key {
+        ExtraKey::Text(text) => {
+            frames.byte(0);
+            frames.text(text);
+        }
+        ExtraKey::Multimodal { identifier, offset } => {
+            frames.byte(1);
+            frames.text(identifier);
+            frames.hash(*offset as u64);
+        }
+        ExtraKey::Bytes(bytes) => {
+            frames.byte(2);
+            frames.bytes_with_length(bytes);
+        }
     }
 }

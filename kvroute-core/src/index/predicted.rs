@@ -11,14 +11,17 @@
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use hashbrown::HashMap;
 
 use super::chains::{Chains, LaneRuns};
 use super::run::RunId;
+use super::snapshot::Pieces;
 use serde::Serialize;
 
 use crate::BlockHash;
+use crate::frame::FrameWriter;
 
 /// How often blocks are dropped to make room for a prompt's.
 const ROUNDS_FOR_ROOM: u32 = 3;
@@ -76,15 +79,16 @@ pub(super) struct Path {
 
 impl LaneRuns for Path {
     const NAMED: bool = false;
+    const LEAVES_ROOM: bool = true;
 
     fn entered(&mut self, _run: RunId) {}
 
     fn left(&mut self, _run: RunId) {}
 
-    fn covered(&mut self, run: RunId, end: usize) {
+    fn covered(&mut self, run: RunId, part: Range<usize>) {
         match self.runs.last_mut() {
-            Some(last) if last.0 == run.0 => last.1 = end,
-            _ => self.runs.push((run.0, end)),
+            Some(last) if last.0 == run.0 => last.1 = part.end,
+            _ => self.runs.push((run.0, part.end)),
         }
     }
 }
@@ -202,6 +206,61 @@ impl Predictions {
         self.runs = HashMap::new();
         self.uses = BTreeMap::new();
         self.blocks = 0;
+    }
+
+    /// Uses of its runs, oldest first: up to which offset.
+    pub(super) fn uses(&self) -> impl Iterator<Item = (RunId, usize)> {
+        self.uses.iter().filter_map(|(time, run)| {
+            let step = self.runs.get(run)?.iter().find(|step| step.time == *time)?;
+            Some((RunId(*run), step.end))
+        })
+    }
+
+    /// Writes what is predicted: what was refused (0 first), then every use, oldest first: a piece, counted from 1,
+    /// and up to which offset. A run of several pieces is used from the last one on, like the runs of a prompt.
+    pub(super) fn save(&self, pieces: &Pieces, frames: &mut FrameWriter) {
+        if self.refused > 0 {
+            frames.number(0);
+            frames.number(self.refused);
+        }
+        let mut parts = Vec::new();
+        for (run, end) in self.uses() {
+            pieces.split(run, 0..end, |piece, part| parts.push((piece, part.end)));
+            for (piece, end) in parts.drain(..).rev() {
+                frames.number(u64::from(piece) + 1);
+                frames.number(end as u64);
+                frames.next_record();
+            }
+        }
+    }
+
+    /// Whether nothing was ever predicted.
+    pub(super) fn is_untouched(&self) -> bool {
+        self.now == 0 && self.refused == 0
+    }
+
+    /// Takes in a use of a run up to an offset from a snapshot, later than all before; the run is kept in place
+    /// meanwhile.
+    pub(super) fn restore(&mut self, chains: &Chains, lane: u32, run: RunId, end: usize) {
+        let held = self.runs.get(&run.0).and_then(|steps| steps.first()).map_or(0, |step| step.end);
+        let mut path = Path::default();
+        if held < end && !chains.cover_part(lane, run, held..end, &mut path) {
+            self.refused += (end - held) as u64;
+            return;
+        }
+        self.blocks += end.saturating_sub(held);
+        self.now += 1;
+        self.touch(run.0, end, self.now);
+    }
+
+    /// Takes in what a snapshot says was refused.
+    pub(super) fn note_refused(&mut self, refused: u64) {
+        self.refused = self.refused.saturating_add(refused);
+    }
+
+    /// Drops what is beyond the bound, once all uses were restored.
+    pub(super) fn keep_bound(&mut self, chains: &Chains, lane: u32) {
+        self.shrink_to(chains, lane, self.capacity);
     }
 
     fn touch(&mut self, run: u32, end: usize, time: u64) {

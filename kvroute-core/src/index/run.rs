@@ -155,6 +155,16 @@ impl Run {
         }
     }
 
+    /// What `lane` holds.
+    pub(super) fn coverage_of(&self, lane: u32) -> Option<&Coverage> {
+        self.find(lane).ok().map(|at| &self.coverage[at])
+    }
+
+    /// Gives back the room that holders took which are gone.
+    pub(super) fn tidy(&mut self) {
+        self.coverage.shrink_to_fit();
+    }
+
     fn find(&self, lane: u32) -> Result<usize, usize> {
         self.coverage.binary_search_by_key(&lane, |c| c.lane)
     }

@@ -131,8 +131,13 @@ impl Directory {
     }
 
     pub(super) fn insert(&mut self, key: u64, place: Place) {
-        let entry = entry_of(key, place);
-        self.entries.insert_unique(spread(tag_of(key)), entry, |&e| spread(e >> (64 - TAG_BITS)));
+        self.insert_entry(entry_of(key, place));
+    }
+
+    /// Puts in what [`entry_of`] made of a key of this directory.
+    pub(super) fn insert_entry(&mut self, entry: u64) {
+        let hash = |entry: u64| spread(entry >> (64 - TAG_BITS));
+        self.entries.insert_unique(hash(entry), entry, |&e| hash(e));
     }
 
     pub(super) fn remove(&mut self, key: u64, place: Place) {
@@ -140,6 +145,21 @@ impl Directory {
         if let Ok(found) = self.entries.find_entry(spread(tag_of(key)), |&e| e == entry) {
             found.remove();
         }
+        give_back(&mut self.entries, |&e| spread(e >> (64 - TAG_BITS)));
+    }
+
+    /// Equal for keys that differ in nothing that directories tell them apart by.
+    pub(super) fn hash(key: u64) -> u64 {
+        spread(tag_of(key) | spread(key) >> 48 << TAG_BITS)
+    }
+
+    /// Makes room for so many more.
+    pub(super) fn reserve(&mut self, entries: usize) {
+        self.entries.reserve(entries, |&e| spread(e >> (64 - TAG_BITS)));
+    }
+
+    /// Gives back room that was made for more than came.
+    pub(super) fn tidy(&mut self) {
         give_back(&mut self.entries, |&e| spread(e >> (64 - TAG_BITS)));
     }
 
@@ -164,7 +184,8 @@ pub(super) fn give_back<T>(table: &mut HashTable<T>, hasher: impl Fn(&T) -> u64)
     }
 }
 
-fn entry_of(key: u64, place: Place) -> u64 {
+/// A key's tag and place.
+pub(super) fn entry_of(key: u64, place: Place) -> u64 {
     tag_of(key) << (64 - TAG_BITS) | u64::from(place.run.0) << OFFSET_BITS | place.offset as u64
 }
 

@@ -9,6 +9,7 @@ use alloc::collections::VecDeque;
 use hashbrown::HashMap;
 
 use crate::EngineHash;
+use crate::frame::FrameWriter;
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
@@ -53,20 +54,56 @@ impl Translation {
         if entry.copies > 0 {
             return;
         }
-        self.retired.push_back(hash.0);
+        self.retire(hash.0);
+        if self.entries.len() * 8 < self.entries.capacity() {
+            self.entries.shrink_to(self.entries.len() * 2);
+        }
+    }
+
+    fn retire(&mut self, name: u64) {
+        self.retired.push_back(name);
         while self.retired.len() > self.max_retired {
             let Some(oldest) = self.retired.pop_front() else { break };
             if self.entries.get(&oldest).is_some_and(|entry| entry.copies == 0) {
                 self.entries.remove(&oldest);
             }
         }
-        if self.entries.len() * 8 < self.entries.capacity() {
-            self.entries.shrink_to(self.entries.len() * 2);
-        }
     }
 
     pub(super) fn clear(&mut self) {
         *self = Self::new(self.max_retired);
+    }
+
+    /// Names of blocks with copies: name, key, copies.
+    pub(super) fn held(&self) -> impl Iterator<Item = (u64, u64, u32)> {
+        let held = self.entries.iter().filter(|(_, entry)| entry.copies > 0);
+        held.map(|(&name, entry)| (name, entry.key, entry.copies))
+    }
+
+    /// Writes the names that are kept for a while, oldest first, with the keys of those without a copy.
+    pub(super) fn save_retired(&self, frames: &mut FrameWriter) {
+        for name in &self.retired {
+            let key = self.entries.get(name).filter(|entry| entry.copies == 0).map(|entry| entry.key);
+            frames.hash_and_option(*name, key);
+        }
+    }
+
+    /// Makes room for so many names.
+    pub(super) fn reserve(&mut self, names: usize) {
+        self.entries.reserve(names);
+    }
+
+    /// Takes in a name from a snapshot.
+    pub(super) fn restore(&mut self, name: u64, key: u64, copies: u32) {
+        self.entries.insert(name, Entry { key, copies });
+    }
+
+    /// Takes in a name that is kept for a while, behind those before; its key if it has no copy.
+    pub(super) fn restore_retired(&mut self, name: u64, key: Option<u64>) {
+        if let Some(key) = key {
+            self.entries.entry(name).or_insert(Entry { key, copies: 0 });
+        }
+        self.retire(name);
     }
 
     /// Bytes allocated.

@@ -3,7 +3,8 @@
 //! A history describes engines, not events: pods store, evict, offload and restart in ways an engine can,
 //! and what they publish is encoded as vLLM encodes it, numbered, and sometimes lost, repeated or
 //! replayed. So one byte string drives the decoder, the sequence tracker, the views and the forest
-//! together. Property tests and the fuzzer both start here. One file though it is long: engine, wire and
+//! together. Now and then the index is carried over into a new one by a snapshot; the old one goes on as its *twin*, and
+//! the two must answer alike. Property tests and the fuzzer both start here. One file though it is long: engine, wire and
 //! check are one story.
 
 use alloc::format;
@@ -20,7 +21,9 @@ use crate::event::GroupKind;
 use crate::hash::{
     BlockHasher, HashContext, HashScheme, HashSeed, OwnScheme, VllmAlgorithm, VllmEra, VllmScheme,
 };
-use crate::index::{BlockIndex, CopyPolicy, GapPolicy, IndexOptions, MatchTable, Outcome, PodId, PodOptions};
+use crate::index::{
+    ApplyReport, BlockIndex, CopyPolicy, GapPolicy, IndexOptions, MatchTable, Outcome, PodId, PodOptions,
+};
 use crate::{BlockHash, CacheDomain, EngineHash, Error, Tier};
 
 const PODS: usize = 3;
@@ -95,6 +98,8 @@ struct World {
     prompts: Vec<(Vec<u32>, Vec<BlockHash>)>,
     index: BlockIndex,
     engines: Vec<Engine>,
+    /// The index that was carried over last, with its pods.
+    twin: Option<(BlockIndex, Vec<PodId>)>,
 }
 
 /// Runs one history; an error describes the first answer that differs.
@@ -130,12 +135,9 @@ impl World {
             setting,
             domain: Arc::new(CacheDomain::new("model", hasher)?),
             prompts,
-            index: BlockIndex::new(IndexOptions {
-                shards: 4,
-                max_bytes: setting.max_bytes(),
-                ..IndexOptions::default()
-            }),
+            index: Self::index(setting, 4),
             engines: Vec::new(),
+            twin: None,
         };
         for _ in 0..PODS {
             let engine = world.engine();
@@ -144,15 +146,14 @@ impl World {
         Ok(world)
     }
 
+    fn index(setting: Setting, shards: usize) -> BlockIndex {
+        BlockIndex::new(IndexOptions { shards, max_bytes: setting.max_bytes(), ..IndexOptions::default() })
+    }
+
     fn engine(&self) -> Engine {
         let groups = self.groups();
-        let on_gap = if self.setting.replay { GapPolicy::Replay } else { GapPolicy::Clear };
-        // A hybrid pod's groups are told beforehand, another's learned from its events.
-        let known = if self.setting.hybrid { groups.clone() } else { Vec::new() };
-        let options =
-            PodOptions { copies: self.setting.copies(), on_gap, groups: known, ..PodOptions::default() };
         Engine {
-            id: self.index.add_pod(Arc::clone(&self.domain), options),
+            id: self.add_pod(&self.index),
             truth: OraclePod::new(&groups),
             view: OraclePod::new(&groups),
             published: Vec::new(),
@@ -161,6 +162,16 @@ impl World {
             changes: Vec::new(),
             lost: false,
         }
+    }
+
+    fn add_pod(&self, index: &BlockIndex) -> PodId {
+        let groups = self.groups();
+        let on_gap = if self.setting.replay { GapPolicy::Replay } else { GapPolicy::Clear };
+        // A hybrid pod's groups are told beforehand, another's learned from its events.
+        let known = if self.setting.hybrid { groups } else { Vec::new() };
+        let options =
+            PodOptions { copies: self.setting.copies(), on_gap, groups: known, ..PodOptions::default() };
+        index.add_pod(Arc::clone(&self.domain), options)
     }
 
     fn groups(&self) -> Vec<(u32, GroupKind)> {
@@ -239,6 +250,7 @@ impl World {
                 self.removed(pod, group, None, &[block])
             }
             14 if b % 8 == 1 => self.replace(pod),
+            14 if b % 8 == 3 => self.carry_over(),
             14 => {
                 self.engines[pod].lost |= b % 2 == 0;
                 Ok(())
@@ -363,19 +375,67 @@ impl World {
         let old = self.engines[pod].id;
         self.index.remove_pod(old).map_err(|e| format!("{e}"))?;
         self.engines[pod] = self.engine();
+        if let Some((twin, mut ids)) = self.twin.take() {
+            twin.remove_pod(ids[pod]).map_err(|e| format!("{e}"))?;
+            ids[pod] = self.add_pod(&twin);
+            self.twin = Some((twin, ids));
+        }
         if self.index.trust(old).is_ok() || self.engines[pod].id == old {
             return Err(format!("pod {pod} came back as the one that left"));
         }
         Ok(())
     }
 
+    /// The index goes on as another one, made of its snapshot.
+    fn carry_over(&mut self) -> Result<(), String> {
+        // More shards or fewer, so that nothing hangs on their number.
+        let index = Self::index(self.setting, if self.twin.is_some() { 1 } else { 16 });
+        let old: Vec<_> = self.engines.iter().map(|engine| engine.id).collect();
+        let new: Vec<_> = old.iter().map(|_| self.add_pod(&index)).collect();
+        let restored = self.index.carry_over(&old, &index, &new).map_err(|e| format!("{e}"))?;
+        if restored.iter().any(Option::is_none) {
+            return Err(format!("a pod was not carried over: {restored:?}"));
+        }
+        // Tables of other sizes reach a bound at another moment.
+        if !self.setting.guarded {
+            let known = |index: &BlockIndex| (index.blocks(), index.bytes() > 0);
+            if restored.iter().flatten().any(|pod| pod.refused > 0) || known(&index) != known(&self.index) {
+                return Err(format!("{:?} became {:?}: {restored:?}", known(&self.index), known(&index)));
+            }
+        }
+        self.engines.iter_mut().zip(new).for_each(|(engine, id)| engine.id = id);
+        let twin = core::mem::replace(&mut self.index, index);
+        self.twin = (!self.setting.guarded).then_some((twin, old));
+        Ok(())
+    }
+
+    /// Applies a batch to the index, and to its twin, which must answer the same.
+    fn apply(&self, pod: usize, sequence: usize) -> Result<ApplyReport, String> {
+        let (engine, sequence) = (&self.engines[pod], sequence as u64);
+        let payload = &engine.published[sequence as usize];
+        let apply = |index: &BlockIndex, id| -> Result<_, Error> {
+            let report = index.apply_batch(id, sequence, payload)?;
+            Ok((report, index.counters(id)?, index.trust(id)?, index.parked_blocks(id)?, index.blocks()))
+        };
+        let answer = apply(&self.index, engine.id).map_err(|e| format!("{e}"))?;
+        if let Some((twin, ids)) = &self.twin {
+            let twins = apply(twin, ids[pod]).map_err(|e| format!("{e}"))?;
+            if twins != answer {
+                return Err(format!(
+                    "pod {pod}, batch {sequence}: restored {answer:?}, not restored {twins:?}"
+                ));
+            }
+        }
+        Ok(answer.0)
+    }
+
     /// The last batch once more.
     fn repeat(&mut self, pod: usize) -> Result<(), String> {
-        let engine = &self.engines[pod];
-        let Some(last) = engine.published.last().filter(|_| self.in_step(pod)) else { return Ok(()) };
-        let sequence = engine.published.len() as u64 - 1;
-        let report = self.index.apply_batch(engine.id, sequence, last).map_err(|e| format!("{e}"))?;
-        match report.outcome {
+        let count = self.engines[pod].published.len();
+        if count == 0 || !self.in_step(pod) {
+            return Ok(());
+        }
+        match self.apply(pod, count - 1)?.outcome {
             Outcome::Ignored(_) => Ok(()),
             other => Err(format!("a repeated batch was {other:?}")),
         }
@@ -404,25 +464,22 @@ impl World {
         }
         let last = engine.published.len() - 1;
         let gap = engine.delivered < last;
+        let delivered = engine.delivered;
         let first = if gap && self.setting.replay {
-            let report = self
-                .index
-                .apply_batch(engine.id, last as u64, &engine.published[last])
-                .map_err(|e| format!("{e}"))?;
+            let report = self.apply(pod, last)?;
             if !matches!(report.outcome, Outcome::NeedsResync(_)) {
                 return Err(format!("a gap before batch {last} was {:?}", report.outcome));
             }
-            engine.delivered.saturating_sub(1)
+            delivered.saturating_sub(1)
         } else {
             last
         };
-        if gap && !self.setting.replay && engine.delivered > 0 {
-            engine.view.clear();
-        }
         for sequence in first..=last {
-            self.index
-                .apply_batch(engine.id, sequence as u64, &engine.published[sequence])
-                .map_err(|e| format!("{e}"))?;
+            self.apply(pod, sequence)?;
+        }
+        let engine = &mut self.engines[pod];
+        if gap && !self.setting.replay && delivered > 0 {
+            engine.view.clear();
         }
         engine.delivered = last + 1;
         for change in engine.changes.drain(..) {

@@ -1,9 +1,11 @@
 //! The oracle: a naive index, obviously right, that the fast one is compared with.
 //!
 //! It keeps what each pod holds as a plain list and reads every answer off the definition. It knows nothing
-//! of runs, lanes, translation or locks. [`history`] drives it and the index through the same events.
+//! of runs, lanes, translation or locks. [`history`] drives it and the index through the same events;
+//! [`snapshots`] is about bytes that are no engine's.
 
 pub mod history;
+pub mod snapshots;
 
 use alloc::vec;
 use alloc::vec::Vec;

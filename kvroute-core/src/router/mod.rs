@@ -2,7 +2,8 @@
 //!
 //! `gather` finds what pods have of a prompt, and which are looked at; `decide` asks the policy about them; `board` is
 //! one profile's part in that; `dispatch` books what was decided and follows the request to its end; `explain` says
-//! why; `record` takes a decision down, `replay` makes it again.
+//! why; `record` takes a decision down, `replay` makes it again; `snapshot` carries what the
+//! router knows over a restart.
 
 mod board;
 mod decide;
@@ -12,6 +13,7 @@ mod gather;
 mod record;
 mod replay;
 mod roster;
+mod snapshot;
 mod status;
 mod workspace;
 
@@ -27,6 +29,7 @@ use serde::Serialize;
 pub use self::dispatch::Dispatch;
 pub use self::replay::{Replay, Replayed};
 use self::roster::Roster;
+pub use self::snapshot::{Refusal, Restore, RestoreReport, RestoredPod, Snapshot};
 pub use self::status::{IndexStatus, PodStatus, RouterStatus};
 pub use self::workspace::Workspace;
 use crate::event::{EventBatch, decode_trtllm};

@@ -3,6 +3,7 @@
 mod token;
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::num::NonZeroUsize;
 use core::time::Duration;
 
@@ -97,6 +98,32 @@ impl SessionTable {
             }
         }
         expired
+    }
+
+    /// All conversations whose time is not over, those used longest ago first, each with the time it has left.
+    pub(crate) fn remembered(&self, now: Duration) -> Vec<(u128, Home, Duration)> {
+        let mut all = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.lock();
+            let entries = shard.iter().rev().map(|(&key, entry)| (key, entry.home, entry.expires));
+            all.extend(entries.filter(|&(_, _, expires)| now < expires));
+        }
+        // As long as time goes forward, the order of use. Within a shard it is that where times are equal, too.
+        all.sort_by_key(|&(_, _, expires)| expires);
+        all.iter_mut().for_each(|(_, _, expires)| *expires = expires.saturating_sub(now));
+        all
+    }
+
+    /// Takes in a conversation that was used before all that are here, with the time it has left; false if it is
+    /// here already, or there is no room.
+    pub(crate) fn recall(&self, key: u128, home: Home, left: Duration, now: Duration) -> bool {
+        let Some(mut shard) = self.shard(key).map(Mutex::lock) else { return false };
+        if shard.len() == shard.cap().get() || shard.contains(&key) {
+            return false;
+        }
+        let expires = now.saturating_add(left.min(self.ttl));
+        shard.put(key, Entry { home, expires });
+        shard.demote(&key)
     }
 
     /// Number of conversations remembered.

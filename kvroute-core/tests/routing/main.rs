@@ -21,6 +21,7 @@ mod sampling;
 mod scorers;
 mod sessions;
 mod several_domains;
+mod snapshots;
 mod speculation;
 mod trust;
 

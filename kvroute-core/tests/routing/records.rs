@@ -67,7 +67,7 @@ fn the_prompt_is_in_it_if_that_is_asked_for_and_nothing_else_is() {
     }
     for line in [line, of_text] {
         let record = decision(&line);
-        assert!(Replay::new(&record).unwrap().choose(&Policy::default()).unwrap().is_as_recorded(&record));
+        assert!(Replay::new(&record).unwrap().choose(&demo_policy()).unwrap().is_as_recorded(&record));
     }
 }
 

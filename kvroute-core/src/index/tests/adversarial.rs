@@ -73,6 +73,7 @@ fn survives(
         index.lookup(domain, &query, &mut table);
         assert!(table.matches().iter().all(|found| found.blocks.total() <= query.len() as u32));
     }
+    carried_over(&index, domain, max_bytes, &options, &pods, queries);
     // What an engine cleared is gone, whatever it said before.
     apply(&index, pods[0], KvEvent::Cleared);
     for query in queries {
@@ -81,6 +82,32 @@ fn survives(
         assert_eq!(table.blocks(pods[0]).total(), 0);
     }
     assert_all_is_given_back(&index, &pods);
+}
+
+/// An index made of a snapshot answers the same, if it has room for all, and leaves nothing behind either.
+fn carried_over(
+    index: &BlockIndex,
+    domain: &Arc<CacheDomain>,
+    max_bytes: usize,
+    options: &PodOptions,
+    pods: &[PodId],
+    queries: &[Vec<u64>],
+) {
+    let other = BlockIndex::new(IndexOptions { shards: 4, max_bytes, ..IndexOptions::default() });
+    let new: Vec<_> = pods.iter().map(|_| other.add_pod(Arc::clone(domain), options.clone())).collect();
+    let restored = index.carry_over(pods, &other, &new).unwrap();
+    assert_eq!(other.bytes(), other.recount());
+    for (at, restored) in restored.iter().enumerate() {
+        assert!(restored.unwrap().refused == 0 || max_bytes < usize::MAX);
+        assert_eq!(other.parked_blocks(new[at]), index.parked_blocks(pods[at]));
+    }
+    for query in queries {
+        for (&old, &new) in pods.iter().zip(&new) {
+            let (old, new) = (depth(index, domain, old, query), depth(&other, domain, new, query));
+            assert!(new == old || (new < old && max_bytes < usize::MAX), "{new}, not {old}, of {query:?}");
+        }
+    }
+    assert_all_is_given_back(&other, &new);
 }
 
 proptest! {

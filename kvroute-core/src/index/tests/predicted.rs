@@ -56,8 +56,15 @@ fn predicted(index: &BlockIndex, domain: &CacheDomain, pod: PodId, blocks: &[Blo
 
 #[derive(Clone, Debug)]
 enum Act {
-    Record { pod: usize, ways: Vec<u8> },
-    Revoke { which: usize },
+    Record {
+        pod: usize,
+        ways: Vec<u8>,
+    },
+    Revoke {
+        which: usize,
+    },
+    /// The index goes on as another one, made of its snapshot.
+    Carry,
 }
 
 fn acts() -> impl Strategy<Value = Vec<Act>> {
@@ -69,7 +76,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
     });
     let record = (0..2_usize, ways).prop_map(|(pod, ways)| Act::Record { pod, ways });
     let revoke = (0..64_usize).prop_map(|which| Act::Revoke { which });
-    prop::collection::vec(prop_oneof![4 => record, 1 => revoke], 1..60)
+    prop::collection::vec(prop_oneof![8 => record, 2 => revoke, 1 => Just(Act::Carry)], 1..60)
 }
 
 proptest! {
@@ -79,11 +86,13 @@ proptest! {
         capacity in 1..60_usize,
     ) {
         let options = IndexOptions { shards: 2, max_predicted: capacity, ..IndexOptions::default() };
-        let (index, domain) = (BlockIndex::new(options), domain());
-        let pods = [(); 2].map(|()| index.add_pod(domain.clone(), PodOptions::default()));
+        let (mut index, domain) = (BlockIndex::new(options), domain());
+        let mut pods = [(); 2].map(|()| index.add_pod(domain.clone(), PodOptions::default()));
         let mut models = [(); 2].map(|()| Model { capacity, ..Model::default() });
         let mut recorded: Vec<(usize, Prediction, Vec<BlockHash>)> = Vec::new();
         let mut prompts = Vec::new();
+        // Predictions of an index before cannot be taken back.
+        let mut before = 0;
         for act in acts {
             match act {
                 Act::Record { pod, ways } => {
@@ -94,9 +103,18 @@ proptest! {
                     prompts.push(blocks);
                 }
                 Act::Revoke { which } => {
-                    let Some((pod, prediction, new)) = recorded.get(which % recorded.len().max(1)) else { continue };
+                    let which = before + which % (recorded.len() - before).max(1);
+                    let Some((pod, prediction, new)) = recorded.get(which) else { continue };
                     index.revoke(pods[*pod], *prediction);
-                    models[*pod].revoke(which % recorded.len(), new);
+                    models[*pod].revoke(which, new);
+                }
+                Act::Carry => {
+                    let other = BlockIndex::new(IndexOptions { shards: 4, ..options });
+                    let new = [(); 2].map(|()| other.add_pod(domain.clone(), PodOptions::default()));
+                    let counts = pods.map(|pod| index.predicted(pod).unwrap());
+                    index.carry_over(&pods, &other, &new).unwrap();
+                    prop_assert_eq!(new.map(|pod| other.predicted(pod).unwrap()), counts);
+                    (index, pods, before) = (other, new, recorded.len());
                 }
             }
             for (&pod, model) in pods.iter().zip(&models) {

@@ -5,11 +5,13 @@
 //! applies a pod's events; different pods proceed in parallel.
 //!
 //! This file follows the stream and knows what a view is made of; [`store`], [`placed`] and [`remove`] hold
-//! what single events do.
+//! what single events do; [`save`] and [`load`] are its part of a snapshot.
 
+mod load;
 mod numbered;
 mod placed;
 mod remove;
+mod save;
 mod store;
 
 use alloc::sync::Arc;

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use hashbrown::HashMap;
 
 use super::{RunSet, View};
+use crate::frame::FrameWriter;
 use crate::index::outcome::{IgnoreReason, Outcome};
 use crate::index::{BlockIndex, CopyPolicy};
 use crate::{EngineHash, Tier};
@@ -91,13 +92,15 @@ impl View {
     fn ancestors(&self, index: &BlockIndex, key: u64) -> Option<Ancestors> {
         let mut keys = alloc::vec![key];
         let mut block = key;
+        // Longer than all that is remembered is a circle.
+        let most = self.options.max_retired.min(self.lineage.parents.len());
         loop {
             let parent = match index.chains.parent_of(block) {
                 Some(parent) => return Some(Ancestors { keys, root: parent }),
                 None => *self.lineage.parents.get(&block)?,
             };
             match parent {
-                Some(parent) if keys.len() <= self.options.max_retired => {
+                Some(parent) if keys.len() <= most => {
                     if index.chains.find(parent).is_some() {
                         return Some(Ancestors { keys, root: Some(parent) });
                     }
@@ -115,6 +118,13 @@ impl Lineage {
     /// Bytes allocated.
     pub(super) fn bytes(&self) -> usize {
         self.parents.allocation_size() + self.order.capacity() * size_of::<u64>()
+    }
+
+    /// Writes it, oldest first.
+    pub(super) fn save(&self, frames: &mut FrameWriter) {
+        for key in &self.order {
+            frames.hash_and_option(*key, self.parents.get(key).copied().flatten());
+        }
     }
 
     /// Keeps the `most` latest.
