@@ -15,8 +15,8 @@ use kvroute_core::record::{LogLine, OutcomeRecord, RecordOptions};
 use kvroute_core::router::Replay;
 use kvroute_core::{
     AdapterReport, CacheDomain, Config, Decision, Dispatch, EngineHash, Error, ErrorKind, Finish,
-    HashContext, LoadReport, PodId, PodSpec, Request, Role, Router, ScoreColumn, Session, Ticket, Tier,
-    Workspace,
+    HashContext, LoadReport, PodId, PodSpec, Request, Restore, Role, Router, ScoreColumn, Session, Ticket,
+    Tier, Workspace,
 };
 
 const TABLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../testdata/bindings/cases.txt");
@@ -77,6 +77,8 @@ struct Case {
     last: Option<Decision>,
     /// Of the decision log, about the last decision for which it was asked.
     line: String,
+    /// What a router knew when it was asked.
+    snapshot: Vec<u8>,
     workspace: Workspace,
 }
 
@@ -291,6 +293,22 @@ impl Case {
                 let mut replay = Replay::new(&record)?;
                 let policy = Config::parse(rest)?.policy()?;
                 return Ok(replay.choose(&policy)?.is_as_recorded(&record).to_string());
+            }
+            "snapshot" => {
+                let mut snapshot = self.router().snapshot(a.now());
+                let mut bytes = Vec::new();
+                while let Some(chunk) = snapshot.next_chunk(self.router())? {
+                    bytes.extend_from_slice(chunk);
+                }
+                self.snapshot = bytes;
+            }
+            "restore" => {
+                let mut restore = Restore::default();
+                let keep = a.get("keep").map_or(self.snapshot.len(), |keep| keep.parse().unwrap());
+                restore.push(&self.snapshot[..keep])?;
+                let report = restore.finish(self.router(), a.now())?;
+                self.learn();
+                return Ok(serde_json::to_string(&report).unwrap());
             }
             "expire" => return Ok(self.router().expire(a.now()).to_string()),
             "token" => {

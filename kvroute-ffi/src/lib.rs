@@ -50,6 +50,8 @@ pub mod explain;
 
 pub mod record;
 
+pub mod snapshot;
+
 pub mod counters;
 
 mod guard;

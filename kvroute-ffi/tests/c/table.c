@@ -228,6 +228,38 @@ static int32_t outcome(const words *line) {
   return status;
 }
 
+static int32_t snapshot(const words *line) {
+  kvroute_snapshot *snapshot = NULL;
+  size_t written = 0;
+  REQUIRE_OK(kvroute_router_snapshot(router, now_of(line), &snapshot, error));
+  snapshot_len = 0;
+  do {
+    REQUIRE_OK(kvroute_snapshot_next(snapshot, router, snapshot_bytes + snapshot_len,
+                                     sizeof snapshot_bytes - snapshot_len, &written, error));
+    snapshot_len += written;
+  } while (written > 0);
+  kvroute_snapshot_free(snapshot);
+  return KVROUTE_OK;
+}
+
+static int32_t restore(const words *line) {
+  static char report[1 << 14];
+  const char *keep = optional(line, "keep");
+  size_t len = keep == NULL ? snapshot_len : (size_t)number(keep), written = 0;
+  kvroute_restore *restore = kvroute_restore_new();
+  int32_t status;
+  REQUIRE(len <= snapshot_len);
+  REQUIRE_OK(kvroute_restore_push(restore, snapshot_bytes, len, error));
+  status = kvroute_restore_finish(restore, router, now_of(line), NULL, error);
+  if (status == KVROUTE_OK) {
+    REQUIRE_OK(kvroute_restore_report(restore, report, sizeof report, &written, error));
+    say("%s", report);
+    learn();
+  }
+  kvroute_restore_free(restore);
+  return status;
+}
+
 static int32_t expire(const words *line) {
   size_t expired = 0;
   int32_t status = kvroute_router_expire(router, now_of(line), &expired, error);
@@ -331,6 +363,8 @@ static int32_t step(char *text) {
     say("%s", logged);
     return KVROUTE_OK;
   }
+  if (IS("snapshot")) return snapshot(&line);
+  if (IS("restore")) return restore(&line);
   if (IS("expire")) return expire(&line);
   if (IS("token")) return seal(&line);
   if (IS("counters")) return counters();

@@ -292,6 +292,35 @@ void a_decision_log() {
   CHECK(kvroute::log_schema().front() == '{');
 }
 
+void a_router_that_goes_on_for_another() {
+  const kvroute::Router router = kvroute::Router::from_config(CONFIG);
+  kvroute::Workspace workspace;
+  const auto tokens = prompt(41);
+  kvroute::Request request;
+  request.token_ids = tokens;
+  const kvroute::Decision before = router.dispatch(request, 1s, workspace);
+  router.finish(before.ticket, kvroute::Finish::completed);
+  kvroute::Snapshot snapshot = router.snapshot(1s);
+  kvroute::Restore restore, cut;
+  CHECK(status_of([&] { (void)restore.report(); }) == KVROUTE_INVALID_INPUT);
+  std::vector<std::uint8_t> bytes;
+  for (auto chunk = snapshot.next(router); !chunk.empty(); chunk = snapshot.next(router)) {
+    bytes.insert(bytes.end(), chunk.begin(), chunk.end());
+  }
+  restore.push(bytes);
+  cut.push({bytes.data(), bytes.size() - 1});
+  const kvroute::Router successor = kvroute::Router::from_config(CONFIG);
+  CHECK(status_of([&] { (void)cut.finish(successor, 0s); }) == KVROUTE_DECODE);
+  CHECK(status_of([&] { (void)snapshot.next(successor); }) == KVROUTE_INVALID_INPUT);
+  const kvroute::Restored restored = restore.finish(successor, 0s);
+  CHECK(restored.pods == 2 && restored.pods_added == 0 && restored.pods_refused == 0);
+  CHECK(restored.predicted_blocks == 10);
+  CHECK(restore.report().find("\"predicted\":10") != std::string::npos);
+  const kvroute::Decision again = successor.decide(request, 0s, workspace);
+  CHECK(successor.pod_name(again.pod).name == router.pod_name(before.pod).name);
+  CHECK(again.total == router.decide(request, 1s, workspace).total);
+}
+
 void events() {
   const kvroute::Router router = kvroute::Router::from_config(CONFIG);
   const kvroute::PodId a = router.find_pod("a");
@@ -422,6 +451,7 @@ int main() {
   a_request_from_beginning_to_end();
   a_policy_that_is_replaced();
   a_decision_log();
+  a_router_that_goes_on_for_another();
   events();
   moves();
   configuration();
