@@ -1,6 +1,7 @@
 package kvroute
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -67,6 +68,8 @@ type tableCase struct {
 	why     Explanation
 	// line is of the decision log, about the last decision for which it was asked.
 	line string
+	// snapshot is what a router knew when it was asked.
+	snapshot bytes.Buffer
 }
 
 // arguments of a step: positional ones, then key=value.
@@ -177,6 +180,11 @@ func (c *tableCase) step(verb, rest string) (string, error) {
 	case "replay":
 		replayed, err := LogReplayFromDocument(c.line, rest)
 		return strconv.FormatBool(replayed.AsRecorded), err
+	case "snapshot":
+		c.snapshot.Reset()
+		return "", c.router.Snapshot(&c.snapshot, c.now(a))
+	case "restore":
+		return c.restore(a)
 	case "expire":
 		expired, err := c.router.Expire(c.now(a))
 		return strconv.Itoa(expired), err
@@ -220,6 +228,21 @@ func (c *tableCase) endpointPicker(document string) (string, error) {
 		return "", err
 	}
 	return strings.TrimSpace(shown.String()), c.router.SetPolicy(config.Policy)
+}
+
+// restore gives the snapshot to the router there is now; what is absent is null in the table.
+func (c *tableCase) restore(a arguments) (string, error) {
+	file := c.snapshot.Bytes()
+	if keep, found := a.named["keep"]; found {
+		file = file[:c.number(keep)]
+	}
+	report, err := c.router.Restore(bytes.NewReader(file), c.now(a))
+	if err != nil {
+		return "", err
+	}
+	document, err := json.Marshal(report)
+	absent := strings.NewReplacer(`"id":0`, `"id":null`, `"refusal":""`, `"refusal":null`)
+	return absent.Replace(string(document)), errors.Join(err, c.learn())
 }
 
 // learn learns the names of the router's pods.
