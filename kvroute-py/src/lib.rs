@@ -24,6 +24,7 @@ mod report;
 mod request;
 mod router;
 mod scratch;
+mod snapshot;
 
 #[pyo3::pymodule(gil_used = false)]
 mod _kvroute {

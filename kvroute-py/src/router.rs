@@ -17,7 +17,7 @@ use kvroute_core::{
 };
 use parking_lot::RwLock;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyMapping, PyString};
+use pyo3::types::{PyBytes, PyDict, PyMapping, PyString};
 
 use crate::config::{json_text, read_config};
 use crate::context::{HashContext, context_or_none};
@@ -35,6 +35,7 @@ use crate::pod::Pod;
 use crate::report::{ApplyReport, PodMatch};
 use crate::request::Arguments;
 use crate::scratch::{Pool, Scratch};
+use crate::snapshot;
 
 /// Everything a gateway needs to route: pods, what they hold, and how to choose among them.
 ///
@@ -478,6 +479,48 @@ impl Router {
         let core::Decision { pod, prefill, .. } = read_decision(decision)?;
         let now = self.read_now(now)?;
         call(|| self.core.read().session_token(pod, prefill.map(|prefill| prefill.pod), now))
+    }
+
+    /// What the router knows, as bytes, so that another one, or the next process, goes on as if this one had never
+    /// stopped: pods, what they hold, what was sent to them, where their streams of events stand, and sessions. Not in
+    /// it are the configuration, requests in flight, load reports and the router's counters.
+    ///
+    /// The router may be used meanwhile: each pod is written as it was at one moment, and the pods' moments differ.
+    /// Keep it where the configuration is kept: a checksum finds damage, not forgery. LimitError: more than 16 384
+    /// pods, or those have more than 65 536 groups and tiers.
+    #[pyo3(signature = (now = None))]
+    fn snapshot<'py>(
+        &self,
+        py: Python<'py>,
+        now: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        snapshot::to_bytes(py, &self.core, self.read_now(now)?)
+    }
+
+    /// Writes a snapshot to a file, a mebibyte or a pod at a time: what `snapshot` answers.
+    ///
+    /// file: a binary file, or anything with such a `write`. If this fails, or the router is reset meanwhile
+    /// (InvalidInputError), what was written is of no use.
+    #[pyo3(signature = (file, now = None))]
+    fn write_snapshot(&self, file: &Bound<'_, PyAny>, now: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        snapshot::to_file(&self.core, file, self.read_now(now)?)
+    }
+
+    /// Gives a snapshot to this router, and answers what became of it: `kvroute.status.RestoreReport`.
+    ///
+    /// snapshot: bytes, bytearray, memoryview, or a binary file that is read to its end. Pods that are not here are
+    /// added, if their cache domain is known; those that are keep their ids, options, role, labels and capacity.
+    /// Restore before events are applied: a pod that events came to is left as it is; one that has its part again goes
+    /// on with the next batch of its stream, or finds out what it missed. DecodeError: it is no snapshot, one of
+    /// another version, damaged, or not whole; then nothing was changed.
+    #[pyo3(signature = (snapshot, now = None))]
+    fn restore<'py>(
+        &self,
+        snapshot: &Bound<'py, PyAny>,
+        now: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let report = snapshot::restore(&self.core, snapshot, self.read_now(now)?)?;
+        to_python(snapshot.py(), &report)
     }
 
     /// What is in flight, and what befell it: `kvroute.status.RouterCounters`.

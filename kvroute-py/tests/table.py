@@ -144,6 +144,7 @@ class Case:
     last: Decision | None = None
     explanation: Explanation | None = None
     line: str = ""
+    snapshot: bytes = b""
 
     def answer(self, text: str) -> str:
         """What the package answers to a step."""
@@ -373,6 +374,16 @@ class Case:
 
     def do_replay(self, rest: str) -> bool:
         return log_replay(self.line, rest)["as_recorded"]
+
+    def do_snapshot(self, rest: str) -> None:
+        self.snapshot = self.the_router().snapshot(Arguments.read(rest).now())
+
+    def do_restore(self, rest: str) -> str:
+        a = Arguments.read(rest)
+        keep = int(a.named.get("keep", len(self.snapshot)))
+        report = self.the_router().restore(self.snapshot[:keep], a.now())
+        self.learn()
+        return json.dumps(report, separators=(",", ":"))
 
     def do_expire(self, rest: str) -> int:
         return self.the_router().expire(Arguments.read(rest).now())

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, final
 
 import numpy as np
+from _typeshed import SupportsRead, SupportsWrite
 from numpy.typing import NDArray
 
 from .config import (
@@ -20,6 +21,7 @@ from .status import (
     ExplanationDict,
     Reason,
     ReplayedDict,
+    RestoreReport,
     RouterCounters,
     RouterStatus,
     StreamCounters,
@@ -585,6 +587,13 @@ class Router:
     ) -> str: ...
     def expire(self, now: float | None = None) -> int: ...
     def session_token(self, decision: Decision | Dispatch, now: float | None = None) -> str: ...
+    def snapshot(self, now: float | None = None) -> bytes: ...
+    def write_snapshot(self, file: SupportsWrite[bytes], now: float | None = None) -> None: ...
+    def restore(
+        self,
+        snapshot: bytes | bytearray | memoryview | SupportsRead[bytes],
+        now: float | None = None,
+    ) -> RestoreReport: ...
     def counters(self) -> RouterCounters: ...
     def status(self) -> RouterStatus: ...
     def stream(self, pod: PodId, /) -> StreamCounters: ...

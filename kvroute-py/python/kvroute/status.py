@@ -18,7 +18,11 @@ __all__ = [
     "PredictedDict",
     "ProfileRecordDict",
     "Reason",
+    "Refusal",
     "ReplayedDict",
+    "RestoreReport",
+    "RestoredBlocks",
+    "RestoredPod",
     "RouterCounters",
     "RouterStatus",
     "ScoreDict",
@@ -32,6 +36,13 @@ Trust: TypeAlias = Literal["exact", "degraded", "approximate", "load-only"]
 
 Reason: TypeAlias = Literal["picked", "spilled", "warm-up"]
 """Why a pod was taken."""
+
+Refusal: TypeAlias = Literal[
+    "unknown-domain", "other-domain", "other-hashes", "other-options", "in-use"
+]
+"""Why a pod was given nothing of a snapshot: the router knows no cache domain of that name; the pod
+is here in another one; the domain hashes differently here; the pod's options make another view of
+its stream; or events came to it here before."""
 
 AdapterFit: TypeAlias = Literal["running", "waiting", "room", "full", "unknown"]
 """How a pod stands to the LoRA adapter that a request asks for."""
@@ -221,3 +232,31 @@ class ReplayedDict(TypedDict):
     as_recorded: bool
     decode: ProfileRecordDict
     prefill: NotRequired[ProfileRecordDict]
+
+
+class RestoredBlocks(TypedDict):
+    """Blocks a pod has of a snapshot: held, once for each group and tier; predicted; without room."""
+
+    held: int
+    predicted: int
+    refused: int
+
+
+class RestoredPod(TypedDict):
+    """What became of a pod of a snapshot: ``id`` is None if it is not here; ``refusal`` is why it was
+    given nothing, and then ``blocks`` is None."""
+
+    name: str
+    dp_rank: int
+    id: int | None
+    added: bool
+    blocks: RestoredBlocks | None
+    refusal: Refusal | None
+
+
+class RestoreReport(TypedDict):
+    """What became of a snapshot: its pods, and how many of its sessions the router has and has not."""
+
+    pods: list[RestoredPod]
+    sessions: int
+    sessions_left_out: int
