@@ -82,8 +82,9 @@ impl World {
             assert_eq!(decision.value.ticket, UNTOUCHED as u64, "an answer, and status {status}");
             return;
         }
-        self.take_down(place, workspace, if books { decision_place } else { ptr::null_mut() });
-        let made = decision.value;
+        // What an answer may have behind it that nobody knows, what goes in may not.
+        let made = kvroute_decision { struct_size: size_of::<kvroute_decision>(), ..decision.value };
+        self.take_down(place, workspace, if books { &made } else { ptr::null() });
         assert!(self.pods.contains(&made.pod), "pod {}", made.pod);
         assert!(made.prefill_pod == 0 || self.pods.contains(&made.prefill_pod));
         assert!(made.matched_tokens < (tokens.len().max(1)) as u64 && made.total.is_finite());

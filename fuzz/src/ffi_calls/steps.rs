@@ -74,6 +74,8 @@ const STEPS: &[Step] = &[
     World::make_router,
     World::configure,
     World::recover,
+    World::go_on_with_snapshot,
+    World::carry_over,
 ];
 
 impl World {
