@@ -86,8 +86,11 @@ impl Handle for kvroute_restore {
     const NAME: &'static str = "kvroute_restore";
 }
 
-/// Works on what one call at a time may have.
-fn alone<T, R>(content: &Mutex<T>, work: impl FnOnce(&mut T) -> Result<R, Failure>) -> Result<R, Failure> {
+/// Works on what one call at a time may have, and none after one that panicked.
+pub(crate) fn alone<T, R>(
+    content: &Mutex<T>,
+    work: impl FnOnce(&mut T) -> Result<R, Failure>,
+) -> Result<R, Failure> {
     match content.try_lock() {
         Ok(mut content) => work(&mut content),
         Err(TryLockError::WouldBlock) => {
