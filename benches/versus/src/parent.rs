@@ -1,0 +1,169 @@
+//! The parent: starts children one after the other, subjects in turn, and gathers what they say.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::child;
+use crate::measure::Reading;
+use crate::options::{Options, USAGE};
+use crate::record;
+use crate::row::{Row, Values};
+use crate::subject::Kind;
+use crate::table::table;
+use crate::workload::{ALL, Job, Workload};
+
+/// Longest a child may take.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// The main function of `versus`.
+#[must_use]
+pub fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|first| first == child::MARK) {
+        return child::main(None);
+    }
+    match run() {
+        Ok(code) => code,
+        Err(message) => {
+            eprintln!("error: {message}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run() -> Result<ExitCode, String> {
+    let options =
+        Options::parse(std::env::args_os().skip(1)).map_err(|error| format!("{error}\n\n{USAGE}"))?;
+    if options.help {
+        println!("{USAGE}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let is_asked =
+        |name: &str| options.only.is_empty() || options.only.iter().any(|part| name.contains(&**part));
+    let workloads: Vec<&Workload> = ALL.iter().copied().filter(|workload| is_asked(workload.name)).collect();
+    if workloads.is_empty() {
+        return Err(format!("no workload's name contains {}; --list names them", options.only.join(" or ")));
+    }
+    if options.list {
+        workloads.iter().for_each(|workload| println!("{:<22} {}", workload.name, workload.what));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut rows = Vec::new();
+    for workload in workloads {
+        rows.extend(measured(workload, &options)?);
+    }
+    if options.json {
+        print!("{}", record::json_lines(&rows)?);
+    } else {
+        print!("{}\n{}", table(&rows, &options.subjects), record::machine(&options));
+    }
+    if let Some(folder) = &options.record {
+        record::write(folder, &rows, &options)?;
+    }
+    let wrong: Vec<_> = rows.iter().filter(|row| is_wrong(row)).collect();
+    for row in &wrong {
+        eprintln!(
+            "kvroute's answers are wrong: {} {} {} {}",
+            row.workload, row.measure, row.kvroute, row.unit
+        );
+    }
+    Ok(if wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Whether a row says that kvroute answered wrongly.
+fn is_wrong(row: &Row) -> bool {
+    row.unit.starts_with('%') && row.kvroute > 0.0
+}
+
+fn measured(workload: &Workload, options: &Options) -> Result<Vec<Row>, String> {
+    let kinds: Vec<Kind> =
+        workload.subjects.iter().copied().filter(|kind| options.subjects.contains(kind)).collect();
+    let mut values: BTreeMap<String, Values> = BTreeMap::new();
+    for repetition in 0..options.repetitions {
+        for &kind in in_turn(&kinds, repetition).iter() {
+            eprint!("\r\x1b[K{} {}/{} {}", workload.name, repetition + 1, options.repetitions, kind.name());
+            let job = Job {
+                quick: options.quick,
+                seed: repetition as u64 + 1,
+                passes: 5,
+                threads: options.threads,
+                trace: options.trace.clone(),
+                live: None,
+            };
+            for reading in child(workload, kind, &job)? {
+                values.entry(reading.measure).or_default().entry(kind).or_default().push(reading.value);
+            }
+        }
+    }
+    eprint!("\r\x1b[K");
+    let row = |measure| Row::new(workload, measure, values.get(measure.name)?);
+    Ok(workload.measures.iter().filter_map(row).collect())
+}
+
+/// The subjects, each time another one first.
+fn in_turn(kinds: &[Kind], repetition: usize) -> Vec<Kind> {
+    let mut kinds = kinds.to_vec();
+    let by = repetition % kinds.len().max(1);
+    kinds.rotate_left(by);
+    kinds
+}
+
+fn program(workload: &Workload) -> Result<PathBuf, String> {
+    let own = std::env::current_exe().map_err(|error| error.to_string())?;
+    if !workload.counts_heap {
+        return Ok(own);
+    }
+    let sibling = own.with_file_name(format!("versus-heap{}", std::env::consts::EXE_SUFFIX));
+    if sibling.exists() {
+        Ok(sibling)
+    } else {
+        Err(format!("{} is not there: build both", sibling.display()))
+    }
+}
+
+fn child(workload: &Workload, kind: Kind, job: &Job) -> Result<Vec<Reading>, String> {
+    let mut command = Command::new(program(workload)?);
+    child::arguments(&mut command, workload, kind, job);
+    let what = format!("{} {}", workload.name, kind.name());
+    let mut child = command.stdout(Stdio::piped()).spawn().map_err(|error| format!("{what}: {error}"))?;
+    let mut text = String::new();
+    let is_done = wait(&mut child).map_err(|error| format!("{what}: {error}"))?;
+    if let Some(mut out) = child.stdout.take() {
+        out.read_to_string(&mut text).map_err(|error| format!("{what}: {error}"))?;
+    }
+    if !is_done {
+        return Err(format!("{what} failed"));
+    }
+    Ok(text.lines().filter_map(child::reading).collect())
+}
+
+/// Waits for a child, whose few lines fit into the pipe, and no longer than [`PATIENCE`]; answers whether it succeeded.
+fn wait(child: &mut Child) -> std::io::Result<bool> {
+    let start = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status.success());
+        }
+        if start.elapsed() > PATIENCE {
+            child.kill()?;
+            child.wait()?;
+            return Ok(false);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_repetition_begins_with_another_subject() {
+        let kinds = [Kind::Kvroute, Kind::Crtc, Kind::Oracle];
+        assert_eq!(in_turn(&kinds, 1), [Kind::Crtc, Kind::Oracle, Kind::Kvroute]);
+        assert_eq!(in_turn(&kinds, 3), kinds);
+        assert_eq!(in_turn(&[], 2), []);
+    }
+}
