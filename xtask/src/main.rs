@@ -20,6 +20,7 @@ mod symbols;
 mod test;
 mod tool;
 mod versions;
+mod versus;
 
 use std::process::ExitCode;
 
@@ -31,6 +32,7 @@ cargo xtask <command>
   header    writes include/kvroute.h anew
   install   builds libkvroute and installs it below a folder: `cargo xtask install --prefix <folder>`
   crossing  what one decision costs from Rust, C, Go and Python
+  versus    kvroute beside other prefix indexes: `cargo versus --help` names the options
   help      this text";
 
 fn main() -> ExitCode {
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         "header" => library::header_main(rest),
         "install" => library::install_main(rest),
         "crossing" => crossing::main(rest),
+        "versus" => versus::main(rest),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");
             ExitCode::SUCCESS
@@ -55,7 +58,7 @@ fn main() -> ExitCode {
                 options::unknown(
                     "command",
                     unknown,
-                    &["test", "schema", "header", "install", "crossing", "help"]
+                    &["test", "schema", "header", "install", "crossing", "versus", "help"]
                 )
             );
             eprintln!("\n{USAGE}");

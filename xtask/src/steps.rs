@@ -7,7 +7,7 @@ use crate::tool::{
     self, CARGO_DENY, CARGO_FUZZ, CC, CLIPPY, CXX, GO, MIRI, PKG_CONFIG, PYTHON, RUST_SRC, RUSTFMT, Tool,
     VALGRIND, WASM, WASM_TARGET, cargo,
 };
-use crate::{c, dependencies, fuzz, golang, library, modules, python, source, symbols, versions};
+use crate::{c, dependencies, fuzz, golang, library, modules, python, source, symbols, versions, versus};
 
 /// The crate whose purity is checked.
 const CORE: &str = "kvroute-core";
@@ -102,7 +102,13 @@ pub(crate) const STEPS: &[Step] = &[
         what: "cargo fmt changes nothing",
         run: Run::Always,
         needs: &[&RUSTFMT],
-        check: |_| each(&["fmt --all --check", "fmt --manifest-path fuzz/Cargo.toml --check"]),
+        check: |_| {
+            each(&[
+                "fmt --all --check",
+                "fmt --manifest-path fuzz/Cargo.toml --check",
+                "fmt --manifest-path benches/versus/Cargo.toml --check",
+            ])
+        },
     },
     Step {
         name: "modules",
@@ -268,6 +274,13 @@ pub(crate) const STEPS: &[Step] = &[
         run: Run::OnRequest,
         needs: &[&MIRI],
         check: |_| miri().into(),
+    },
+    Step {
+        name: "versus",
+        what: "kvroute beside its peers at small sizes, and right where they may not be; builds the peers",
+        run: Run::OnRequest,
+        needs: &[&CLIPPY],
+        check: |context| versus::check(&context.root).into(),
     },
 ];
 

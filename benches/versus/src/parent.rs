@@ -13,7 +13,7 @@ use crate::record;
 use crate::row::{Row, Values};
 use crate::subject::Kind;
 use crate::table::table;
-use crate::workload::{ALL, Job, Workload};
+use crate::workload::{ALL, COUNTED_ITEMS, Counts, Job, MOST_PASSES, Workload};
 
 /// Longest a child may take.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -42,7 +42,10 @@ fn run() -> Result<ExitCode, String> {
     }
     let is_asked =
         |name: &str| options.only.is_empty() || options.only.iter().any(|part| name.contains(&**part));
-    let workloads: Vec<&Workload> = ALL.iter().copied().filter(|workload| is_asked(workload.name)).collect();
+    let is_wanted = |workload: &&Workload| {
+        is_asked(workload.name) && (options.instructions || workload.counts != Counts::Instructions)
+    };
+    let workloads: Vec<&Workload> = ALL.iter().copied().filter(is_wanted).collect();
     if workloads.is_empty() {
         return Err(format!("no workload's name contains {}; --list names them", options.only.join(" or ")));
     }
@@ -92,7 +95,11 @@ fn measured(workload: &Workload, options: &Options) -> Result<Vec<Row>, String> 
                 trace: options.trace.clone(),
                 live: None,
             };
-            for reading in child(workload, kind, &job)? {
+            let readings = match workload.counts {
+                Counts::Instructions => vec![instructions(workload, kind, &job)?],
+                Counts::Time | Counts::Heap => child(workload, kind, &job)?,
+            };
+            for reading in readings {
                 values.entry(reading.measure).or_default().entry(kind).or_default().push(reading.value);
             }
         }
@@ -100,6 +107,26 @@ fn measured(workload: &Workload, options: &Options) -> Result<Vec<Row>, String> 
     eprint!("\r\x1b[K");
     let row = |measure| Row::new(workload, measure, values.get(measure.name)?);
     Ok(workload.measures.iter().filter_map(row).collect())
+}
+
+/// Instructions an item: what more passes of a child take, under callgrind.
+fn instructions(workload: &Workload, kind: Kind, job: &Job) -> Result<Reading, String> {
+    let counted = |passes| {
+        let mut command = Command::new("valgrind");
+        command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(program(workload)?);
+        child::arguments(&mut command, workload, kind, &Job { passes, quick: true, ..job.clone() });
+        let output = command.output().map_err(|error| format!("valgrind: {error}"))?;
+        collected(&String::from_utf8_lossy(&output.stderr))
+            .ok_or_else(|| format!("valgrind counted nothing for {} {}", workload.name, kind.name()))
+    };
+    let (few, many) = (counted(1)?, counted(MOST_PASSES)?);
+    let value = (many as f64 - few as f64) / ((MOST_PASSES - 1) * COUNTED_ITEMS) as f64;
+    Ok(Reading { measure: workload.measures[0].name.to_owned(), value })
+}
+
+/// What callgrind says it counted.
+fn collected(text: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.split_once("Collected : ")?.1.trim().parse().ok())
 }
 
 /// The subjects, each time another one first.
@@ -112,7 +139,7 @@ fn in_turn(kinds: &[Kind], repetition: usize) -> Vec<Kind> {
 
 fn program(workload: &Workload) -> Result<PathBuf, String> {
     let own = std::env::current_exe().map_err(|error| error.to_string())?;
-    if !workload.counts_heap {
+    if workload.counts != Counts::Heap {
         return Ok(own);
     }
     let sibling = own.with_file_name(format!("versus-heap{}", std::env::consts::EXE_SUFFIX));
@@ -158,6 +185,13 @@ fn wait(child: &mut Child) -> std::io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_callgrind_counted_is_read_off_its_last_words() {
+        let text = "==7== Events    : Ir\n==7== Collected : 123456\n==7==\n";
+        assert_eq!(collected(text), Some(123_456));
+        assert_eq!(collected("valgrind: no such program"), None);
+    }
 
     #[test]
     fn each_repetition_begins_with_another_subject() {

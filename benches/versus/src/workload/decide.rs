@@ -2,7 +2,7 @@
 //! theirs is hashing and lookup alone.
 
 use super::table::prompts;
-use super::{Job, Measure, Report, Workload, apply, lower};
+use super::{Counts, Job, Measure, Report, Workload, apply, lower};
 use crate::change::{Chain, Change};
 use crate::measure::per_item;
 use crate::subject::{Feed, Kind, KvrouteSubject, Setup, Subject};
@@ -33,7 +33,7 @@ pub(super) static TOKENS_1K: Workload = Workload {
     what: "token ids to decision, 1k tokens (peers: hashing and lookup, no decision)",
     subjects: SUBJECTS,
     measures: MEASURES,
-    counts_heap: false,
+    counts: Counts::Time,
     run: |kind, job, report| run(kind, job, report, 1024, 2048),
 };
 

@@ -1,7 +1,7 @@
 //! Are the answers right? The trace on small caches, every answer for every pod compared with sets of blocks.
 
 use super::trace::{Engine, Eviction, PODS, place, prompts};
-use super::{Job, Measure, Report, Workload, apply, lower};
+use super::{Counts, Job, Measure, Report, Workload, apply, lower};
 use crate::subject::{Feed, Kind, OracleSubject, Setup, Subject};
 use crate::with_subject;
 
@@ -20,7 +20,7 @@ pub(super) static TAILS: Workload = Workload {
     what: "answers compared with sets of blocks: the trace on 16 engines of 2048 blocks of 64 tokens, tails evicted first",
     subjects: &Kind::ALL,
     measures: MEASURES,
-    counts_heap: false,
+    counts: Counts::Time,
     run: |kind, job, report| run_for(kind, job, report, Eviction::Tails),
 };
 

@@ -1,7 +1,7 @@
 //! Many pods: prompts of 512 blocks that four pods of each group share, and prompts that every pod has.
 
 use super::table::prompts;
-use super::{Job, Measure, Report, Workload, apply, lower};
+use super::{Counts, Job, Measure, Report, Workload, apply, lower};
 use crate::change::Change;
 use crate::measure::{each_wall, per_item, quantile};
 use crate::subject::{Feed, Kind, Setup, Subject};
@@ -20,7 +20,7 @@ pub(super) static HUNDRED: Workload = Workload {
     what: "2048 prompts of 8k tokens on 100 pods",
     subjects: &Kind::ALL,
     measures: MEASURES,
-    counts_heap: false,
+    counts: Counts::Time,
     run: |kind, job, report| run_for(kind, job, report, 100, false),
 };
 

@@ -3,7 +3,7 @@
 use kvroute_benches::Numbers;
 
 use super::tree::{BLOCK_SIZE, PODS, all_removals, chains, holdings};
-use super::{Job, Measure, Report, Workload, apply, lower};
+use super::{Counts, Job, Measure, Report, Workload, apply, lower};
 use crate::change::{Chain, Change, removals, stores};
 use crate::measure::resident;
 use crate::subject::{Feed, Kind, Setup, Subject};
@@ -22,7 +22,7 @@ pub(super) static SHARED: Workload = Workload {
     what: "the tree's memory, for each block and pod that holds it (1.9 pods a chain): loaded, evicted by halves",
     subjects: &Kind::ALL,
     measures: MEASURES,
-    counts_heap: true,
+    counts: Counts::Heap,
     run: |kind, job, report| shared_for(kind, job, report, Feed::Tokens),
 };
 

@@ -4,6 +4,7 @@ mod decide;
 mod eviction;
 mod fleet;
 mod heap;
+mod instructions;
 mod raw;
 mod scale;
 mod table;
@@ -15,6 +16,8 @@ use std::path::PathBuf;
 use crate::change::Change;
 use crate::measure::Reading;
 use crate::subject::{Kind, Subject};
+
+pub use self::instructions::{COUNTED_ITEMS, MOST_PASSES};
 
 /// What a child is told besides workload and subject.
 #[derive(Clone, Debug)]
@@ -70,6 +73,18 @@ const fn higher(name: &'static str, unit: &'static str, target: Option<f64>) -> 
     Measure { name, unit, better: Better::Higher, target }
 }
 
+/// What a child is run in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counts {
+    /// Nothing in between: it takes its times.
+    Time,
+    /// The binary that counts its heap.
+    Heap,
+    /// Callgrind: it says nothing, and instructions are the difference that more passes make, for each of
+    /// [`COUNTED_ITEMS`].
+    Instructions,
+}
+
 /// A piece of work.
 #[derive(Debug)]
 pub struct Workload {
@@ -81,8 +96,8 @@ pub struct Workload {
     pub subjects: &'static [Kind],
     /// What is measured.
     pub measures: &'static [Measure],
-    /// Needs the binary that counts the heap.
-    pub counts_heap: bool,
+    /// How the parent comes by its figures.
+    pub counts: Counts,
     /// Does it.
     pub run: fn(Kind, &Job, &mut Report) -> Result<(), String>,
 }
@@ -113,6 +128,10 @@ pub const ALL: &[&Workload] = &[
     &decide::TOKENS_128K,
     &decide::TOKENS_240K,
     &scale::SCALE,
+    &instructions::LOOKUP_64,
+    &instructions::LOOKUP_512,
+    &instructions::LOOKUP_4096,
+    &instructions::WRITE,
 ];
 
 /// What a child found.

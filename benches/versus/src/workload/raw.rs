@@ -2,7 +2,7 @@
 
 use kvroute_benches::{PODS, prompts, published};
 
-use super::{Job, Measure, Report, Workload, lower};
+use super::{Counts, Job, Measure, Report, Workload, lower};
 use crate::subject::{Feed, Kind, Setup, Wire};
 use crate::with_subject;
 
@@ -14,7 +14,7 @@ pub(super) static TOKENS: Workload = Workload {
     what: "batches as vLLM publishes them (msgpack), 2048 prompts of 8k tokens: bytes to index",
     subjects: &[Kind::Kvroute, Kind::Crtc, Kind::DynamoTree],
     measures: MEASURES,
-    counts_heap: false,
+    counts: Counts::Time,
     run: |kind, job, report| run_for(kind, job, report, Feed::Tokens),
 };
 

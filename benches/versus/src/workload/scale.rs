@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use kvroute_benches::Numbers;
 
 use super::tree::{BLOCK_SIZE, Held, PODS, all_removals, chains, holdings};
-use super::{Job, Measure, Report, Workload, apply, higher};
+use super::{Counts, Job, Measure, Report, Workload, apply, higher};
 use crate::change::{Chain, Change, stores};
 use crate::subject::{Feed, Kind, Setup, Shared};
 use crate::with_subject;
@@ -63,7 +63,7 @@ pub(super) static SCALE: Workload = Workload {
     what: "readers and writers of one index at once, from tokens; a third of each length, full, half and no hits 3:1:1",
     subjects: &[Kind::Kvroute, Kind::ChainIndex, Kind::Crtc, Kind::Dashmap],
     measures: MEASURES,
-    counts_heap: false,
+    counts: Counts::Time,
     run: |kind, job, report| {
         with_subject!(kind, [Kvroute, ChainIndex, Crtc, Dashmap], run(job, report));
         Ok(())

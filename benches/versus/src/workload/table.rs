@@ -3,7 +3,7 @@
 
 use kvroute_benches::Numbers;
 
-use super::{Job, Measure, Report, Workload, apply, lower};
+use super::{Counts, Job, Measure, Report, Workload, apply, lower};
 use crate::change::{Chain, Change, removals};
 use crate::measure::{each_wall, per_item, quantile};
 use crate::subject::{Feed, Kind, Setup, Subject};
@@ -29,7 +29,7 @@ pub(super) static SHORT: Workload = Workload {
     what: "8192 prompts of 1k tokens, 32 pods: insert, look up, evict the last quarter",
     subjects: &Kind::ALL,
     measures: MEASURES,
-    counts_heap: false,
+    counts: Counts::Time,
     run: |kind, job, report| tokens(kind, job, report, 1024, 8192),
 };
 

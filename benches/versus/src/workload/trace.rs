@@ -11,7 +11,7 @@ use flate2::read::GzDecoder;
 use kvroute_benches::Numbers;
 use serde::Deserialize;
 
-use super::{Job, Measure, Report, Workload, apply, lower};
+use super::{Counts, Job, Measure, Report, Workload, apply, lower};
 use crate::change::{Chain, Change};
 use crate::measure::quantile;
 use crate::subject::{Feed, Kind, Setup, Subject};
@@ -40,7 +40,7 @@ pub(super) static TRACE: Workload = Workload {
     what: "Mooncake's conversations on 16 engines of 16 384 blocks of 16 tokens, oldest evicted, tails first",
     subjects: &Kind::ALL,
     measures: MEASURES,
-    counts_heap: false,
+    counts: Counts::Time,
     run: |kind, job, report| {
         with_subject!(
             kind,

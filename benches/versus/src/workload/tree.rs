@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use kvroute_benches::Numbers;
 
-use super::{Job, Measure, Report, Workload, apply, lower};
+use super::{Counts, Job, Measure, Report, Workload, apply, lower};
 use crate::change::{Chain, Change, removals, stores};
 use crate::measure::{each_wall, per_item, quantile};
 use crate::subject::{Feed, Kind, Setup, Subject};
@@ -48,7 +48,7 @@ pub(super) static TOKENS: Workload = Workload {
     what: "3.2 M blocks held by 32 pods, chains of 64, 512 and 4096 blocks: store, look up, remove",
     subjects: &Kind::ALL,
     measures: MEASURES,
-    counts_heap: false,
+    counts: Counts::Time,
     run: |kind, job, report| run_for(kind, job, report, Feed::Tokens),
 };
 
