@@ -53,26 +53,25 @@ fn run() -> Result<ExitCode, String> {
         workloads.iter().for_each(|workload| println!("{:<22} {}", workload.name, workload.what));
         return Ok(ExitCode::SUCCESS);
     }
-    let mut rows = Vec::new();
+    let (mut rows, mut failures) = (Vec::new(), Vec::new());
     for workload in workloads {
-        rows.extend(measured(workload, &options)?);
+        rows.extend(measured(workload, &options, &mut failures));
+        // Each time anew: a long run may be broken off.
+        if let Some(folder) = &options.record {
+            record::write(folder, &rows, &options)?;
+        }
     }
     if options.json {
         print!("{}", record::json_lines(&rows)?);
     } else {
         print!("{}\n{}", table(&rows, &options.subjects), record::machine(&options));
     }
-    if let Some(folder) = &options.record {
-        record::write(folder, &rows, &options)?;
+    for row in rows.iter().filter(|row| is_wrong(row)) {
+        let (workload, measure, unit) = (&row.workload, &row.measure, &row.unit);
+        failures.push(format!("kvroute's answers are wrong: {workload}, {measure}: {} {unit}", row.kvroute));
     }
-    let wrong: Vec<_> = rows.iter().filter(|row| is_wrong(row)).collect();
-    for row in &wrong {
-        eprintln!(
-            "kvroute's answers are wrong: {} {} {} {}",
-            row.workload, row.measure, row.kvroute, row.unit
-        );
-    }
-    Ok(if wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    failures.iter().for_each(|failure| eprintln!("error: {failure}"));
+    Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Whether a row says that kvroute answered wrongly.
@@ -80,7 +79,8 @@ fn is_wrong(row: &Row) -> bool {
     row.unit.starts_with('%') && row.kvroute > 0.0
 }
 
-fn measured(workload: &Workload, options: &Options) -> Result<Vec<Row>, String> {
+/// The rows of a workload; a run that fails is noted and left out.
+fn measured(workload: &Workload, options: &Options, failures: &mut Vec<String>) -> Vec<Row> {
     let kinds: Vec<Kind> =
         workload.subjects.iter().copied().filter(|kind| options.subjects.contains(kind)).collect();
     let mut values: BTreeMap<String, Values> = BTreeMap::new();
@@ -96,9 +96,13 @@ fn measured(workload: &Workload, options: &Options) -> Result<Vec<Row>, String> 
                 live: None,
             };
             let readings = match workload.counts {
-                Counts::Instructions => vec![instructions(workload, kind, &job)?],
-                Counts::Time | Counts::Heap => child(workload, kind, &job)?,
+                Counts::Instructions => instructions(workload, kind, &job).map(Vec::from),
+                Counts::Time | Counts::Heap => child(workload, kind, &job),
             };
+            let readings = readings.unwrap_or_else(|failure| {
+                failures.push(format!("{} {}: {failure}", workload.name, kind.name()));
+                Vec::new()
+            });
             for reading in readings {
                 values.entry(reading.measure).or_default().entry(kind).or_default().push(reading.value);
             }
@@ -106,22 +110,22 @@ fn measured(workload: &Workload, options: &Options) -> Result<Vec<Row>, String> 
     }
     eprint!("\r\x1b[K");
     let row = |measure| Row::new(workload, measure, values.get(measure.name)?);
-    Ok(workload.measures.iter().filter_map(row).collect())
+    workload.measures.iter().filter_map(row).collect()
 }
 
 /// Instructions an item: what more passes of a child take, under callgrind.
-fn instructions(workload: &Workload, kind: Kind, job: &Job) -> Result<Reading, String> {
+fn instructions(workload: &Workload, kind: Kind, job: &Job) -> Result<[Reading; 1], String> {
     let counted = |passes| {
         let mut command = Command::new("valgrind");
         command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(program(workload)?);
         child::arguments(&mut command, workload, kind, &Job { passes, quick: true, ..job.clone() });
         let output = command.output().map_err(|error| format!("valgrind: {error}"))?;
         collected(&String::from_utf8_lossy(&output.stderr))
-            .ok_or_else(|| format!("valgrind counted nothing for {} {}", workload.name, kind.name()))
+            .ok_or_else(|| "valgrind counted nothing".to_owned())
     };
     let (few, many) = (counted(1)?, counted(MOST_PASSES)?);
     let value = (many as f64 - few as f64) / ((MOST_PASSES - 1) * COUNTED_ITEMS) as f64;
-    Ok(Reading { measure: workload.measures[0].name.to_owned(), value })
+    Ok([Reading { measure: workload.measures[0].name.to_owned(), value }])
 }
 
 /// What callgrind says it counted.
@@ -153,32 +157,31 @@ fn program(workload: &Workload) -> Result<PathBuf, String> {
 fn child(workload: &Workload, kind: Kind, job: &Job) -> Result<Vec<Reading>, String> {
     let mut command = Command::new(program(workload)?);
     child::arguments(&mut command, workload, kind, job);
-    let what = format!("{} {}", workload.name, kind.name());
-    let mut child = command.stdout(Stdio::piped()).spawn().map_err(|error| format!("{what}: {error}"))?;
+    let mut child = command.stdout(Stdio::piped()).spawn().map_err(|error| error.to_string())?;
+    wait(&mut child)?;
     let mut text = String::new();
-    let is_done = wait(&mut child).map_err(|error| format!("{what}: {error}"))?;
     if let Some(mut out) = child.stdout.take() {
-        out.read_to_string(&mut text).map_err(|error| format!("{what}: {error}"))?;
-    }
-    if !is_done {
-        return Err(format!("{what} failed"));
+        out.read_to_string(&mut text).map_err(|error| error.to_string())?;
     }
     Ok(text.lines().filter_map(child::reading).collect())
 }
 
-/// Waits for a child, whose few lines fit into the pipe, and no longer than [`PATIENCE`]; answers whether it succeeded.
-fn wait(child: &mut Child) -> std::io::Result<bool> {
+/// Waits for a child, whose few lines fit into the pipe, and no longer than [`PATIENCE`].
+fn wait(child: &mut Child) -> Result<(), String> {
     let start = Instant::now();
     loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(status.success());
+        match child.try_wait().map_err(|error| error.to_string())? {
+            Some(status) if status.success() => return Ok(()),
+            Some(status) => return Err(status.to_string()),
+            None if start.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(10)),
+            None => {
+                let stopped = child.kill().and_then(|()| child.wait());
+                return Err(format!(
+                    "not done after {PATIENCE:?}, {}",
+                    stopped.map_err(|error| error.to_string())?
+                ));
+            }
         }
-        if start.elapsed() > PATIENCE {
-            child.kill()?;
-            child.wait()?;
-            return Ok(false);
-        }
-        std::thread::sleep(Duration::from_millis(10));
     }
 }
 

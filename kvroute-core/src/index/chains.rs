@@ -163,14 +163,14 @@ impl Chains {
             let shard = guarded.shard.read();
             let run = shard.run_with(slot, place.offset, key)?;
             match (place.offset.checked_sub(1), run.parent) {
-                (Some(before), _) => return Some(Some(run.keys[before])),
+                (Some(before), _) => return Some(Some(run.keys()[before])),
                 (None, None) => return Some(None),
                 (None, Some(parent)) => parent,
             }
         };
         let before = {
             let (guarded, slot) = self.locate(parent.run);
-            guarded.shard.read().run(slot)?.keys.get(parent.offset).copied()
+            guarded.shard.read().run(slot)?.keys().get(parent.offset).copied()
         };
         // While the block was there, so was its parent; it may have gone between the two looks, and another
         // run have come into the parent's slot.
@@ -264,7 +264,7 @@ impl Chains {
         {
             let mut shard = guarded.shard.write();
             let Some(run) = shard.run_with(slot, place.offset, key) else { return Step::Moved };
-            let follows = &run.keys[next..];
+            let follows = &run.keys()[next..];
             let joined = follows.iter().zip(rest).take_while(|(a, b)| a == b).count();
             if joined > 0 {
                 if self.is_full::<R>() && !run.has_lane(lane) {
@@ -278,7 +278,7 @@ impl Chains {
                     return Step::Stopped(Stop::Memory);
                 }
                 let before = shard.bytes();
-                shard.change(slot, |run| run.keys.extend_from_slice(&rest[..count]));
+                shard.change(slot, |run| run.grow(&rest[..count]));
                 self.account(before, shard.bytes());
                 return self.cover(&mut shard, lane, place.run, slot, next..next + count, runs, already);
             }
@@ -358,7 +358,7 @@ impl Chains {
         }
         if let Some(run) = shard.run(slot) {
             for offset in unnamed {
-                let key = run.keys[offset];
+                let key = run.keys()[offset];
                 self.directory_change(key, |directory| directory.insert(key, Place { run: id, offset }));
             }
         }
@@ -368,24 +368,44 @@ impl Chains {
 
     /// Takes one block away from `lane`; false if the lane does not hold it.
     pub(super) fn remove(&self, lane: u32, key: u64, runs: &mut impl LaneRuns) -> bool {
-        for place in self.candidates(key) {
+        self.remove_tail(lane, &[key], runs) > 0
+    }
+
+    /// Takes the first of these blocks away from `lane`, and as many after it as lie one before the other in its run:
+    /// engines evict chains from their ends, and so most events cost one search and one lock. Answers how many those
+    /// were; 0 if the lane does not hold the first.
+    pub(super) fn remove_tail(&self, lane: u32, keys: &[u64], runs: &mut impl LaneRuns) -> usize {
+        let Some(&first) = keys.first() else { return 0 };
+        for place in self.candidates(first) {
             let (guarded, slot) = self.locate(place.run);
             let mut shard = guarded.shard.write();
-            if !shard.run_with(slot, place.offset, key).is_some_and(|run| run.holds(lane, place.offset)) {
+            let Some(run) = shard.run_with(slot, place.offset, first) else { continue };
+            if !run.holds(lane, place.offset) {
                 continue;
             }
+            let before_it = run.keys()[..place.offset].iter().rev();
+            let follow = before_it.zip(&keys[1..]).take_while(|(key, next)| key == next).count();
             guarded.retractions.fetch_add(1, Ordering::Release);
             let before = shard.bytes();
-            if shard.change(slot, |run| run.uncover(lane, place.offset)) == Some(false) {
+            let (taken, left) = shard.change(slot, |run| {
+                let mut left = true;
+                let offsets = (place.offset - follow..=place.offset).rev();
+                let taken = offsets
+                    .map_while(|offset| run.uncover(lane, offset))
+                    .inspect(|more| left = *more)
+                    .count();
+                (taken, left)
+            });
+            if !left {
                 runs.left(place.run);
             }
             let parent = self.trim(&mut shard, place.run, slot);
             self.account(before, shard.bytes());
             drop(shard);
             self.release(parent);
-            return true;
+            return taken;
         }
-        false
+        0
     }
 
     /// Takes everything `lane` holds in `run` away; answers how many blocks that was.
@@ -420,7 +440,7 @@ impl Chains {
     fn trim(&self, shard: &mut Shard, id: RunId, slot: u32) -> Option<Place> {
         let run = shard.run(slot)?;
         let needed = run.needed();
-        for (offset, &key) in run.keys[..run.named()].iter().enumerate().skip(needed) {
+        for (offset, &key) in run.keys()[..run.named()].iter().enumerate().skip(needed) {
             self.directory_change(key, |directory| directory.remove(key, Place { run: id, offset }));
         }
         if needed == 0 {

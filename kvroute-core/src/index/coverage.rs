@@ -46,8 +46,14 @@ impl Coverage {
         }
         match &self.mask {
             None => self.end(),
-            Some(mask) => self.next_zero(mask, 0),
+            Some(mask) => self.prefix_in(mask),
         }
+    }
+
+    /// Out of line: holes are rare, and lookups ask for prefixes all the time.
+    #[inline(never)]
+    fn prefix_in(&self, mask: &[u64]) -> usize {
+        self.next_zero(mask, 0)
     }
 
     /// Calls `visit` with every maximal held range below `limit`, in order.

@@ -142,11 +142,41 @@ pub(super) struct Fleet {
     uses: Vec<LaneUse>,
     /// By lane number: the slot of its pod; `u32::MAX` when free.
     owners: Vec<u32>,
+    /// By lane number: what lookups want to know of its pod.
+    rows: Vec<LaneRow>,
     /// Salts of the domains with lanes that are read by segments.
     segment_salts: Vec<u64>,
 }
 
 const FREE: u32 = u32::MAX;
+
+/// What a lookup that met a lane needs of its pod, in one place: pods themselves lie all over the heap.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LaneRow {
+    pub(super) pod: PodId,
+    /// Salt of its cache domain.
+    pub(super) salt: u64,
+    /// The pod's lanes whose depths are its answer: held, predicted, speculative; [`NO_LANE`] where
+    /// it has none.
+    pub(super) lanes: [u32; 3],
+}
+
+/// Stands for a lane that is not there: beyond all real ones, so that its depth is 0.
+pub(super) const NO_LANE: u32 = u32::MAX;
+
+impl LaneRow {
+    const FREE: Self = Self { pod: PodId(0), salt: 0, lanes: [NO_LANE; 3] };
+
+    fn of(pod: &Pod) -> Self {
+        let lanes = [pod.depth_lane(), pod.predicted, pod.speculative];
+        Self { pod: pod.id, salt: pod.salt, lanes: lanes.map(|lane| lane.unwrap_or(NO_LANE)) }
+    }
+
+    /// Whether what it holds takes more than the depth of one lane.
+    pub(super) fn has_segments(&self) -> bool {
+        self.lanes[0] == NO_LANE
+    }
+}
 
 impl Fleet {
     /// A fleet without pods, in which no id of this one will be given again.
@@ -168,9 +198,9 @@ impl Fleet {
         self.pods.get(id.slot())?.as_ref().filter(|pod| pod.id == id)
     }
 
-    /// The pod whose column `lane` is.
-    pub(super) fn owner(&self, lane: u32) -> Option<&Arc<Pod>> {
-        self.pods.get(*self.owners.get(lane as usize)? as usize)?.as_ref()
+    /// By lane number.
+    pub(super) fn rows(&self) -> &[LaneRow] {
+        &self.rows
     }
 
     pub(super) fn next_id(&self) -> PodId {
@@ -253,8 +283,13 @@ impl Fleet {
 
     fn changed(&mut self) {
         self.segment_salts.clear();
+        self.rows.clear();
+        self.rows.resize(self.owners.len(), LaneRow::FREE);
         for pod in self.pods.iter().flatten() {
             let depth_lane = pod.depth_lane();
+            for lane in pod.lanes.iter().map(|lane| lane.id).chain(pod.predicted).chain(pod.speculative) {
+                self.rows[lane as usize] = LaneRow::of(pod);
+            }
             for lane in pod.predicted.into_iter().chain(pod.speculative) {
                 self.uses[lane as usize] = LaneUse::Depth;
             }

@@ -62,7 +62,7 @@ use crate::event::{EventBatch, GroupKind, NumberedEvent};
 use crate::published::{Published, Seen};
 use crate::{BlockHash, Error, ErrorKind, Tier};
 use chains::Chains;
-use fleet::{Fleet, Lane, Pod};
+use fleet::{Fleet, Lane, NO_LANE, Pod};
 use sent::Sent;
 use view::View;
 use walk::{Query, Trail};
@@ -555,24 +555,26 @@ fn collect(
     matches: &mut Vec<PodMatch>,
 ) {
     matches.clear();
-    let row = |pod: &Pod, blocks: TierBlocks, trail: &Trail| {
-        let depth = |lane: Option<u32>| lane.map_or(0, |lane| trail.depth(lane));
-        let (predicted, speculative) = (depth(pod.predicted), depth(pod.speculative));
-        PodMatch { pod: pod.id, blocks, predicted, speculative }
-    };
+    let rows = fleet.rows();
     for &lane in &trail.touched {
-        let Some(pod) = fleet.owner(lane).filter(|pod| pod.salt == domain.pods_salt()) else { continue };
-        let depth_lane = pod.depth_lane();
-        if depth_lane.is_none() && !trail.segments.is_empty() {
+        let Some(row) = rows.get(lane as usize).filter(|row| row.salt == domain.pods_salt()) else {
+            continue;
+        };
+        if row.has_segments() && !trail.segments.is_empty() {
             // What it holds is read below.
             continue;
         }
+        let [held_in, predicted_in, speculative_in] = row.lanes;
+        let depth = |lane: u32| if lane == NO_LANE { 0 } else { trail.depth(lane) };
+        let (held, predicted, speculative) = (depth(held_in), depth(predicted_in), depth(speculative_in));
         // One row a pod: at the first of its lanes that was met.
-        let lanes = [depth_lane, pod.predicted, pod.speculative];
-        let first = lanes.into_iter().flatten().find(|lane| trail.depth(*lane) > 0);
-        if first == Some(lane) {
-            let held = depth_lane.map_or(0, |lane| trail.depth(lane));
-            matches.push(row(pod, TierBlocks::device(held), trail));
+        let is_first = match lane {
+            lane if lane == held_in => true,
+            lane if lane == predicted_in => held == 0,
+            lane => lane == speculative_in && held == 0 && predicted == 0,
+        };
+        if is_first {
+            matches.push(PodMatch { pod: row.pod, blocks: TierBlocks::device(held), predicted, speculative });
         }
     }
     if trail.segments.is_empty() {
@@ -584,9 +586,10 @@ fn collect(
             continue;
         }
         let blocks = matching::usable(pod, trail, length, domain.block_size(), union);
-        let found = row(pod, blocks, trail);
-        if blocks.total() > 0 || found.predicted > 0 || found.speculative > 0 {
-            matches.push(found);
+        let depth = |lane: Option<u32>| lane.map_or(0, |lane| trail.depth(lane));
+        let (predicted, speculative) = (depth(pod.predicted), depth(pod.speculative));
+        if blocks.total() > 0 || predicted > 0 || speculative > 0 {
+            matches.push(PodMatch { pod: pod.id, blocks, predicted, speculative });
         }
     }
 }

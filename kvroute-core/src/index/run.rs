@@ -30,8 +30,10 @@ pub(super) struct Place {
 
 #[derive(Debug, Default)]
 pub(super) struct Run {
+    /// The first key and the last one, which are most of what lookups ask for: here they need not visit the others.
+    ends: [u64; 2],
     /// Keys of the blocks; empty only in a free slot.
-    pub(super) keys: Vec<u64>,
+    keys: Vec<u64>,
     /// The block this run continues; `None` at the start of a prompt.
     pub(super) parent: Option<Place>,
     /// Who holds what; at most one entry a lane, sorted by lane.
@@ -46,7 +48,29 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn new(keys: &[u64], parent: Option<Place>) -> Self {
-        Self { keys: keys.to_vec(), parent, ..Self::default() }
+        let mut run = Self { keys: keys.to_vec(), parent, ..Self::default() };
+        run.note_ends();
+        run
+    }
+
+    /// Keys of the blocks; empty only in a free slot.
+    pub(super) fn keys(&self) -> &[u64] {
+        &self.keys
+    }
+
+    /// The key it begins with, in a slot that is not free.
+    pub(super) fn first_key(&self) -> u64 {
+        self.ends[0]
+    }
+
+    /// Puts blocks behind.
+    pub(super) fn grow(&mut self, keys: &[u64]) {
+        self.keys.extend_from_slice(keys);
+        self.note_ends();
+    }
+
+    fn note_ends(&mut self) {
+        self.ends = [self.keys.first(), self.keys.last()].map(|key| key.copied().unwrap_or_default());
     }
 
     /// Length of the common prefix of this run and `query`, whose first keys are known to be equal.
@@ -62,7 +86,8 @@ impl Run {
             return self.keys.iter().zip(query).position(differs).unwrap_or(most);
         }
         let equal = |i: usize| self.keys[i] == query[i].0 ^ salt;
-        if equal(most - 1) {
+        let last = if most == self.keys.len() { self.ends[1] } else { self.keys[most - 1] };
+        if last == query[most - 1].0 ^ salt {
             return most;
         }
         let (mut low, mut high) = (1, most - 1);
@@ -149,6 +174,7 @@ impl Run {
     /// Drops the blocks from `length` on, which nothing needs.
     pub(super) fn truncate(&mut self, length: usize) {
         self.keys.truncate(length);
+        self.note_ends();
         self.named = self.named.min(length as u16);
         if self.keys.capacity() > 2 * length {
             self.keys.shrink_to(length);

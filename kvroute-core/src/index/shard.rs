@@ -26,18 +26,18 @@ impl Shard {
     /// The slot of the run that begins with `key` after `parent`. (Keys are chained, so one key has one
     /// parent; engines that say otherwise get a run each and so cannot spoil each other's.)
     pub(super) fn head(&self, key: u64, parent: Option<Place>) -> Option<u32> {
-        let begins = |run: &Run| run.keys[0] == key && run.parent == parent;
+        let begins = |run: &Run| run.first_key() == key && run.parent == parent;
         self.heads.find(spread(key), |&slot| begins(&self.runs[slot as usize])).copied()
     }
 
     /// The run in `slot`, if one is there.
     pub(super) fn run(&self, slot: u32) -> Option<&Run> {
-        self.runs.get(slot as usize).filter(|run| !run.keys.is_empty())
+        self.runs.get(slot as usize).filter(|run| !run.keys().is_empty())
     }
 
     /// The run in `slot` if `key` lies at `offset` of it.
     pub(super) fn run_with(&self, slot: u32, offset: usize, key: u64) -> Option<&Run> {
-        self.run(slot).filter(|run| run.keys.get(offset) == Some(&key))
+        self.run(slot).filter(|run| run.keys().get(offset) == Some(&key))
     }
 
     /// Changes the run in `slot`, keeping the byte count true.
@@ -54,7 +54,7 @@ impl Shard {
     pub(super) fn insert(&mut self, run: Run, max_slots: u32) -> Option<u32> {
         let slot = loop {
             match self.free.pop() {
-                Some(slot) if self.runs.get(slot as usize).is_some_and(|run| run.keys.is_empty()) => {
+                Some(slot) if self.runs.get(slot as usize).is_some_and(|run| run.keys().is_empty()) => {
                     break slot;
                 }
                 Some(_) => {}
@@ -65,11 +65,11 @@ impl Shard {
                 }
             }
         };
-        let key = run.keys[0];
+        let key = run.first_key();
         self.run_bytes += run.heap_bytes();
         self.runs[slot as usize] = run;
         let runs = &self.runs;
-        self.heads.insert_unique(spread(key), slot, |&slot| spread(runs[slot as usize].keys[0]));
+        self.heads.insert_unique(spread(key), slot, |&slot| spread(runs[slot as usize].first_key()));
         Some(slot)
     }
 
@@ -77,17 +77,17 @@ impl Shard {
     pub(super) fn remove(&mut self, slot: u32) -> Run {
         let run = core::mem::take(&mut self.runs[slot as usize]);
         self.run_bytes -= run.heap_bytes();
-        if let Ok(entry) = self.heads.find_entry(spread(run.keys[0]), |&other| other == slot) {
+        if let Ok(entry) = self.heads.find_entry(spread(run.first_key()), |&other| other == slot) {
             entry.remove();
         }
-        while self.runs.last().is_some_and(|run| run.keys.is_empty()) {
+        while self.runs.last().is_some_and(|run| run.keys().is_empty()) {
             self.runs.pop();
         }
         if (slot as usize) < self.runs.len() {
             self.free.push(slot);
         }
         let runs = &self.runs;
-        give_back(&mut self.heads, |&slot| spread(runs[slot as usize].keys[0]));
+        give_back(&mut self.heads, |&slot| spread(runs[slot as usize].first_key()));
         if self.runs.len() * 8 < self.runs.capacity() {
             self.runs.shrink_to(self.runs.len() * 2);
             self.free.retain(|&slot| (slot as usize) < self.runs.len());
@@ -179,7 +179,7 @@ impl Directory {
 pub(super) fn give_back<T>(table: &mut HashTable<T>, hasher: impl Fn(&T) -> u64) {
     if table.is_empty() {
         *table = HashTable::new();
-    } else if table.len() * 8 < table.capacity() {
+    } else if table.len() * 4 < table.capacity() {
         table.shrink_to(table.len() * 2, hasher);
     }
 }

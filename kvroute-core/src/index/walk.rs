@@ -20,6 +20,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use super::chains::Chains;
+use super::coverage::Coverage;
 use super::run::{Place, Run};
 use super::shard::Shard;
 use crate::BlockHash;
@@ -94,16 +95,22 @@ impl Trail {
                     goes_on |= prefix == length;
                 }
                 Some(LaneUse::Segments) => {
-                    coverage.ranges(length, |range| {
-                        let (from, to) = ((start + range.start) as u32, (start + range.end) as u32);
-                        self.segments.push(Segment { lane: coverage.lane, start: from, end: to });
-                    });
+                    self.take_segments(coverage, start, length);
                     goes_on = true;
                 }
                 None => {}
             }
         }
         goes_on
+    }
+
+    /// Out of line: few pods are read so, and the loop above is most of what a lookup does.
+    #[inline(never)]
+    fn take_segments(&mut self, coverage: &Coverage, start: usize, length: usize) {
+        coverage.ranges(length, |range| {
+            let (from, to) = ((start + range.start) as u32, (start + range.end) as u32);
+            self.segments.push(Segment { lane: coverage.lane, start: from, end: to });
+        });
     }
 }
 

@@ -108,7 +108,7 @@ impl Chains {
             let run = RunId(run);
             self.look_at(run, |data| {
                 for offset in data.named()..end {
-                    let key = data.keys[offset];
+                    let key = data.keys()[offset];
                     entries[self.directory_of_key(key)].push(entry_of(key, Place { run, offset }));
                 }
                 entered.push((run, data.named()..end));
@@ -127,7 +127,7 @@ impl Chains {
             let unnamed = shard.change(slot, |run| run.name_up_to(offsets.end));
             let Some(data) = shard.run(slot) else { continue };
             for offset in offsets.start..unnamed.start.min(offsets.end) {
-                let (key, place) = (data.keys[offset], Place { run, offset });
+                let (key, place) = (data.keys()[offset], Place { run, offset });
                 self.directory_change(key, |directory| directory.remove(key, place));
             }
         }
@@ -143,7 +143,7 @@ impl Chains {
     ) -> bool {
         let (guarded, slot) = self.locate(run);
         let mut shard = guarded.shard.write();
-        let Some(known) = shard.run(slot).filter(|run| part.end <= run.keys.len()) else { return false };
+        let Some(known) = shard.run(slot).filter(|run| part.end <= run.keys().len()) else { return false };
         if self.is_full::<R>() && !known.has_lane(lane) {
             return false;
         }

@@ -75,7 +75,7 @@ impl Pieces {
         let Self { written, count, .. } = self;
         chains.look_at(run, |data| {
             let known = written.get(&run.0).filter(|known| {
-                let head = data.keys.get(..known.length);
+                let head = data.keys().get(..known.length);
                 known.parent == parent && head.is_some_and(|head| digest(head) == known.digest)
             });
             let (before, start) = match known {
@@ -86,7 +86,7 @@ impl Pieces {
                     (Some((piece, last - start)), known.length)
                 }
             };
-            let keys = &data.keys[start..];
+            let keys = &data.keys()[start..];
             if keys.is_empty() {
                 return;
             }
@@ -98,7 +98,7 @@ impl Pieces {
             frames.number(data.named().saturating_sub(start) as u64);
             frames.hashes(keys.iter().copied());
             frames.next_record();
-            let (length, digest) = (data.keys.len(), digest(&data.keys));
+            let (length, digest) = (data.keys().len(), digest(data.keys()));
             if start == 0 {
                 let first = Written { parent, first: *count, more: Vec::new(), length, digest };
                 written.insert(run.0, first);
@@ -164,7 +164,7 @@ impl Held {
                     let length = part.len();
                     self.parts.push((piece, part, self.keys.len()));
                     if with_keys {
-                        self.keys.extend_from_slice(&data.keys[from..from + length]);
+                        self.keys.extend_from_slice(&data.keys()[from..from + length]);
                     }
                     from += length;
                 });

@@ -87,6 +87,8 @@ pub(super) struct View {
     /// Scratch: keys of the event being applied, and which of them were held already.
     keys: Vec<u64>,
     already: Vec<usize>,
+    /// Scratch: names of the event being applied, those that are known.
+    known: Vec<EngineHash>,
     /// What the router sent to the pod; void when the engine drops its cache.
     sent: Arc<Mutex<Sent>>,
 }
@@ -122,6 +124,7 @@ impl View {
             awaiting: false,
             keys: Vec::new(),
             already: Vec::new(),
+            known: Vec::new(),
             sent,
             options,
         }
@@ -148,7 +151,8 @@ impl View {
     pub(super) fn bytes(&self) -> usize {
         let copies = self.more_copies.allocation_size();
         let runs: usize = self.lanes.iter().map(|lane| lane.runs.0.allocation_size()).sum();
-        let scratch = (self.keys.capacity() + self.already.capacity()) * 8 + self.fresh.bytes();
+        let scratch = self.keys.capacity() + self.already.capacity() + self.known.capacity();
+        let scratch = scratch * size_of::<u64>() + self.fresh.bytes();
         copies + runs + scratch + self.lineage.bytes() + self.translation.bytes() + self.parked.bytes()
     }
 

@@ -8,6 +8,11 @@ use crate::index::outcome::{IgnoreReason, Outcome};
 
 impl View {
     pub(super) fn remove(&mut self, index: &BlockIndex, event: &BlockRemoved) -> Outcome {
+        if let Some(lane) = self.plain_lane(event)
+            && let Some(outcome) = self.remove_plain(index, lane, &event.block_hashes)
+        {
+            return outcome;
+        }
         let mut outcome = Outcome::Applied;
         for &hash in &event.block_hashes {
             let mut found = false;
@@ -39,6 +44,46 @@ impl View {
             }
         }
         outcome
+    }
+
+    /// The lane that an event is about, if there is one and nothing else is to be thought of: no blocks that wait, no
+    /// offloads.
+    fn plain_lane(&self, event: &BlockRemoved) -> Option<usize> {
+        let tier = event.tier.filter(|_| self.parked.is_empty() && !self.offloads)?;
+        self.lanes.iter().position(|own| own.lane.group == event.group && own.lane.tier == tier)
+    }
+
+    /// Takes blocks out of a lane; `None`, and nothing happened, if it has further copies of any.
+    fn remove_plain(&mut self, index: &BlockIndex, lane: usize, hashes: &[EngineHash]) -> Option<Outcome> {
+        let (mut keys, mut known) = (core::mem::take(&mut self.keys), core::mem::take(&mut self.known));
+        keys.clear();
+        known.clear();
+        // All names first: none waits for another's, so the processor looks several up at a time.
+        for &hash in hashes {
+            if let Some(key) = self.key_of(hash) {
+                keys.push(key);
+                known.push(hash);
+            }
+        }
+        let (own, mut at, mut removed) = (&mut self.lanes[lane], 0, 0);
+        let has_more = |key: &u64| self.more_copies.contains_key(&(own.lane.id, *key));
+        if !self.more_copies.is_empty() && keys.iter().any(has_more) {
+            (self.keys, self.known) = (keys, known);
+            return None;
+        }
+        while at < keys.len() {
+            let taken = index.chains.remove_tail(own.lane.id, &keys[at..], &mut own.runs);
+            if !self.domain.is_native() {
+                known[at..at + taken].iter().for_each(|&hash| self.translation.drop_copies(hash, 1));
+            }
+            removed += taken;
+            at += taken.max(1);
+        }
+        (self.keys, self.known) = (keys, known);
+        self.counters.blocks_removed += removed as u64;
+        self.counters.unknown_removals += (hashes.len() - removed) as u64;
+        let all = removed == hashes.len();
+        Some(if all { Outcome::Applied } else { Outcome::Ignored(IgnoreReason::UnknownBlock) })
     }
 
     /// Takes one copy of a block (every copy with `all`) out of a lane; false if the lane has none.
