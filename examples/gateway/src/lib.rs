@@ -1,0 +1,1 @@
+//! An OpenAI-compatible reverse proxy that routes by prefix.

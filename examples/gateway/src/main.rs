@@ -1,0 +1,3 @@
+//! `kvroute-gateway`.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Subscriptions to the engines' KV events over ZeroMQ.

@@ -1,0 +1,1 @@
+//! A router with everything that feeds it.

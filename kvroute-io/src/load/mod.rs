@@ -1,0 +1,1 @@
+//! Load reports from the engines' `/metrics`.

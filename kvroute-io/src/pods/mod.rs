@@ -1,0 +1,1 @@
+//! Which pods there are, and what each says of itself.
