@@ -189,6 +189,53 @@ func TestDecisionsSayWhyAndWhomElseToAsk(t *testing.T) {
 	}
 }
 
+func TestRecordsAreMadeAgain(t *testing.T) {
+	router, pod := busyRouter(t)
+	request := busyRequest(pod)
+	var line string
+	request.Record = &line
+	decision := must(router.Dispatch(request))(t)
+	if strings.Contains(line, "token_ids") || !strings.Contains(line, fmt.Sprintf(`"ticket":%d,`, decision.Ticket)) {
+		t.Error(line)
+	}
+	replayed := must(LogReplay(line, everything().Policy))(t)
+	why := request.Explain
+	if !replayed.AsRecorded || *replayed.Decode.Picked != *why.Picked || len(replayed.Decode.Scores) != len(why.Pods[*why.Picked].Scores) {
+		t.Errorf("%+v", replayed)
+	}
+	if replayed.Prefill == nil || replayed.Decode.MatchedTokens != decision.MatchedTokens {
+		t.Errorf("%+v", replayed)
+	}
+	other := must(LogReplay(line, PolicyConfig{Decode: ProfileConfig{Scorers: &ScorersConfig{Queue: &WeightConfig{1}}}}))(t)
+	if other.AsRecorded || other.Prefill != nil || other.Decode.Scores[0].Scorer != "queue" {
+		t.Errorf("%+v", other)
+	}
+	end := must(LogOutcome(decision.Ticket, FinishCompleted, 7, time.Unix(2, 0)))(t)
+	checkFailures(t, []failure{
+		{"no line", failed(LogReplay("", PolicyConfig{})), ErrDecode, ""},
+		{"an end", failed(LogReplay(end, PolicyConfig{})), ErrInvalidInput, "request's end"},
+		{"no policy", failed(LogReplay(line, PolicyConfig{Preset: "x"})), ErrInvalidInput, "preset"},
+		{"bytes", failed(LogReplay(notUTF8, PolicyConfig{})), ErrInvalidInput, "UTF-8"},
+		{"finish", failed(LogOutcome(1, "eaten", 0, time.Time{})), ErrInvalidInput, "eaten"},
+		{"cached", failed(LogOutcome(1, FinishFailed, -2, time.Time{})), ErrInvalidInput, "-2"},
+	})
+	if schema := must(LogSchema())(t); !strings.Contains(schema, "kvroute_log") {
+		t.Error(schema)
+	}
+
+	request.RecordPrompt = true
+	if err := router.SetAccepting(pod, false); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := router.Dispatch(request); !errors.Is(err, ErrNoCandidate) || !strings.Contains(line, "token_ids") {
+		t.Error(err, line)
+	}
+	request.SessionToken = "two sessions"
+	if _, err := router.Dispatch(request); !errors.Is(err, ErrInvalidInput) || line != "" {
+		t.Error(err, line)
+	}
+}
+
 func TestDecisionsNameTheirPodsIfAsked(t *testing.T) {
 	router, pod := busyRouter(t)
 	request := busyRequest(pod)

@@ -107,6 +107,18 @@ const (
 	FinishCancelled Finish = "cancelled"
 )
 
+func (f Finish) number() (C.int32_t, error) {
+	switch f {
+	case FinishCompleted:
+		return C.KVROUTE_FINISH_COMPLETED, nil
+	case FinishFailed:
+		return C.KVROUTE_FINISH_FAILED, nil
+	case FinishCancelled:
+		return C.KVROUTE_FINISH_CANCELLED, nil
+	}
+	return 0, invalid("finish is %q, which is none", f)
+}
+
 // CachedUnknown says that the engine's count of cached tokens is not known.
 const CachedUnknown = C.KVROUTE_CACHED_UNKNOWN
 
@@ -123,8 +135,8 @@ func (r *Router) Decide(request *Request) (Decision, error) {
 // prompt, until its end as a request of the pod that answers it; its blocks are predicted to be in those pods' caches;
 // its session is at home there. If others booked the same pods meanwhile it is decided again, three times at most.
 //
-// Errors: those of Decide; then nothing is booked and Ticket is 0. Should only a name, the fallbacks or the explanation
-// that was asked for be missing, the decision is there beside the error, and it is booked.
+// Errors: those of Decide; then nothing is booked and Ticket is 0. Should only a name, the fallbacks, the explanation or
+// the record that was asked for be missing, the decision is there beside the error, and it is booked.
 func (r *Router) Dispatch(request *Request) (Decision, error) {
 	return r.decide(request, 1)
 }
@@ -137,6 +149,9 @@ func (r *Router) decide(request *Request, books C.int) (Decision, error) {
 	defer r.leave(s)
 	if request.Explain != nil {
 		*request.Explain = Explanation{}
+	}
+	if request.Record != nil {
+		*request.Record = ""
 	}
 	now, err := nanoseconds(request.Now)
 	if err != nil {
@@ -155,15 +170,23 @@ func (r *Router) decide(request *Request, books C.int) (Decision, error) {
 		answer := decisionOf(&decision)
 		// Should this fail, what is booked is still told.
 		err = errors.Join(s.fallbacks(&answer, int(decision.fallbacks_len)), s.name(request, &answer.Choice),
-			s.name(request, &answer.Prefill), r.explain(request, s))
+			s.name(request, &answer.Prefill), r.explain(request, s), r.record(request, prepared, dispatch(books, &decision), s))
 		return answer, err
 	}
 	if status == C.KVROUTE_NO_CANDIDATE {
-		if failed := r.explain(request, s); failed != nil {
+		if failed := errors.Join(r.explain(request, s), r.record(request, prepared, nil, s)); failed != nil {
 			err = errors.Join(err, failed)
 		}
 	}
 	return Decision{}, err
+}
+
+// dispatch is the decision, if it was booked.
+func dispatch(books C.int, decision *C.kvroute_decision) *C.kvroute_decision {
+	if books == 0 {
+		return nil
+	}
+	return decision
 }
 
 // fallbacks fills in those of the decision that was made in this seat; so many there are.
@@ -243,16 +266,9 @@ func (r *Router) Finish(ticket Ticket, finish Finish, engineCachedTokens int) (b
 		return false, err
 	}
 	defer r.leave(s)
-	var outcome C.int32_t
-	switch finish {
-	case FinishCompleted:
-		outcome = C.KVROUTE_FINISH_COMPLETED
-	case FinishFailed:
-		outcome = C.KVROUTE_FINISH_FAILED
-	case FinishCancelled:
-		outcome = C.KVROUTE_FINISH_CANCELLED
-	default:
-		return false, invalid("finish is %q, which is none", finish)
+	outcome, err := finish.number()
+	if err != nil {
+		return false, err
 	}
 	var known C.bool
 	err = s.check(C.kvroute_router_finish(r.c, C.uint64_t(ticket), outcome, C.int64_t(engineCachedTokens), &known,

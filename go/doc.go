@@ -17,10 +17,12 @@ A gateway then calls
 
   - [Router.Apply] for each KV-event message of a pod,
   - [Router.Dispatch] for each request, [Router.FirstToken] and [Router.Finish] as it goes on,
-  - [Router.Expire] every second, say.
+  - [Router.Expire] every second, say,
+  - [Router.Snapshot] before it stops and [Router.Restore] when it is started again, to go on with what was known.
 
 The examples of this package are its tutorial: first the package's own, then those of [Router.Dispatch],
-[Router.Apply], [Router.SessionToken], [Router.SetPolicy], [NewFromDocument] and [Hasher.Hash].
+[Router.Apply], [Router.SessionToken], [Router.SetPolicy], [Router.Snapshot], [LogReplay], [NewFromDocument] and
+[Hasher.Hash].
 
 # Building
 
@@ -41,7 +43,8 @@ Any number of goroutines may use a [Router], [Hasher] or [Domain] at a time; eac
 calls under way, and later calls answer [ErrClosed]. What was never closed is freed once it is garbage, but Go does not
 see how much memory of C's hangs on it: close what is large.
 
-Nothing here blocks on anything but other calls, and those take microseconds. So nothing takes a context.Context.
+Nothing here blocks on anything but other calls, and those take microseconds. So nothing takes a context.Context. The
+readers and writers of snapshots are waited for, but no call waits with them.
 
 # Time
 

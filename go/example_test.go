@@ -1,6 +1,7 @@
 package kvroute_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"log"
@@ -237,4 +238,61 @@ func ExampleHasher_Hash() {
 	fmt.Println(len(hashes), "full blocks")
 	// Output:
 	// 2 full blocks
+}
+
+// A gateway that is started again goes on with what the one before knew.
+func ExampleRouter_Snapshot() {
+	before := twoPods()
+	defer before.Close()
+	podB, err := before.FindPod("pod-b", 0)
+	if err != nil {
+		log.Fatal(err)
+	}
+	stored := kvroute.BlocksStored{Hashes: []uint64{71}, TokenIDs: []uint32{1, 2, 3, 4}, BlockSize: 4}
+	if _, err := before.ApplyEvents(podB, stored); err != nil {
+		log.Fatal(err)
+	}
+	var file bytes.Buffer
+	if err := before.Snapshot(&file, time.Time{}); err != nil {
+		log.Fatal(err)
+	}
+
+	router := twoPods()
+	defer router.Close()
+	report, err := router.Restore(&file, time.Time{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, pod := range report.Pods {
+		fmt.Println(pod.Name, pod.Blocks.Held)
+	}
+	decision, err := router.Decide(&kvroute.Request{TokenIDs: []uint32{1, 2, 3, 4, 5}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("cached:", decision.MatchedTokens)
+	// Output:
+	// pod-a 0
+	// pod-b 1
+	// cached: 4
+}
+
+// A decision is written down as a line of JSON, and made again by another policy later.
+func ExampleLogReplay() {
+	router := twoPods()
+	defer router.Close()
+	var line string
+	if _, err := router.Dispatch(&kvroute.Request{TokenIDs: []uint32{1, 2, 3, 4, 5}, Record: &line}); err != nil {
+		log.Fatal(err)
+	}
+	for _, preset := range []kvroute.Preset{kvroute.PresetCost, kvroute.PresetAffinity} {
+		replayed, err := kvroute.LogReplay(line, kvroute.PolicyConfig{Preset: preset})
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(preset, replayed.AsRecorded)
+	}
+	// Output:
+	// cost true
+	// affinity false
 }

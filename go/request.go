@@ -42,6 +42,12 @@ type Request struct {
 	// Explain, if not nil, is set to why the decision came out as it did, also if no pod was left (ErrNoCandidate).
 	// That costs as much as a hundred decisions and allocates; leave it nil unless somebody asks.
 	Explain *Explanation
+	// Record, if not nil, is set to the line of a decision log about the decision, without the line's end: also if no pod
+	// was left, and empty if it failed before that. A line has no cache salt, no session token and nothing of the prompt;
+	// names of pods, models and adapters are as they are. LogSchema describes it, LogReplay makes it again.
+	Record *string
+	// RecordPrompt adds the prompt to the line: its token ids, or its text in base64.
+	RecordPrompt bool
 }
 
 // ScoreColumn is what an external scorer says of the pods; every profile that has one of the name reads it.

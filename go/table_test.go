@@ -1,6 +1,7 @@
 package kvroute
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -65,6 +66,10 @@ type tableCase struct {
 	tokens  map[string]string
 	last    Decision
 	why     Explanation
+	// line is of the decision log, about the last decision for which it was asked.
+	line string
+	// snapshot is what a router knew when it was asked.
+	snapshot bytes.Buffer
 }
 
 // arguments of a step: positional ones, then key=value.
@@ -164,6 +169,22 @@ func (c *tableCase) step(verb, rest string) (string, error) {
 			cached = int(c.number(given))
 		}
 		return boolText(c.router.Finish(c.tickets[a.positional[0]], Finish(a.positional[1]), cached))
+	case "outcome":
+		cached := CachedUnknown
+		if given, found := a.named["cached"]; found {
+			cached = int(c.number(given))
+		}
+		return LogOutcome(c.tickets[a.positional[0]], Finish(a.positional[1]), cached, c.now(a))
+	case "recorded":
+		return c.line, nil
+	case "replay":
+		replayed, err := LogReplayFromDocument(c.line, rest)
+		return strconv.FormatBool(replayed.AsRecorded), err
+	case "snapshot":
+		c.snapshot.Reset()
+		return "", c.router.Snapshot(&c.snapshot, c.now(a))
+	case "restore":
+		return c.restore(a)
 	case "expire":
 		expired, err := c.router.Expire(c.now(a))
 		return strconv.Itoa(expired), err
@@ -207,6 +228,21 @@ func (c *tableCase) endpointPicker(document string) (string, error) {
 		return "", err
 	}
 	return strings.TrimSpace(shown.String()), c.router.SetPolicy(config.Policy)
+}
+
+// restore gives the snapshot to the router there is now; what is absent is null in the table.
+func (c *tableCase) restore(a arguments) (string, error) {
+	file := c.snapshot.Bytes()
+	if keep, found := a.named["keep"]; found {
+		file = file[:c.number(keep)]
+	}
+	report, err := c.router.Restore(bytes.NewReader(file), c.now(a))
+	if err != nil {
+		return "", err
+	}
+	document, err := json.Marshal(report)
+	absent := strings.NewReplacer(`"id":0`, `"id":null`, `"refusal":""`, `"refusal":null`)
+	return absent.Replace(string(document)), errors.Join(err, c.learn())
 }
 
 // learn learns the names of the router's pods.
@@ -358,6 +394,9 @@ func (c *tableCase) request(a arguments) *Request {
 	}
 	if nonce, found := a.named["nonce"]; found {
 		request.Nonce = c.number(nonce)
+	}
+	if record, found := a.named["record"]; found {
+		request.Record, request.RecordPrompt = &c.line, record == "prompt"
 	}
 	if subset, found := a.named["subset"]; found {
 		request.Subset = names(subset)

@@ -28,10 +28,12 @@
  *   kvroute_domain      kvroute_domain_new, _router_domain       kvroute_domain_free        any number
  *   kvroute_workspace   kvroute_workspace_new                    kvroute_workspace_free     one thread
  *   kvroute_router      kvroute_router_new, _from_config         kvroute_router_free        any number, if const
+ *   kvroute_snapshot    kvroute_router_snapshot                  kvroute_snapshot_free      one thread
+ *   kvroute_restore     kvroute_restore_new                      kvroute_restore_free       one thread
  *
  * A function that takes an object as `const T *` may run in any number of threads at a time on the same object; one
- * that takes it as `T *` must be the only one. A workspace or an error object that two threads use at a time is found
- * out (KVROUTE_BUSY). Freeing must be the last use. Handles may be freed in any order.
+ * that takes it as `T *` must be the only one. A workspace, an error object, a snapshot or a restore that two threads use
+ * at a time is found out (KVROUTE_BUSY). Freeing must be the last use. Handles may be freed in any order.
  *
  * To pass a pointer that is no object of its kind, or was freed, is undefined behaviour. The library usually notices and
  * answers KVROUTE_INVALID_HANDLE.
@@ -119,7 +121,7 @@
 /// A handle is not one of this kind, or was freed.
 #define KVROUTE_INVALID_HANDLE 105
 
-/// Bytes from an engine are not the format they should be.
+/// Bytes of an engine, a decision log or a snapshot are not the format they should be.
 #define KVROUTE_DECODE 200
 
 /// A block hash cannot be reproduced outside the engine.
@@ -134,10 +136,11 @@
 /// A configured bound was reached.
 #define KVROUTE_LIMIT 302
 
-/// Another thread uses the workspace, or the error object, right now.
+/// Another thread uses the workspace, the error object, the snapshot or the restore right now.
 #define KVROUTE_BUSY 303
 
-/// A function that changes the router panicked before; `kvroute_router_recover` makes it usable again.
+/// A function that changes the router panicked before; `kvroute_router_recover` makes it usable again. A snapshot or
+/// restore that panicked before is only to be freed.
 #define KVROUTE_POISONED 304
 
 /// A cache domain that the router does not know.
@@ -336,6 +339,12 @@
 /// An explanation as text, a line a pod.
 #define KVROUTE_EXPLAIN_TEXT 1
 
+/// The prompt is in the line too: its token ids, or its text in base64.
+#define KVROUTE_RECORD_PROMPT 1
+
+/// Room for any chunk of a snapshot; bytes.
+#define KVROUTE_SNAPSHOT_CHUNK 65536
+
 /// Nothing is known of the pod's cache that could be credited.
 #define KVROUTE_TRUST_LOAD_ONLY 0
 
@@ -362,9 +371,19 @@ typedef struct kvroute_error kvroute_error;
 /// Turns token ids into chained block hashes. Never changes; share it between threads.
 typedef struct kvroute_hasher kvroute_hasher;
 
+/// A snapshot that is taken in, and then given to a router.
+typedef struct kvroute_restore kvroute_restore;
+
 /// Everything a gateway needs to route. Functions that take it as `const` may be called from any number of threads
 /// at a time.
 typedef struct kvroute_router kvroute_router;
+
+/// A snapshot in the making: what a router knows, as bytes, so that another one, or the next process, goes on as if this
+/// one had never stopped. In it are the pods, what they hold, what was sent to them, where their streams of events stand,
+/// and sessions. Not in it are the configuration, requests in flight, load reports and the router's counters.
+///
+/// Keep its bytes where the configuration is kept: a checksum finds damage, not forgery.
+typedef struct kvroute_snapshot kvroute_snapshot;
 
 /// Room for one decision at a time, reused so that deciding allocates nothing once warm; and what the last
 /// decision saw, for `kvroute_router_explain`. Make one a thread. Works with any router.
@@ -741,6 +760,28 @@ typedef struct kvroute_decision {
   /// are.
   uint64_t fallbacks_len;
 } kvroute_decision;
+
+/// What became of a snapshot, in numbers.
+typedef struct kvroute_restored {
+  /// `sizeof(kvroute_restored)`.
+  size_t struct_size;
+  /// Pods in the snapshot.
+  uint64_t pods;
+  /// Those of them that were not in the router before.
+  uint64_t pods_added;
+  /// Those that were given nothing of what the snapshot knows of them; `kvroute_restore_report` says why.
+  uint64_t pods_refused;
+  /// Blocks that pods hold again, once for each group and tier.
+  uint64_t blocks;
+  /// Blocks that are predicted for them again.
+  uint64_t predicted_blocks;
+  /// Blocks that there was no room for.
+  uint64_t blocks_refused;
+  /// Sessions that the router has from it.
+  uint64_t sessions;
+  /// Sessions left out: their pod is not here, the router knows a later one, or has no room.
+  uint64_t sessions_left_out;
+} kvroute_restored;
 
 /// What a router has, and what befell it.
 typedef struct kvroute_router_counters {
@@ -1276,6 +1317,133 @@ int32_t kvroute_router_explain(const struct kvroute_router *router,
                                size_t capacity,
                                size_t *written,
                                struct kvroute_error *error);
+
+/// Writes the line of a decision log, a JSON object with a NUL behind it and no line's end, about the last decision
+/// that `router` made with `workspace`, into `buffer`. `request` is what it was about. `dispatch` is what
+/// kvroute_router_dispatch answered; NULL if it was only decided, or no pod was left. `flags`: 0, or
+/// KVROUTE_RECORD_PROMPT. If the workspace's last decision was another router's, or failed before pods were chosen
+/// among, the line is empty.
+///
+/// A line has no cache salt, no session token and, without that flag, nothing of the prompt; names of pods, models and
+/// adapters are as they are. `kvroute_log_schema` describes it.
+///
+/// Errors: those of `kvroute_router_decide` about the request; `KVROUTE_BUFFER_TOO_SMALL`.
+int32_t kvroute_router_record(const struct kvroute_router *router,
+                              const struct kvroute_request *request,
+                              struct kvroute_workspace *workspace,
+                              const struct kvroute_decision *dispatch,
+                              uint32_t flags,
+                              char *buffer,
+                              size_t capacity,
+                              size_t *written,
+                              struct kvroute_error *error);
+
+/// Writes the line of a decision log about a request's end, as kvroute_router_finish is told of it, with a NUL behind
+/// it and no line's end, into `buffer`. `now_ns`: see "Time".
+///
+/// Errors: those of `kvroute_router_finish`; `KVROUTE_BUFFER_TOO_SMALL`.
+int32_t kvroute_log_outcome(uint64_t ticket,
+                            int32_t outcome,
+                            int64_t engine_cached_tokens,
+                            uint64_t now_ns,
+                            char *buffer,
+                            size_t capacity,
+                            size_t *written,
+                            struct kvroute_error *error);
+
+/// Makes the decision of a log's line again, by the policy of a configuration document, YAML or JSON. Writes what it
+/// makes of it, a JSON object with a NUL behind it, into `buffer`: `decode` and, where a pod to prefill was looked for,
+/// `prefill`, which are as in the line; and `as_recorded`, whether they are those of the line, bit for bit. By the
+/// policy that the line is of, they are.
+///
+/// Another policy chooses among the same pods, as they were; in a large fleet it might have looked at others of them.
+///
+/// Errors: `KVROUTE_DECODE` if the line is none, or one of another version; `KVROUTE_INVALID_INPUT` if it is about a
+/// request's end or contradicts itself, and those of kvroute_router_set_policy; `KVROUTE_NO_CANDIDATE` if none of the
+/// pods on record will do; `KVROUTE_BUFFER_TOO_SMALL`.
+int32_t kvroute_log_replay(const char *line,
+                           size_t line_len,
+                           const char *document,
+                           size_t document_len,
+                           char *buffer,
+                           size_t capacity,
+                           size_t *written,
+                           struct kvroute_error *error);
+
+/// Writes the JSON Schema of a decision log's lines, with a NUL behind it, into `buffer`.
+int32_t kvroute_log_schema(char *buffer, size_t capacity, size_t *written, struct kvroute_error *error);
+
+/// Begins a snapshot of what the router knows, in `*snapshot`. `now_ns`: see "Time".
+///
+///   uint8_t chunk[KVROUTE_SNAPSHOT_CHUNK];
+///   kvroute_router_snapshot(router, now_ns, &snapshot, error);
+///   while (kvroute_snapshot_next(snapshot, router, chunk, sizeof chunk, &written, error) == KVROUTE_OK && written > 0) {
+///     fwrite(chunk, 1, written, file);
+///   }
+///   kvroute_snapshot_free(snapshot);
+int32_t kvroute_router_snapshot(const struct kvroute_router *router,
+                                uint64_t now_ns,
+                                struct kvroute_snapshot **snapshot,
+                                struct kvroute_error *error);
+
+/// Writes the next bytes of a snapshot into `buffer: [*written]`, none when there are no more. All chunks, one behind the
+/// other, are the snapshot; `KVROUTE_SNAPSHOT_CHUNK` bytes have room for each. `router` is the one that it was begun on,
+/// which may be used meanwhile: each pod is written as it was at one moment, and the pods' moments differ. A pod that
+/// comes meanwhile is not in it, and one that goes before its turn is left out.
+///
+/// Errors: `KVROUTE_INVALID_INPUT` if it is another router, or was recovered since; `KVROUTE_LIMIT` if it has more than
+/// 16 384 pods, or those more than 65 536 groups and tiers. Then what was written so far is of no use.
+/// `KVROUTE_BUFFER_TOO_SMALL`: the chunk stays the next.
+int32_t kvroute_snapshot_next(struct kvroute_snapshot *snapshot,
+                              const struct kvroute_router *router,
+                              uint8_t *buffer,
+                              size_t capacity,
+                              size_t *written,
+                              struct kvroute_error *error);
+
+/// Frees a snapshot, ended or not; NULL is fine.
+void kvroute_snapshot_free(struct kvroute_snapshot *snapshot);
+
+/// A new restore, to take one snapshot in.
+struct kvroute_restore *kvroute_restore_new(void);
+
+/// Takes in what comes next of a snapshot, as many bytes as there are. They are kept, in one to two times their size,
+/// until they are given to a router.
+///
+/// Errors: `KVROUTE_DECODE`, with the offset, if it is no snapshot, one of another version, or damaged; every later call
+/// answers the same. `KVROUTE_INVALID_INPUT` if it was given to a router already.
+int32_t kvroute_restore_push(struct kvroute_restore *restore,
+                             const uint8_t *bytes,
+                             size_t bytes_len,
+                             struct kvroute_error *error);
+
+/// Gives the snapshot that was taken in to a router, and fills `*restored`, which may be NULL, in. Pods that are not in
+/// the router are added, if it knows their cache domain (`kvroute_router_add_domain`, or the configuration). Those that
+/// are keep their ids, options, role, labels and capacity. To be called before events are applied: a pod that events came
+/// to is left as it is; one that has its part again goes on with the next batch of its stream, or finds out what it
+/// missed. `now_ns` (see "Time") need not count from the same moment as the one the snapshot was begun with.
+///
+/// Errors: `KVROUTE_DECODE` if the snapshot is not whole, or as `kvroute_restore_push` said; then the router is as it
+/// was, and every later call answers the same. `KVROUTE_INVALID_INPUT` if it was given to a router already.
+int32_t kvroute_restore_finish(struct kvroute_restore *restore,
+                               const struct kvroute_router *router,
+                               uint64_t now_ns,
+                               struct kvroute_restored *restored,
+                               struct kvroute_error *error);
+
+/// Writes what became of a snapshot that was given to a router, a JSON object with a NUL behind it, into `buffer`: of each
+/// pod what it has again, or why nothing (`refusal`).
+///
+/// Errors: `KVROUTE_INVALID_INPUT` if it was not; what `kvroute_restore_finish` answered, if that was an error;
+/// `KVROUTE_BUFFER_TOO_SMALL`.
+int32_t kvroute_restore_report(struct kvroute_restore *restore,
+                               char *buffer,
+                               size_t capacity,
+                               size_t *written,
+                               struct kvroute_error *error);
+
+/// Frees a restore, ended or not; NULL is fine.
+void kvroute_restore_free(struct kvroute_restore *restore);
 
 /// Fills `*counters` in for the whole router.
 int32_t kvroute_router_read_counters(const struct kvroute_router *router,

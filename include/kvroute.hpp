@@ -333,6 +333,11 @@ struct PodCounters : kvroute_pod_counters {
   Trust level() const noexcept { return static_cast<Trust>(trust); }
 };
 
+/// What became of a snapshot, in numbers.
+struct Restored : kvroute_restored {
+  Restored() noexcept : kvroute_restored(detail::sized<kvroute_restored>()) {}
+};
+
 /// What besides the token ids decides whether KV can be shared.
 struct HashContext {
   /// Name of the LoRA adapter, where the engine loaded it from, and its number there.
@@ -696,6 +701,8 @@ struct Request {
   }
 };
 
+class Snapshot;
+
 /// Everything a gateway needs to route.
 class Router {
  public:
@@ -895,6 +902,21 @@ class Router {
     });
   }
 
+  /// The line of a decision log about the last decision that was made with `workspace`, which `request` was about; empty
+  /// if there is none. `has_prompt`: the prompt is in it too.
+  std::string record(const Request &request, Workspace &workspace, bool has_prompt = false) const {
+    return record(request, workspace, nullptr, has_prompt);
+  }
+
+  /// The same of a dispatch, and what it answered.
+  std::string record(const Request &request, Workspace &workspace, const Decision &dispatch,
+                     bool has_prompt = false) const {
+    return record(request, workspace, &dispatch, has_prompt);
+  }
+
+  /// Begins a snapshot of what this router knows.
+  Snapshot snapshot(Time now) const;
+
   /// What every pod of `domain` has of these blocks; pods that have none are left out.
   std::vector<PodMatch> lookup(const Domain &domain, Hashes hashes, Workspace &workspace) const {
     return detail::values<PodMatch>(16, [&](PodMatch *buffer, std::size_t capacity, std::size_t *written) {
@@ -921,6 +943,16 @@ class Router {
  private:
   explicit Router(kvroute_router *made) noexcept : object_(made) {}
 
+  std::string record(const Request &request, Workspace &workspace, const Decision *dispatch, bool has_prompt) const {
+    const auto context = request.context.raw();
+    const auto raw = request.raw(context);
+    const std::uint32_t flags = has_prompt ? KVROUTE_RECORD_PROMPT : 0;
+    return detail::text(4096, [&](char *buffer, std::size_t capacity, std::size_t *written) {
+      return kvroute_router_record(get(), &raw, workspace.get(), dispatch, flags, buffer, capacity, written,
+                                   detail::error());
+    });
+  }
+
   PodId add(const kvroute_pod_options &options) const {
     PodId pod = KVROUTE_NO_POD;
     detail::check(kvroute_router_add_pod(get(), &options, &pod, detail::error()));
@@ -937,6 +969,59 @@ class Router {
   }
 
   detail::Owned<kvroute_router, kvroute_router_free> object_;
+};
+
+/// A snapshot in the making: what a router knows, as bytes.
+class Snapshot {
+ public:
+  /// The next bytes; none when there are no more. `router` is the one that it was begun on.
+  std::vector<std::uint8_t> next(const Router &router) {
+    const auto write = [&](std::uint8_t *buffer, std::size_t capacity, std::size_t *written) {
+      return kvroute_snapshot_next(object_.get(), router.get(), buffer, capacity, written, detail::error());
+    };
+    return detail::values<std::uint8_t>(KVROUTE_SNAPSHOT_CHUNK, write);
+  }
+
+ private:
+  friend class Router;
+  explicit Snapshot(kvroute_snapshot *made) noexcept : object_(made) {}
+
+  detail::Owned<kvroute_snapshot, kvroute_snapshot_free> object_;
+};
+
+inline Snapshot Router::snapshot(Time now) const {
+  kvroute_snapshot *made = nullptr;
+  detail::check(kvroute_router_snapshot(get(), detail::nanoseconds(now), &made, detail::error()));
+  return Snapshot(made);
+}
+
+/// Takes a snapshot in, and then gives it to a router.
+class Restore {
+ public:
+  Restore() : object_(kvroute_restore_new()) {}
+
+  /// Takes in what comes next, as many bytes as there are.
+  void push(Bytes bytes) {
+    detail::check(kvroute_restore_push(object_.get(), bytes.data(), bytes.size(), detail::error()));
+  }
+
+  /// Gives it to a router, whose pods no events came to yet.
+  Restored finish(const Router &router, Time now) {
+    Restored restored;
+    detail::check(kvroute_restore_finish(object_.get(), router.get(), detail::nanoseconds(now), &restored,
+                                         detail::error()));
+    return restored;
+  }
+
+  /// What became of it, pod by pod: a JSON object.
+  std::string report() {
+    return detail::text(1024, [&](char *buffer, std::size_t capacity, std::size_t *written) {
+      return kvroute_restore_report(object_.get(), buffer, capacity, written, detail::error());
+    });
+  }
+
+ private:
+  detail::Owned<kvroute_restore, kvroute_restore_free> object_;
 };
 
 /// Checks a configuration document, YAML or JSON, without making anything of it.
@@ -1004,6 +1089,31 @@ struct EnvironmentConfig {
   std::string document;
   std::string notes;
 };
+
+/// The line of a decision log about a request's end, as `Router::finish` is told of it.
+inline std::string log_outcome(Ticket ticket, Finish outcome, std::optional<std::uint32_t> cached, Time now) {
+  const std::int64_t count = cached ? std::int64_t{*cached} : KVROUTE_CACHED_UNKNOWN;
+  const std::uint64_t now_ns = detail::nanoseconds(now);
+  return detail::text(256, [&](char *buffer, std::size_t capacity, std::size_t *written) {
+    return kvroute_log_outcome(ticket, static_cast<std::int32_t>(outcome), count, now_ns, buffer, capacity, written,
+                               detail::error());
+  });
+}
+
+/// The decision of a log's line made again, by the policy of a configuration document: a JSON object.
+inline std::string log_replay(std::string_view line, std::string_view document) {
+  return detail::text(4096, [&](char *buffer, std::size_t capacity, std::size_t *written) {
+    return kvroute_log_replay(line.data(), line.size(), document.data(), document.size(), buffer, capacity, written,
+                              detail::error());
+  });
+}
+
+/// The JSON Schema of a decision log's lines.
+inline std::string log_schema() {
+  return detail::text(1 << 16, [](char *buffer, std::size_t capacity, std::size_t *written) {
+    return kvroute_log_schema(buffer, capacity, written, detail::error());
+  });
+}
 
 /// Version of the library that runs.
 inline std::string_view version() noexcept { return kvroute_version(); }

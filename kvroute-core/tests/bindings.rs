@@ -11,9 +11,12 @@ use kvroute_core::decision::Reason;
 use kvroute_core::event::{BlockRemoved, BlockStored, EventBatch, EventLora, KvEvent};
 use kvroute_core::hash::Lora;
 use kvroute_core::index::{ApplyReport, IgnoreReason, MatchTable, Outcome, ResyncReason};
+use kvroute_core::record::{LogLine, OutcomeRecord, RecordOptions};
+use kvroute_core::router::Replay;
 use kvroute_core::{
-    AdapterReport, CacheDomain, Config, Decision, EngineHash, Error, ErrorKind, Finish, HashContext,
-    LoadReport, PodId, PodSpec, Request, Role, Router, ScoreColumn, Session, Ticket, Tier, Workspace,
+    AdapterReport, CacheDomain, Config, Decision, Dispatch, EngineHash, Error, ErrorKind, Finish,
+    HashContext, LoadReport, PodId, PodSpec, Request, Restore, Role, Router, ScoreColumn, Session, Ticket,
+    Tier, Workspace,
 };
 
 const TABLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../testdata/bindings/cases.txt");
@@ -72,6 +75,10 @@ struct Case {
     tickets: HashMap<String, Ticket>,
     tokens: HashMap<String, String>,
     last: Option<Decision>,
+    /// Of the decision log, about the last decision for which it was asked.
+    line: String,
+    /// What a router knew when it was asked.
+    snapshot: Vec<u8>,
     workspace: Workspace,
 }
 
@@ -134,6 +141,15 @@ fn bytes(text: &str) -> Vec<u8> {
 /// Names separated by commas; `-` is none.
 fn list(names: Option<&str>) -> Vec<&str> {
     names.filter(|names| *names != "-").map_or(Vec::new(), |names| names.split(',').collect())
+}
+
+fn finish(how: &str) -> Finish {
+    match how {
+        "completed" => Finish::Completed,
+        "failed" => Finish::Failed,
+        "cancelled" => Finish::Cancelled,
+        other => panic!("no outcome is called {other}"),
+    }
 }
 
 fn hashes(text: &str) -> Vec<EngineHash> {
@@ -260,14 +276,39 @@ impl Case {
             "dispatch" => return self.dispatch(&a),
             "first_token" => return Ok(self.router().first_token(self.tickets[a.positional[0]]).to_string()),
             "finish" => {
-                let how = match a.positional[1] {
-                    "completed" => Finish::Completed,
-                    "failed" => Finish::Failed,
-                    "cancelled" => Finish::Cancelled,
-                    other => panic!("no outcome is called {other}"),
-                };
+                let how = finish(a.positional[1]);
                 let cached = a.get("cached").map(|cached| cached.parse().unwrap());
                 return Ok(self.router().finish(self.tickets[a.positional[0]], how, cached).to_string());
+            }
+            "recorded" => return Ok(self.line.clone()),
+            "outcome" => {
+                let (ticket, how) = (self.tickets[a.positional[0]], finish(a.positional[1]));
+                let cached = a.get("cached").map(|cached| cached.parse().unwrap());
+                return Ok(OutcomeRecord::new(ticket, how, cached, a.now()).to_json());
+            }
+            "replay" => {
+                let LogLine::Decision(record) = LogLine::parse(&self.line)? else {
+                    panic!("a decision was recorded")
+                };
+                let mut replay = Replay::new(&record)?;
+                let policy = Config::parse(rest)?.policy()?;
+                return Ok(replay.choose(&policy)?.is_as_recorded(&record).to_string());
+            }
+            "snapshot" => {
+                let mut snapshot = self.router().snapshot(a.now());
+                let mut bytes = Vec::new();
+                while let Some(chunk) = snapshot.next_chunk(self.router())? {
+                    bytes.extend_from_slice(chunk);
+                }
+                self.snapshot = bytes;
+            }
+            "restore" => {
+                let mut restore = Restore::default();
+                let keep = a.get("keep").map_or(self.snapshot.len(), |keep| keep.parse().unwrap());
+                restore.push(&self.snapshot[..keep])?;
+                let report = restore.finish(self.router(), a.now())?;
+                self.learn();
+                return Ok(serde_json::to_string(&report).unwrap());
             }
             "expire" => return Ok(self.router().expire(a.now()).to_string()),
             "token" => {
@@ -320,8 +361,8 @@ impl Case {
     fn with_request<R>(
         &mut self,
         a: &Arguments<'_>,
-        act: impl FnOnce(&Router, &Request<'_>, Duration, &mut Workspace) -> Result<R, Error>,
-    ) -> Result<R, Error> {
+        act: impl FnOnce(&Router, &Request<'_>, Duration, &mut Workspace) -> R,
+    ) -> R {
         let (context, text) = (a.context(), a.get("text").map(bytes));
         let subset = a.get("subset").map(|names| list(Some(names)));
         let token_ids = a.get("tokens").map(token_ids).unwrap_or_default();
@@ -382,15 +423,28 @@ impl Case {
         shown
     }
 
+    /// Keeps the line of a decision, if there is one.
+    fn noted<R>(&mut self, (answer, line): (R, Option<String>)) -> R {
+        self.line = line.unwrap_or(std::mem::take(&mut self.line));
+        answer
+    }
+
     fn decide(&mut self, a: &Arguments<'_>) -> Result<String, Error> {
-        let decision =
-            self.with_request(a, |router, request, now, workspace| router.decide(request, now, workspace))?;
+        let decision = self.with_request(a, |router, request, now, workspace| {
+            let decision = router.decide(request, now, workspace);
+            (decision, line(a, router, request, workspace, None))
+        });
+        let decision = self.noted(decision)?;
         Ok(self.shown(decision))
     }
 
     fn dispatch(&mut self, a: &Arguments<'_>) -> Result<String, Error> {
-        let dispatch =
-            self.with_request(a, |router, request, now, workspace| router.dispatch(request, now, workspace))?;
+        let dispatch = self.with_request(a, |router, request, now, workspace| {
+            let dispatch = router.dispatch(request, now, workspace);
+            let line = line(a, router, request, workspace, dispatch.as_ref().ok());
+            (dispatch, line)
+        });
+        let dispatch = self.noted(dispatch)?;
         self.tickets.insert(a.positional[0].to_owned(), dispatch.ticket);
         let shown = self.shown(dispatch.decision);
         Ok(format!("{shown} retries={} contended={}", dispatch.retries, dispatch.contended))
@@ -407,6 +461,19 @@ impl Case {
         }
         Ok(shown)
     }
+}
+
+/// The line of the decision log that `record=` asks for; `record=prompt` with the prompt in it.
+fn line(
+    a: &Arguments<'_>,
+    router: &Router,
+    request: &Request<'_>,
+    workspace: &Workspace,
+    dispatch: Option<&Dispatch>,
+) -> Option<String> {
+    let options = RecordOptions { prompt: a.get("record")? == "prompt" };
+    let record = router.record(request, workspace, dispatch, options);
+    Some(record.map(|record| record.to_json()).unwrap_or_default())
 }
 
 fn event(verb: &str, a: &Arguments<'_>) -> KvEvent {

@@ -79,6 +79,26 @@ pub struct kvroute_decision {
 
 versioned!(kvroute_decision up to contended);
 
+/// How a request ended, by its number.
+pub(crate) fn finish_of(outcome: i32) -> Result<Finish, Failure> {
+    match outcome {
+        KVROUTE_FINISH_COMPLETED => Ok(Finish::Completed),
+        KVROUTE_FINISH_FAILED => Ok(Finish::Failed),
+        KVROUTE_FINISH_CANCELLED => Ok(Finish::Cancelled),
+        other => Err(Failure::invalid(format!("outcome is {other}, which is none"))),
+    }
+}
+
+/// An engine's own count, if it is known.
+pub(crate) fn cached_of(engine_cached_tokens: i64) -> Result<Option<usize>, Failure> {
+    match engine_cached_tokens {
+        KVROUTE_CACHED_UNKNOWN => Ok(None),
+        count => usize::try_from(count)
+            .map(Some)
+            .map_err(|_| Failure::invalid(format!("engine_cached_tokens is {count}; -1 is unknown"))),
+    }
+}
+
 fn reason_of(reason: Reason) -> i32 {
     match reason {
         Reason::Spilled => KVROUTE_REASON_SPILLED,
@@ -207,18 +227,7 @@ pub unsafe extern "C" fn kvroute_router_finish(
     // SAFETY: the header's contract.
     unsafe {
         guard::writing(router, error, |router| {
-            let how = match outcome {
-                KVROUTE_FINISH_COMPLETED => Finish::Completed,
-                KVROUTE_FINISH_FAILED => Finish::Failed,
-                KVROUTE_FINISH_CANCELLED => Finish::Cancelled,
-                other => return Err(Failure::invalid(format!("outcome is {other}, which is none"))),
-            };
-            let cached = match engine_cached_tokens {
-                KVROUTE_CACHED_UNKNOWN => None,
-                count => Some(usize::try_from(count).map_err(|_| {
-                    Failure::invalid(format!("engine_cached_tokens is {count}; -1 is unknown"))
-                })?),
-            };
+            let (how, cached) = (finish_of(outcome)?, cached_of(engine_cached_tokens)?);
             let was_known = router.finish(Ticket::from_u64(ticket), how, cached);
             if known.is_null() { Ok(()) } else { put("known", known, was_known) }
         })

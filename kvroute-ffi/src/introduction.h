@@ -28,10 +28,12 @@
  *   kvroute_domain      kvroute_domain_new, _router_domain       kvroute_domain_free        any number
  *   kvroute_workspace   kvroute_workspace_new                    kvroute_workspace_free     one thread
  *   kvroute_router      kvroute_router_new, _from_config         kvroute_router_free        any number, if const
+ *   kvroute_snapshot    kvroute_router_snapshot                  kvroute_snapshot_free      one thread
+ *   kvroute_restore     kvroute_restore_new                      kvroute_restore_free       one thread
  *
  * A function that takes an object as `const T *` may run in any number of threads at a time on the same object; one
- * that takes it as `T *` must be the only one. A workspace or an error object that two threads use at a time is found
- * out (KVROUTE_BUSY). Freeing must be the last use. Handles may be freed in any order.
+ * that takes it as `T *` must be the only one. A workspace, an error object, a snapshot or a restore that two threads use
+ * at a time is found out (KVROUTE_BUSY). Freeing must be the last use. Handles may be freed in any order.
  *
  * To pass a pointer that is no object of its kind, or was freed, is undefined behaviour. The library usually notices and
  * answers KVROUTE_INVALID_HANDLE.

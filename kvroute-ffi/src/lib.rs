@@ -5,7 +5,7 @@
 //! - `handle` turns pointers into references, checked by a mark that each kind of handle begins with.
 //! - `structs` reads and writes structs whose size the caller states.
 //! - `memory` turns pointers and lengths into slices and texts, and fills the caller's buffers.
-//! - `error` and `workspace` give what is in them to one call at a time.
+//! - `error` and `workspace` give what is in them to one call at a time; `snapshot` has a mutex for that.
 //!
 //! All `unsafe` that is not in these six is a call of theirs.
 #![allow(non_camel_case_types, reason = "types are named as in C")]
@@ -47,6 +47,10 @@ pub mod request;
 pub mod decide;
 
 pub mod explain;
+
+pub mod record;
+
+pub mod snapshot;
 
 pub mod counters;
 

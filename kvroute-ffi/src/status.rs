@@ -21,7 +21,7 @@ pub const KVROUTE_BUFFER_TOO_SMALL: i32 = 104;
 /// A handle is not one of this kind, or was freed.
 pub const KVROUTE_INVALID_HANDLE: i32 = 105;
 
-/// Bytes from an engine are not the format they should be.
+/// Bytes of an engine, a decision log or a snapshot are not the format they should be.
 pub const KVROUTE_DECODE: i32 = 200;
 /// A block hash cannot be reproduced outside the engine.
 pub const KVROUTE_NOT_REPRODUCIBLE: i32 = 201;
@@ -32,9 +32,10 @@ pub const KVROUTE_UNKNOWN_POD: i32 = 300;
 pub const KVROUTE_NO_CANDIDATE: i32 = 301;
 /// A configured bound was reached.
 pub const KVROUTE_LIMIT: i32 = 302;
-/// Another thread uses the workspace, or the error object, right now.
+/// Another thread uses the workspace, the error object, the snapshot or the restore right now.
 pub const KVROUTE_BUSY: i32 = 303;
-/// A function that changes the router panicked before; `kvroute_router_recover` makes it usable again.
+/// A function that changes the router panicked before; `kvroute_router_recover` makes it usable again. A snapshot or
+/// restore that panicked before is only to be freed.
 pub const KVROUTE_POISONED: i32 = 304;
 
 /// A cache domain that the router does not know.

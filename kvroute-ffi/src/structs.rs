@@ -37,7 +37,8 @@ unsafe fn stated_size<T: Versioned>(place: *const T) -> Result<usize, Failure> {
             "which is too small: zero the struct and set struct_size to its sizeof",
         ));
     }
-    if size > 1 << 16 {
+    // No struct ends within its last field: half of a pointer or a length would be another one.
+    if size > 1 << 16 || !size.is_multiple_of(align_of::<T>()) {
         return Err(wrong::<T>(size, "which cannot be: zero the struct and set struct_size to its sizeof"));
     }
     Ok(size)

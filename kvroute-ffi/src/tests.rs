@@ -1,6 +1,7 @@
 //! What C cannot bring about: panics inside, and what they leave behind. All else is tested through C, in tests/.
 
 use std::ffi::CStr;
+use std::sync::Mutex;
 use std::{ptr, slice, str};
 
 use kvroute_core::Router;
@@ -15,6 +16,7 @@ use crate::pod::kvroute_router_find_pod;
 use crate::router::{
     kvroute_router, kvroute_router_free, kvroute_router_from_config, kvroute_router_recover,
 };
+use crate::snapshot::alone;
 use crate::status::{
     Failure, KVROUTE_BUSY, KVROUTE_INVALID_HANDLE, KVROUTE_INVALID_INPUT, KVROUTE_OK, KVROUTE_PANIC,
     KVROUTE_POISONED, kvroute_status_name,
@@ -167,6 +169,16 @@ fn a_workspace_is_given_to_one_at_a_time_and_given_back_by_a_panic() {
         assert!(workspace::with(workspace, |_| Ok(())).is_ok());
         kvroute_workspace_free(workspace);
     }
+}
+
+#[test]
+fn a_snapshot_is_given_to_one_at_a_time_and_to_nobody_after_a_panic() {
+    let content = Mutex::new(());
+    let again = || alone(&content, |()| Ok(())).unwrap_err().status;
+    assert_eq!(alone(&content, |()| Ok(again())).unwrap(), KVROUTE_BUSY);
+    // SAFETY: no error object is fine.
+    let status = unsafe { guard::status(ptr::null_mut(), || alone(&content, |()| panic!("midway"))) };
+    assert_eq!((status, again()), (KVROUTE_PANIC, KVROUTE_POISONED));
 }
 
 #[test]

@@ -1,10 +1,13 @@
-//! Configurations: what Python has as a dict, or as a document, in the core's form.
+//! Configurations: what Python has as a dict, or as a document, in the core's form; and decisions made again by them.
 
 use kvroute_core::Config;
+use kvroute_core::record::LogLine;
+use kvroute_core::router::{Replay, Replayed};
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString};
+use serde::Serialize;
 
 use crate::error::{call, invalid};
 use crate::input::{utf8, wrong_type};
@@ -51,6 +54,42 @@ pub(crate) fn config_from_endpoint_picker<'py>(
     let document = utf8("document", document)?;
     let (config, notes) = call(|| Config::from_endpoint_picker(document))?;
     Ok((to_python(py, &config)?, notes))
+}
+
+/// Makes the decision of a log's line (`Decision.record`) again, by the policy of a configuration, and answers what it
+/// makes of it: `kvroute.status.ReplayedDict`.
+///
+/// line: str. config: what `Router` takes. By the policy that the line is of, the answer is the recorded one, bit for
+/// bit (`as_recorded`). Another one chooses among the same pods, as they were; in a large fleet it might have looked at
+/// others of them. NoCandidateError: none of the pods on record will do.
+#[pyfunction]
+#[pyo3(signature = (line, config, /))]
+pub(crate) fn log_replay<'py>(
+    py: Python<'py>,
+    line: &Bound<'py, PyString>,
+    config: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let (line, config) = (utf8("line", line)?, read_config(Some(config))?);
+    let (LogLine::Decision(record), policy) = call(|| Ok((LogLine::parse(line)?, config.policy()?)))? else {
+        return Err(invalid("line: this is about a request's end, not a decision"));
+    };
+    let mut replay = call(|| Replay::new(&record))?;
+    let replayed = call(|| replay.choose(&policy))?;
+    to_python(py, &Again { as_recorded: replayed.is_as_recorded(&record), replayed })
+}
+
+/// What a policy makes of a line.
+#[derive(Serialize)]
+struct Again<'a> {
+    as_recorded: bool,
+    #[serde(flatten)]
+    replayed: Replayed<'a>,
+}
+
+/// The JSON Schema of a decision log's lines.
+#[pyfunction]
+pub(crate) fn log_schema(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    to_python(py, &call(|| Ok(LogLine::json_schema()))?)
 }
 
 /// A Python value as JSON text; the core reads and checks it as it does a document.

@@ -66,6 +66,7 @@ pub(crate) struct Decision {
     pub(crate) decision: core::Decision,
     pub(crate) pods: Pods,
     pub(crate) explanation: Option<Py<Explanation>>,
+    pub(crate) record: Option<String>,
 }
 
 /// The pods that a decision names.
@@ -74,6 +75,13 @@ pub(crate) struct Pods {
     pub(crate) decode: Arc<RoutedPod>,
     pub(crate) prefill: Option<Arc<RoutedPod>>,
     pub(crate) fallbacks: Vec<Arc<RoutedPod>>,
+}
+
+/// What may be asked for besides a decision.
+#[derive(Debug)]
+pub(crate) struct Extras {
+    pub(crate) explanation: Option<Py<Explanation>>,
+    pub(crate) record: Option<String>,
 }
 
 impl Pods {
@@ -87,14 +95,11 @@ impl Pods {
 }
 
 impl Decision {
-    pub(crate) fn new(
-        decision: core::Decision,
-        pods: Option<Pods>,
-        explanation: Option<Py<Explanation>>,
-    ) -> PyResult<Self> {
+    pub(crate) fn new(decision: core::Decision, pods: Option<Pods>, extras: Extras) -> PyResult<Self> {
         // A decision is among the pods that its workspace saw.
         let pods = pods.ok_or_else(|| internal("a decision for a pod that took no part in it".to_owned()))?;
-        Ok(Self { decision, pods, explanation })
+        let Extras { explanation, record } = extras;
+        Ok(Self { decision, pods, explanation, record })
     }
 }
 
@@ -173,6 +178,12 @@ impl Decision {
     #[getter]
     fn explanation<'py>(&self, py: Python<'py>) -> Option<&Bound<'py, Explanation>> {
         self.explanation.as_ref().map(|explanation| explanation.bind(py))
+    }
+
+    /// The line of a decision log about it, if `record=True` asked for it. Else None.
+    #[getter]
+    fn record(&self) -> Option<&str> {
+        self.record.as_deref()
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {

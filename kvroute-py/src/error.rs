@@ -44,14 +44,16 @@ pub(crate) fn unknown_domain(name: &str) -> PyErr {
     classes::UnknownPodError::new_err(format!("cache domain \"{name}\" is not in this router"))
 }
 
-/// No pod could be picked; why, if that was asked for.
+/// No pod could be picked; why, and the line of the log, if that was asked for.
 pub(crate) fn no_candidate(
     py: Python<'_>,
     error: &Error,
     explanation: Option<Py<Explanation>>,
+    record: Option<String>,
 ) -> PyResult<PyErr> {
     let exception = exception(error);
     exception.value(py).setattr("explanation", explanation)?;
+    exception.value(py).setattr("record", record)?;
     Ok(exception)
 }
 

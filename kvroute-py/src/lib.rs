@@ -24,13 +24,14 @@ mod report;
 mod request;
 mod router;
 mod scratch;
+mod snapshot;
 
 #[pyo3::pymodule(gil_used = false)]
 mod _kvroute {
     use pyo3::prelude::*;
 
     #[pymodule_export]
-    use crate::config::{check_config, config_from_endpoint_picker, config_schema};
+    use crate::config::{check_config, config_from_endpoint_picker, config_schema, log_replay, log_schema};
     #[pymodule_export]
     use crate::context::{HashContext, Lora, MultimodalItem};
     #[pymodule_export]

@@ -11,16 +11,17 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use kvroute_core as core;
 use kvroute_core::config::{EventsConfig, PodConfig};
 use kvroute_core::index::{self, PodId};
+use kvroute_core::record::{OutcomeRecord, RecordOptions};
 use kvroute_core::{
     AdapterReport, Config, Error, ErrorKind, Finish, PodSpec, Request, Role, Ticket, Workspace,
 };
 use parking_lot::RwLock;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyMapping, PyString};
+use pyo3::types::{PyBytes, PyDict, PyMapping, PyString};
 
 use crate::config::{json_text, read_config};
 use crate::context::{HashContext, context_or_none};
-use crate::decision::{Decision, Dispatch, Pods};
+use crate::decision::{Decision, Dispatch, Extras, Pods};
 use crate::domain::CacheDomain;
 use crate::error::{call, call_detached, exception, invalid, no_candidate, unknown_domain};
 use crate::event::read_batch;
@@ -34,6 +35,7 @@ use crate::pod::Pod;
 use crate::report::{ApplyReport, PodMatch};
 use crate::request::Arguments;
 use crate::scratch::{Pool, Scratch};
+use crate::snapshot;
 
 /// Everything a gateway needs to route: pods, what they hold, and how to choose among them.
 ///
@@ -347,14 +349,15 @@ impl Router {
     /// each; None is content with any. scores: `{scorer: {pod id: score}}` for the policy's external scorers, scores 0
     /// to 1. nonce: distinguishes requests where a choice is otherwise even;
     /// None takes it from the prompt. explain: takes down why (`Decision.explanation`), which costs more than
-    /// deciding.
+    /// deciding. record: takes down the line of a decision log (`Decision.record`), without the prompt unless
+    /// record_prompt is True too; `log_schema` describes it, and `log_replay` makes it again.
     ///
     /// Raises NoCandidateError if there is no pod or the filters drop every one; with explain=True its
-    /// `explanation` says which filter dropped which.
+    /// `explanation` says which filter dropped which, and with record=True its `record` is the line.
     #[expect(clippy::too_many_arguments, reason = "a request's parts, by keyword")]
     #[pyo3(signature = (token_ids = None, *, text = None, context = None, model = None, session = None,
                         session_token = None, subset = None, scores = None, nonce = None, now = None,
-                        explain = false))]
+                        explain = false, record = false, record_prompt = false))]
     fn decide(
         &self,
         py: Python<'_>,
@@ -369,17 +372,19 @@ impl Router {
         nonce: Option<&Bound<'_, PyAny>>,
         now: Option<&Bound<'_, PyAny>>,
         explain: bool,
+        record: bool,
+        record_prompt: bool,
     ) -> PyResult<Decision> {
         let subset = subset.as_deref();
         let arguments =
             Arguments { token_ids, text, context, model, session, session_token, subset, scores, nonce };
-        let (answer, explanation) =
-            self.ask(py, &arguments, now, explain, |router, request, now, workspace| {
-                let decision = router.decide(request, now, workspace)?;
-                Ok((decision, Pods::of(&decision, workspace)))
-            })?;
+        let wanted = Wanted { explain, record, record_prompt };
+        let (answer, extras) = self.ask(py, &arguments, now, wanted, |router, request, now, workspace| {
+            let decision = router.decide(request, now, workspace)?;
+            Ok((None, (decision, Pods::of(&decision, workspace))))
+        })?;
         let (decision, pods) = answer;
-        Decision::new(decision, pods, explanation)
+        Decision::new(decision, pods, extras)
     }
 
     /// Decides and books: the request counts as load of its pods until `finish`, its blocks are predicted to be
@@ -387,7 +392,7 @@ impl Router {
     #[expect(clippy::too_many_arguments, reason = "a request's parts, by keyword")]
     #[pyo3(signature = (token_ids = None, *, text = None, context = None, model = None, session = None,
                         session_token = None, subset = None, scores = None, nonce = None, now = None,
-                        explain = false))]
+                        explain = false, record = false, record_prompt = false))]
     fn dispatch(
         &self,
         py: Python<'_>,
@@ -402,17 +407,19 @@ impl Router {
         nonce: Option<&Bound<'_, PyAny>>,
         now: Option<&Bound<'_, PyAny>>,
         explain: bool,
+        record: bool,
+        record_prompt: bool,
     ) -> PyResult<Dispatch> {
         let subset = subset.as_deref();
         let arguments =
             Arguments { token_ids, text, context, model, session, session_token, subset, scores, nonce };
-        let (answer, explanation) =
-            self.ask(py, &arguments, now, explain, |router, request, now, workspace| {
-                let dispatch = router.dispatch(request, now, workspace)?;
-                Ok((dispatch, Pods::of(&dispatch.decision, workspace)))
-            })?;
+        let wanted = Wanted { explain, record, record_prompt };
+        let (answer, extras) = self.ask(py, &arguments, now, wanted, |router, request, now, workspace| {
+            let dispatch = router.dispatch(request, now, workspace)?;
+            Ok((Some(dispatch), (dispatch, Pods::of(&dispatch.decision, workspace))))
+        })?;
         let (core::Dispatch { decision, ticket, retries, contended, .. }, pods) = answer;
-        let decision = Py::new(py, Decision::new(decision, pods, explanation)?)?;
+        let decision = Py::new(py, Decision::new(decision, pods, extras)?)?;
         Ok(Dispatch { decision, ticket, retries, contended })
     }
 
@@ -438,13 +445,22 @@ impl Router {
         how: Option<&Bound<'_, PyString>>,
         engine_cached_tokens: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
-        const ENDS: [(&str, Finish); 3] =
-            [("completed", Finish::Completed), ("failed", Finish::Failed), ("cancelled", Finish::Cancelled)];
-        let ticket = read_ticket(ticket)?;
-        let how = how.map_or(Ok(Finish::Completed), |how| one_of("how", how, &ENDS))?;
-        let cached =
-            engine_cached_tokens.map(|tokens| argument("engine_cached_tokens", tokens)).transpose()?;
+        let (ticket, how, cached) = read_end(ticket, how, engine_cached_tokens)?;
         call(|| Ok(self.core.read().finish(ticket, how, cached)))
+    }
+
+    /// The line of a decision log about a request's end, as `finish` is told of it.
+    #[pyo3(signature = (ticket, how = None, *, engine_cached_tokens = None, now = None),
+           text_signature = "($self, ticket, how='completed', *, engine_cached_tokens=None, now=None)")]
+    fn log_outcome(
+        &self,
+        ticket: &Bound<'_, PyAny>,
+        how: Option<&Bound<'_, PyString>>,
+        engine_cached_tokens: Option<&Bound<'_, PyAny>>,
+        now: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<String> {
+        let (ticket, how, cached) = read_end(ticket, how, engine_cached_tokens)?;
+        Ok(OutcomeRecord::new(ticket, how, cached, self.read_now(now)?).to_json())
     }
 
     /// Forgets requests and sessions whose time is over; answers how many requests. To be called every second,
@@ -463,6 +479,48 @@ impl Router {
         let core::Decision { pod, prefill, .. } = read_decision(decision)?;
         let now = self.read_now(now)?;
         call(|| self.core.read().session_token(pod, prefill.map(|prefill| prefill.pod), now))
+    }
+
+    /// What the router knows, as bytes, so that another one, or the next process, goes on as if this one had never
+    /// stopped: pods, what they hold, what was sent to them, where their streams of events stand, and sessions. Not in
+    /// it are the configuration, requests in flight, load reports and the router's counters.
+    ///
+    /// The router may be used meanwhile: each pod is written as it was at one moment, and the pods' moments differ.
+    /// Keep it where the configuration is kept: a checksum finds damage, not forgery. LimitError: more than 16 384
+    /// pods, or those have more than 65 536 groups and tiers.
+    #[pyo3(signature = (now = None))]
+    fn snapshot<'py>(
+        &self,
+        py: Python<'py>,
+        now: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        snapshot::to_bytes(py, &self.core, self.read_now(now)?)
+    }
+
+    /// Writes a snapshot to a file, a mebibyte or a pod at a time: what `snapshot` answers.
+    ///
+    /// file: a binary file, or anything with such a `write`. If this fails, or the router is reset meanwhile
+    /// (InvalidInputError), what was written is of no use.
+    #[pyo3(signature = (file, now = None))]
+    fn write_snapshot(&self, file: &Bound<'_, PyAny>, now: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        snapshot::to_file(&self.core, file, self.read_now(now)?)
+    }
+
+    /// Gives a snapshot to this router, and answers what became of it: `kvroute.status.RestoreReport`.
+    ///
+    /// snapshot: bytes, bytearray, memoryview, or a binary file that is read to its end. Pods that are not here are
+    /// added, if their cache domain is known; those that are keep their ids, options, role, labels and capacity.
+    /// Restore before events are applied: a pod that events came to is left as it is; one that has its part again goes
+    /// on with the next batch of its stream, or finds out what it missed. DecodeError: it is no snapshot, one of
+    /// another version, damaged, or not whole; then nothing was changed.
+    #[pyo3(signature = (snapshot, now = None))]
+    fn restore<'py>(
+        &self,
+        snapshot: &Bound<'py, PyAny>,
+        now: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let report = snapshot::restore(&self.core, snapshot, self.read_now(now)?)?;
+        to_python(snapshot.py(), &report)
     }
 
     /// What is in flight, and what befell it: `kvroute.status.RouterCounters`.
@@ -510,6 +568,17 @@ impl Router {
     }
 }
 
+/// What is asked for besides a decision.
+#[derive(Clone, Copy)]
+struct Wanted {
+    explain: bool,
+    record: bool,
+    record_prompt: bool,
+}
+
+/// A dispatch, if it was more than decided, and the answer.
+type Decided<R> = (Option<core::Dispatch>, R);
+
 impl Router {
     fn of(py: Python<'_>, config: &Config) -> PyResult<Self> {
         let router = call_detached(py, || config.build())?;
@@ -522,27 +591,33 @@ impl Router {
         py: Python<'_>,
         arguments: &Arguments<'_, '_>,
         now: Option<&Bound<'_, PyAny>>,
-        explain: bool,
-        decide: impl Fn(&core::Router, &Request<'_>, Duration, &mut Workspace) -> Result<R, Error> + Sync,
-    ) -> PyResult<(R, Option<Py<Explanation>>)> {
+        wanted: Wanted,
+        decide: impl Fn(&core::Router, &Request<'_>, Duration, &mut Workspace) -> Result<Decided<R>, Error> + Sync,
+    ) -> PyResult<(R, Extras)> {
         let now = self.read_now(now)?;
-        let (answer, explanation) = self.with_scratch(
+        let (answer, explanation, record) = self.with_scratch(
             py,
             |token_ids| arguments.read(token_ids),
             |parts, token_ids| parts.is_long(token_ids),
             |parts, Scratch { token_ids, workspace, .. }| {
                 let router = self.core.read();
-                let answer =
-                    parts.with_request(token_ids, |request| decide(&router, request, now, workspace));
-                let explanation = explain.then(|| router.explain(workspace));
-                Ok((answer, explanation))
+                let (answer, record) = parts.with_request(token_ids, |request| {
+                    let answer = decide(&router, request, now, workspace);
+                    let dispatch = answer.as_ref().ok().and_then(|(dispatch, _)| dispatch.as_ref());
+                    let options = RecordOptions { prompt: wanted.record_prompt };
+                    let record = wanted.record.then(|| router.record(request, workspace, dispatch, options));
+                    let record = record.flatten().map(|record| record.to_json());
+                    (answer, record)
+                });
+                let explanation = wanted.explain.then(|| router.explain(workspace));
+                Ok((answer, explanation, record))
             },
         )?;
         let explanation = explanation.map(|of| Py::new(py, Explanation(of))).transpose()?;
         match answer {
-            Ok(answer) => Ok((answer, explanation)),
+            Ok((_, answer)) => Ok((answer, Extras { explanation, record })),
             Err(error) if error.kind() == ErrorKind::NoCandidate => {
-                Err(no_candidate(py, &error, explanation)?)
+                Err(no_candidate(py, &error, explanation, record)?)
             }
             Err(error) => Err(exception(&error)),
         }
@@ -605,6 +680,20 @@ fn read_ticket(value: &Bound<'_, PyAny>) -> PyResult<Ticket> {
         Ok(dispatch) => Ok(dispatch.get().ticket),
         Err(_) => argument("ticket", value).map(Ticket::from_u64),
     }
+}
+
+/// What `finish` is told.
+fn read_end(
+    ticket: &Bound<'_, PyAny>,
+    how: Option<&Bound<'_, PyString>>,
+    engine_cached_tokens: Option<&Bound<'_, PyAny>>,
+) -> PyResult<(Ticket, Finish, Option<usize>)> {
+    const ENDS: [(&str, Finish); 3] =
+        [("completed", Finish::Completed), ("failed", Finish::Failed), ("cancelled", Finish::Cancelled)];
+    let ticket = read_ticket(ticket)?;
+    let how = how.map_or(Ok(Finish::Completed), |how| one_of("how", how, &ENDS))?;
+    let cached = engine_cached_tokens.map(|tokens| argument("engine_cached_tokens", tokens)).transpose()?;
+    Ok((ticket, how, cached))
 }
 
 /// A decision, or that of a dispatch.

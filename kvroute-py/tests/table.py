@@ -23,6 +23,7 @@ from kvroute import (
     Router,
     Ticket,
     config_from_endpoint_picker,
+    log_replay,
 )
 
 TIERS = ("gpu", "cpu", "disk", "external")
@@ -142,6 +143,8 @@ class Case:
     tokens: dict[str, str] = field(default_factory=dict)
     last: Decision | None = None
     explanation: Explanation | None = None
+    line: str = ""
+    snapshot: bytes = b""
 
     def answer(self, text: str) -> str:
         """What the package answers to a step."""
@@ -154,6 +157,7 @@ class Case:
         except KvrouteError as error:
             if isinstance(error, NoCandidateError):
                 self.explanation = error.explanation
+                self.note(error.record)
             return f"error {status(error)} {error}"
         if isinstance(answer, bool):
             return str(answer).lower()
@@ -186,6 +190,7 @@ class Case:
                 "salt",
                 "lora",
                 "subset",
+                "record",
                 "scores",
             )
         }:
@@ -207,11 +212,19 @@ class Case:
             "nonce": int(named["nonce"]) if "nonce" in named else None,
             "now": a.now(),
             "explain": True,
+            "record": "record" in named,
+            "record_prompt": named.get("record") == "prompt",
         }
 
     def decided(self, decision: Decision) -> str:
         self.last, self.explanation = decision, decision.explanation
+        self.note(decision.record)
         return shown(decision)
+
+    def note(self, line: str | None) -> None:
+        """Keeps the line of a decision log, if it was asked for."""
+        if line is not None:
+            self.line = line
 
     def do_case(self, rest: str) -> None:
         self.__init__()  # type: ignore[misc]
@@ -348,6 +361,29 @@ class Case:
         ticket, how = self.tickets[a.positional[0]], cast(Any, a.positional[1])
         cached = int(a.named["cached"]) if "cached" in a.named else None
         return self.the_router().finish(ticket, how, engine_cached_tokens=cached)
+
+    def do_outcome(self, rest: str) -> str:
+        a = Arguments.read(rest)
+        ticket, how = self.tickets[a.positional[0]], cast(Any, a.positional[1])
+        cached = int(a.named["cached"]) if "cached" in a.named else None
+        router = self.the_router()
+        return router.log_outcome(ticket, how, engine_cached_tokens=cached, now=a.now())
+
+    def do_recorded(self, rest: str) -> str:
+        return self.line
+
+    def do_replay(self, rest: str) -> bool:
+        return log_replay(self.line, rest)["as_recorded"]
+
+    def do_snapshot(self, rest: str) -> None:
+        self.snapshot = self.the_router().snapshot(Arguments.read(rest).now())
+
+    def do_restore(self, rest: str) -> str:
+        a = Arguments.read(rest)
+        keep = int(a.named.get("keep", len(self.snapshot)))
+        report = self.the_router().restore(self.snapshot[:keep], a.now())
+        self.learn()
+        return json.dumps(report, separators=(",", ":"))
 
     def do_expire(self, rest: str) -> int:
         return self.the_router().expire(Arguments.read(rest).now())

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from html.parser import HTMLParser
 from types import UnionType
 from typing import (
     Any,
     Literal,
     Union,
+    cast,
     get_args,
     get_origin,
     get_type_hints,
@@ -15,9 +17,13 @@ from typing import (
 )
 
 import pytest
+from conftest import REPOSITORY
 
 import kvroute
 from kvroute import CacheDomain, Explanation, PodId, Router, status
+from kvroute.config import Config
+
+LOG_SCHEMA = json.loads((REPOSITORY / "kvroute-core" / "log.schema.json").read_text("utf-8"))
 
 
 def explained(router: Router, **arguments: Any) -> Explanation:
@@ -95,6 +101,61 @@ def test_a_prefill_pod_that_is_not_used_says_why(domain: CacheDomain) -> None:
     assert f"not used: {explanation.prefill.unused}" in Markup(html).texts
 
 
+def test_a_recorded_decision_is_made_again(domain: CacheDomain) -> None:
+    policy: Config = {
+        "policy": {"prefill": {"max_uncached_tokens": 0}, "decode": {"fallbacks": 1}},
+        "domains": {"m": {"block_size": 4}},
+    }
+    router = Router(policy)
+    for name, role in {"d": "decode", "e": "decode", "p": "prefill"}.items():
+        router.add_pod(name, domain="m", role=cast(Any, role))
+    dispatch = router.dispatch(range(9), session="s", now=7, record=True)
+    line = dispatch.decision.record
+    assert line is not None and "token_ids" not in line
+    record = json.loads(line)
+    assert (record["ticket"], record["now"]["secs"]) == (dispatch.ticket, 7)
+    same = kvroute.log_replay(line, policy)
+    conforms_if_there(same, status.ReplayedDict, "replayed")
+    assert same["as_recorded"]
+    assert {**same, "as_recorded": None} == {
+        "as_recorded": None,
+        "decode": record["decode"],
+        "prefill": record["prefill"],
+    }
+    other = kvroute.log_replay(line, "policy: {decode: {scorers: {queue: {weight: 1}}}}")
+    conforms_if_there(other, status.ReplayedDict, "replayed")
+    assert not other["as_recorded"] and "prefill" not in other
+    end = json.loads(router.log_outcome(dispatch, engine_cached_tokens=4, now=8))
+    assert (end["kind"], end["how"], end["engine_cached_tokens"]) == ("outcome", "completed", 4)
+    assert kvroute.log_schema() == LOG_SCHEMA
+
+    decision = router.decide(range(9), record=True, record_prompt=True)
+    assert decision.record is not None and json.loads(decision.record)["prompt"]["token_ids"]
+    assert router.decide(range(9), record_prompt=True).record is None
+    with pytest.raises(kvroute.NoCandidateError) as caught:
+        router.decide(range(9), subset=[], record=True)
+    assert caught.value.record is not None
+    assert json.loads(caught.value.record)["subset"] == []
+
+
+@pytest.mark.parametrize(
+    ("line", "config", "error"),
+    [
+        ("", {}, kvroute.DecodeError),
+        ("{}", {}, kvroute.DecodeError),
+        ('{"kvroute_log": 99, "kind": "decision"}', {}, kvroute.DecodeError),
+        (Router().log_outcome(kvroute.Ticket(1)), {}, kvroute.InvalidInputError),
+        ("{}", {"policy": {"preset": "x"}}, kvroute.InvalidInputError),
+        ("\ud800", {}, kvroute.InvalidInputError),
+        (7, {}, TypeError),
+        ("{}", None, TypeError),
+    ],
+)
+def test_lines_that_are_none_are_refused(line: Any, config: Any, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        kvroute.log_replay(line, config)
+
+
 @pytest.mark.parametrize("name", ["<script>alert(1)</script>", "a\"'&b", "&lt;b&gt;"])
 def test_names_in_the_table_are_no_markup(name: str) -> None:
     domain = CacheDomain(name, kvroute.BlockHasher.own(4))
@@ -117,6 +178,16 @@ def test_an_explanation_keeps_what_the_decision_saw(router: Router, a: PodId) ->
     router.remove_pod(a)
     router.decide(range(50), explain=True)
     assert str(explanation) == before
+
+
+def conforms_if_there(value: Any, hint: Any, at: str) -> None:
+    """The same where keys may be left out."""
+    hints = get_type_hints(hint)
+    assert hint.__required_keys__ <= set(value) <= set(hints), at
+    for key, inner in value.items():
+        (conforms_if_there if is_typeddict(hints[key]) else conforms)(
+            inner, hints[key], f"{at}.{key}"
+        )
 
 
 def conforms(value: Any, hint: Any, at: str) -> None:

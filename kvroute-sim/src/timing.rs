@@ -103,7 +103,7 @@ impl Timing {
         mixed_launch: 22e-3,
         per_token: 20.4e-6,
         per_pair: 1.03e-9,
-        mixed_decode_queries: 220.0,
+        mixed_decode_queries: 180.0,
         decode_step: 5.0e-3,
         decode_per_sequence: 20e-6,
         decode_per_context_token: 36e-9,

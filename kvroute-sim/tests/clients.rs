@@ -20,6 +20,7 @@ fn fleet(pods: usize, changes: Vec<(f64, PodChange)>) -> FleetOptions {
         role: Role::Both,
         engine: engine.clone(),
         timing: Timing::H200_LLAMA_8B,
+        models: Vec::new(),
     };
     FleetOptions { changes, ..FleetOptions::new((0..pods).map(pod).collect()) }
 }
@@ -124,14 +125,20 @@ fn events_that_nobody_reads_change_nothing_but_what_is_announced() {
 }
 
 fn views(count: usize) -> Vec<PodView> {
-    let view = |n| PodView { name: format!("{n}"), role: Role::Both, accepting: true, in_flight: 0 };
+    let view = |n| PodView {
+        name: format!("{n}"),
+        role: Role::Both,
+        models: Vec::new(),
+        accepting: true,
+        in_flight: 0,
+    };
     (0..count).map(view).collect()
 }
 
 fn request(id: u64, session: u64) -> FleetRequest {
     // The first tokens are the session's, the others its own.
     let token_ids = (0..25).map(|n| n + 100 * session as u32).chain([id as u32]).collect();
-    FleetRequest { id, arrival: 0.0, token_ids, output_tokens: 1, session }
+    FleetRequest { id, token_ids, output_tokens: 1, session, ..FleetRequest::default() }
 }
 
 #[test]

@@ -73,7 +73,8 @@ fn pod(role: Role) -> PodSpec {
     let scheme =
         VllmScheme::for_era(VllmAlgorithm::XxhashCbor, VllmEra::Tagged, &seed).expect("a seed is given");
     let engine = EngineOptions { num_blocks: 3000, scheme, ..EngineOptions::default() };
-    PodSpec { name: format!("{role:?}"), role, engine, timing: Timing::H200_LLAMA_8B }
+    let timing = Timing::H200_LLAMA_8B;
+    PodSpec { name: format!("{role:?}"), role, engine, timing, models: Vec::new() }
 }
 
 fn fleet(roles: &[Role], changes: Vec<(f64, PodChange)>) -> FleetOptions {
@@ -82,7 +83,8 @@ fn fleet(roles: &[Role], changes: Vec<(f64, PodChange)>) -> FleetOptions {
 
 /// A prompt of `tokens` tokens; all prompts begin alike.
 fn request(id: u64, arrival: f64, tokens: u32) -> FleetRequest {
-    FleetRequest { id, arrival, token_ids: (0..tokens).collect(), output_tokens: 32, session: 0 }
+    let token_ids = (0..tokens).collect();
+    FleetRequest { id, arrival, token_ids, output_tokens: 32, ..FleetRequest::default() }
 }
 
 fn records(

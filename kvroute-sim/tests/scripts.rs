@@ -133,10 +133,9 @@ fn the_last_token_is_never_cached() {
     let mut cache = InfiniteCache::new(16).expect("a block size");
     let request = |id, tokens: u32| FleetRequest {
         id,
-        arrival: 0.0,
         token_ids: (0..tokens).collect(),
         output_tokens: 1,
-        session: 0,
+        ..FleetRequest::default()
     };
     assert_eq!(cache.arrive(&request(0, 64)), 0);
     assert_eq!(cache.arrive(&request(1, 64)), 48);

@@ -33,13 +33,8 @@ fn the_measured_table_comes_out() {
         assert_eq!(row.simulated.failed, 0);
         for (figure, measured, simulated) in row.compared() {
             let ratio = simulated / measured;
-            let holds = match figure {
-                "ttft p50" | "ttft p90" => (0.75..=1.25).contains(&ratio),
-                "between tokens" => (0.75..=1.3).contains(&ratio),
-                "end to end" => (0.75..=1.35).contains(&ratio),
-                "cached share" => (simulated - measured).abs() < 0.05,
-                other => panic!("no tolerance for {other}"),
-            };
+            let holds = (0.75..=1.25).contains(&ratio)
+                && (figure != "cached share" || (simulated - measured).abs() < 0.05);
             assert!(holds, "{name}: {figure} is {ratio:.2} of the measured");
         }
     }

@@ -21,12 +21,12 @@ const SINGLE: [(u32, [f64; 4]); 8] = [
 /// A prompt whose token ids are a function of `text`.
 fn request(id: u64, arrival: f64, text: u32, tokens: u32, output_tokens: u32) -> FleetRequest {
     let token_ids = (0..tokens).map(|position| (text << 17 | position) % 120_000).collect();
-    FleetRequest { id, arrival, token_ids, output_tokens, session: 0 }
+    FleetRequest { id, arrival, token_ids, output_tokens, ..FleetRequest::default() }
 }
 
 fn on_one_pod(timing: Timing, requests: Vec<FleetRequest>) -> Vec<RequestRecord> {
     let engine = EngineOptions { num_blocks: 20_000, ..EngineOptions::default() };
-    let pod = PodSpec { name: "pod-0".into(), role: Role::Both, engine, timing };
+    let pod = PodSpec { name: "pod-0".into(), role: Role::Both, engine, timing, models: Vec::new() };
     run(&FleetOptions::new(vec![pod]), requests, &mut RoundRobin::default()).expect("options are right")
 }
 

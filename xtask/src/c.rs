@@ -34,6 +34,9 @@ const PROGRAMS: &[Program] = &[
     c("bad_structs", &["kvroute-ffi/tests/c/bad_structs.c"]),
     c("bad_values", &["kvroute-ffi/tests/c/bad_values.c"]),
     c("bad_lengths", &["kvroute-ffi/tests/c/bad_lengths.c"]),
+    c("bad_documents", &["kvroute-ffi/tests/c/bad_documents.c"]),
+    c("short_buffers", &["kvroute-ffi/tests/c/short_buffers.c"]),
+    c("snapshots", &["kvroute-ffi/tests/c/snapshots.c"]),
     c("threads", &["kvroute-ffi/tests/c/threads.c"]),
     // Two translation units: what is not `inline` in the header does not link.
     c("wrapper", &["kvroute-ffi/tests/cpp/wrapper.cpp", "kvroute-ffi/tests/cpp/include_again.cpp"]),

@@ -58,7 +58,7 @@ pub fn pod(role: Role, number: usize) -> Result<PodSpec> {
         ..EngineOptions::default()
     };
     let name = format!("{}-{number}", role.name());
-    Ok(PodSpec { name, role, engine, timing: Timing::H200_LLAMA_8B })
+    Ok(PodSpec { name, role, engine, timing: Timing::H200_LLAMA_8B, models: Vec::new() })
 }
 
 /// Those pods, decode pods first.

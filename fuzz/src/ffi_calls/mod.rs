@@ -5,6 +5,7 @@
 mod input;
 mod pods;
 mod requests;
+mod snapshots;
 mod steps;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use kvroute::pod::kvroute_router_pods;
 use kvroute::router::{
     kvroute_router, kvroute_router_domain, kvroute_router_free, kvroute_router_from_config,
 };
+use kvroute::snapshot::{kvroute_snapshot, kvroute_snapshot_free};
 use kvroute::status::{
     KVROUTE_BUFFER_TOO_SMALL, KVROUTE_BUSY, KVROUTE_INTERNAL, KVROUTE_OK, KVROUTE_PANIC, KVROUTE_POISONED,
     kvroute_status_name,
@@ -67,6 +69,8 @@ struct World {
     domain: *mut kvroute_domain,
     hasher: *mut kvroute_hasher,
     workspaces: [*mut kvroute_workspace; 2],
+    /// One that was begun, if any.
+    snapshot: *mut kvroute_snapshot,
     error: *mut kvroute_error,
     now_ns: u64,
     /// Ids of the pods there are, and one or two that were.
@@ -75,6 +79,8 @@ struct World {
     /// When requests that are in flight began.
     in_flight: BTreeMap<u64, u64>,
     ended: Vec<u64>,
+    /// The policy, by its place in `steps::POLICIES`.
+    policy: usize,
     /// The last session token.
     token: Vec<u8>,
     /// Block hashes of the prompt that most requests begin with.
@@ -88,12 +94,14 @@ impl World {
             domain: ptr::null_mut(),
             hasher: ptr::null_mut(),
             workspaces: [kvroute_workspace_new(), kvroute_workspace_new()],
+            snapshot: ptr::null_mut(),
             error: kvroute_error_new(),
             now_ns: 0,
             pods: Vec::new(),
             gone: Vec::new(),
             in_flight: BTreeMap::new(),
             ended: Vec::new(),
+            policy: steps::FIRST_POLICY,
             token: Vec::new(),
             hashes: vec![0; 20],
         };
@@ -212,6 +220,7 @@ impl Drop for World {
                 kvroute_workspace_free(workspace);
             }
             kvroute_router_free(self.router);
+            kvroute_snapshot_free(self.snapshot);
             kvroute_error_free(self.error);
         }
     }

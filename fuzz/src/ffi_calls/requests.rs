@@ -11,6 +11,7 @@ use kvroute::decide::{
 use kvroute::explain::kvroute_router_explain;
 use kvroute::lookup::{kvroute_pod_match, kvroute_router_lookup};
 use kvroute::memory::kvroute_str;
+use kvroute::record::{kvroute_log_replay, kvroute_router_record};
 use kvroute::request::{kvroute_request, kvroute_score_column};
 use kvroute::router::{kvroute_router_expire, kvroute_router_status};
 use kvroute::workspace::{kvroute_workspace, kvroute_workspace_fallbacks, kvroute_workspace_pod_name};
@@ -81,7 +82,9 @@ impl World {
             assert_eq!(decision.value.ticket, UNTOUCHED as u64, "an answer, and status {status}");
             return;
         }
-        let made = decision.value;
+        // What an answer may have behind it that nobody knows, what goes in may not.
+        let made = kvroute_decision { struct_size: size_of::<kvroute_decision>(), ..decision.value };
+        self.take_down(place, workspace, if books { &made } else { ptr::null() });
         assert!(self.pods.contains(&made.pod), "pod {}", made.pod);
         assert!(made.prefill_pod == 0 || self.pods.contains(&made.prefill_pod));
         assert!(made.matched_tokens < (tokens.len().max(1)) as u64 && made.total.is_finite());
@@ -97,6 +100,49 @@ impl World {
         if made.ticket != 0 {
             assert!(self.in_flight.insert(made.ticket, self.now_ns).is_none(), "a ticket that is taken");
         }
+    }
+
+    /// The line of a log about the decision that was just made: by the policy that made it, it is as recorded.
+    fn take_down(
+        &self,
+        request: *const kvroute_request,
+        workspace: *mut kvroute_workspace,
+        dispatch: *const kvroute_decision,
+    ) {
+        let (mut line, mut written) = (vec![0; 4 * ROOM], UNTOUCHED);
+        let (mut again, mut again_written) = (vec![0; 4 * ROOM], UNTOUCHED);
+        // SAFETY: what a decision was just made with, and places that are there.
+        unsafe {
+            let place = line.as_mut_ptr();
+            let status = kvroute_router_record(
+                self.router,
+                request,
+                workspace,
+                dispatch,
+                0,
+                place,
+                line.len(),
+                &mut written,
+                self.error,
+            );
+            self.expect_ok(status);
+            assert!(written > 0, "no line");
+            let policy = super::steps::POLICIES[self.policy];
+            let status = kvroute_log_replay(
+                place,
+                written,
+                policy.as_ptr().cast(),
+                policy.len(),
+                again.as_mut_ptr(),
+                again.len(),
+                &mut again_written,
+                self.error,
+            );
+            self.expect_ok(status);
+        }
+        let again: Vec<u8> = again[..again_written].iter().map(|&byte| byte as u8).collect();
+        let again = String::from_utf8_lossy(&again);
+        assert!(again.starts_with("{\"as_recorded\":true"), "{again}");
     }
 
     /// Those of the decision that was just made: pods that are there, none twice.

@@ -21,8 +21,8 @@ use kvroute::workspace::kvroute_workspace;
 use super::input::{Grown, Input};
 use super::{ROOM, UNTOUCHED, World};
 
-/// Policies that may follow each other; the last two are none.
-const POLICIES: &[&str] = &[
+/// Policies that may follow each other.
+pub(super) const POLICIES: &[&str] = &[
     "{}",
     r#"{"policy": {"preset": "cost", "decode": {"fallbacks": 3}}}"#,
     "policy: {preset: affinity, prefill: {max_uncached_tokens: 4, min_prompt_tokens: 8, max_prefill_load: 40}}",
@@ -30,9 +30,13 @@ const POLICIES: &[&str] = &[
         "picker": {"softmax": {"temperature": 0.5}}, "warm_up": {"divert": {"share": 1, "tokens": 40}}}}}"#,
     r#"{"policy": {"sampling": {"above": 2, "holders": 1, "others": 1}, "decode": {"picker": "power-of-two"}}}"#,
     super::CONFIG,
+    // The last two are none.
     r#"{"policy": {"preset": "cheapest"}}"#,
     r#"{"pods": [{"name": "a", "domain": "n"}]}"#,
 ];
+
+/// The place of `CONFIG`, whose policy is the first.
+pub(super) const FIRST_POLICY: usize = 5;
 
 /// llm-d's configurations; the last two are none.
 const ENDPOINT_PICKERS: &[&str] = &[
@@ -70,6 +74,8 @@ const STEPS: &[Step] = &[
     World::make_router,
     World::configure,
     World::recover,
+    World::go_on_with_snapshot,
+    World::carry_over,
 ];
 
 impl World {
@@ -245,10 +251,12 @@ impl World {
                 error,
             );
             self.judge(status, error);
-            let policy = POLICIES[input.below(POLICIES.len())];
-            let (policy, len) = input.array(policy.as_bytes());
+            let next = input.below(POLICIES.len());
+            let (policy, len) = input.array(POLICIES[next].as_bytes());
             let router = self.router(input);
-            self.judge(kvroute_router_set_policy(router, policy.cast(), len, error), error);
+            if self.judge(kvroute_router_set_policy(router, policy.cast(), len, error), error) {
+                self.policy = next;
+            }
         }
     }
 

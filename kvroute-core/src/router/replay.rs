@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
 
 use super::decide::choose;
 use super::roster::Roster;
@@ -39,12 +40,13 @@ pub struct Replay<'r> {
 }
 
 /// What a policy makes of a recorded decision.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Replayed<'a> {
     /// How the pod that answers was chosen.
     pub decode: ProfileRecord<'a>,
     /// How a pod that prefills was, where one was looked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub prefill: Option<ProfileRecord<'a>>,
 }
 

@@ -146,6 +146,19 @@ fn an_error_stays_and_a_snapshot_of_another_version_names_both() {
 }
 
 #[test]
+fn a_fleet_that_does_not_fit_in_a_snapshot_never_ends_one() {
+    let (router, domain) = (Router::default(), domain("model", BLOCK_SIZE));
+    for number in 0..=16_384 {
+        router.add_pod(PodSpec::new(number.to_string(), Arc::clone(&domain))).unwrap();
+    }
+    let mut snapshot = router.snapshot(NOW);
+    let mut next = || snapshot.next_chunk(&router).map(|chunk| chunk.map(<[u8]>::len));
+    let error = (0..=20_000).find_map(|_| next().err()).expect("one pod too many");
+    assert_eq!(error.kind(), ErrorKind::Limit);
+    assert_eq!(next(), Err(error), "whoever asks on is told again");
+}
+
+#[test]
 fn the_next_batch_applies_a_repeated_one_is_known_and_a_gap_and_a_restart_are_noticed() {
     use kvroute_core::index::{IgnoreReason, Outcome, ResyncReason};
 

@@ -93,14 +93,14 @@ static void unchanged(const char *file, int line) {
 /* The call is fine. */
 #define YES(call) (OK(call), settle())
 
-static kvroute_request good_request(void) {
+static inline kvroute_request good_request(void) {
   kvroute_request request = KVROUTE_INIT(kvroute_request);
   request.token_ids = tokens;
   request.token_ids_len = TOKENS;
   return request;
 }
 
-static kvroute_kv_event good_event(void) {
+static inline kvroute_kv_event good_event(void) {
   kvroute_kv_event event = KVROUTE_INIT(kvroute_kv_event);
   event.kind = KVROUTE_EVENT_STORED;
   event.block_hashes = names;
@@ -111,14 +111,14 @@ static kvroute_kv_event good_event(void) {
   return event;
 }
 
-static kvroute_pod_options good_pod(void) {
+static inline kvroute_pod_options good_pod(void) {
   kvroute_pod_options options = KVROUTE_INIT(kvroute_pod_options);
   options.name = str("c");
   options.domain = domain;
   return options;
 }
 
-static kvroute_hasher_options good_hasher(void) {
+static inline kvroute_hasher_options good_hasher(void) {
   kvroute_hasher_options options = KVROUTE_INIT(kvroute_hasher_options);
   options.block_size = 4;
   return options;

@@ -104,6 +104,7 @@ static void a_router_is_needed_for_all_of_these(void) {
   NULLS(kvroute_router_finish(NULL, ticket, 0, 0, &out.known, error));
   NULLS(kvroute_router_session_token(NULL, pod, 0, 1, out.text, 512, &out.written, error));
   NULLS(kvroute_router_explain(NULL, workspace, 0, out.text, 8, &out.written, error));
+  NULLS(kvroute_router_record(NULL, &request, workspace, NULL, 0, out.text, 8, &out.written, error));
   NULLS(kvroute_router_lookup(NULL, domain, names, 3, workspace, out.matches, 8, &out.written,
                               error));
   NULLS(kvroute_router_read_counters(NULL, &out.counters, error));
@@ -151,6 +152,18 @@ static void so_is_everything_else_that_is_not_optional(void) {
   NULLS(kvroute_router_dispatch(router, &request, 1, workspace, NULL, error));
   NULLS(kvroute_router_session_token(router, pod, 0, 1, NULL, 512, &out.written, error));
   NULLS(kvroute_router_session_token(router, pod, 0, 1, out.text, 512, NULL, error));
+  NULLS(kvroute_router_record(router, NULL, workspace, NULL, 0, out.text, 4096, &out.written,
+                              error));
+  NULLS(kvroute_router_record(router, &request, NULL, NULL, 0, out.text, 4096, &out.written,
+                              error));
+  NULLS(kvroute_router_record(router, &request, workspace, NULL, 0, NULL, 1 << 16, &out.written,
+                              error));
+  NULLS(kvroute_router_record(router, &request, workspace, NULL, 0, out.text, 4096, NULL, error));
+  NULLS(kvroute_log_outcome(1, 0, 0, 1, NULL, 4096, &out.written, error));
+  NULLS(kvroute_log_outcome(1, 0, 0, 1, out.text, 4096, NULL, error));
+  NULLS(kvroute_log_schema(NULL, sizeof out.text, &out.written, error));
+  NULLS(kvroute_log_schema(out.text, sizeof out.text, NULL, error));
+  NULLS(kvroute_log_replay(NULL, 1, "{}", 2, out.text, 4096, &out.written, error));
   NULLS(kvroute_router_explain(router, NULL, 0, out.text, 8, &out.written, error));
   NULLS(kvroute_router_explain(router, workspace, 0, NULL, 1 << 20, &out.written, error));
   NULLS(kvroute_router_explain(router, workspace, 0, out.text, 4096, NULL, error));
@@ -271,6 +284,8 @@ static void a_handle_of_another_kind_is_found_out(void) {
   CHECK_NUMBER(0, kvroute_domain_searchable_blocks((kvroute_domain *)hasher, 100));
   WRONG(kvroute_workspace_pod_name((kvroute_workspace *)router, pod, out.text, 8, &out.written,
                                    &out.rank, error));
+  WRONG(kvroute_router_record(router, &request, (kvroute_workspace *)router, NULL, 0, out.text, 8,
+                              &out.written, error));
   WRONG(kvroute_workspace_fallbacks((kvroute_workspace *)router, out.numbers, 8, &out.written,
                                     error));
   WRONG(kvroute_router_set_policy((kvroute_router *)workspace, "{}", 2, error));

@@ -345,48 +345,6 @@ static void requests_that_contradict_themselves(void) {
   INVALID(DISPATCH);
 }
 
-static void configurations_that_no_endpoint_picker_has(void) {
-  static const char *const none[] = {"", "{}", "[", "{\"kind\":\"Pod\"}", CONFIG};
-  size_t at;
-#define READ(document, len)                                                                       \
-  kvroute_config_from_endpoint_picker(document, len, out.text, 4096, &out.written, NULL, 0, NULL, \
-                                      error)
-  for (at = 0; at < sizeof none / sizeof *none; ++at) {
-    INVALID(READ(none[at], strlen(none[at])));
-  }
-  INVALID(READ(ENDPOINT_PICKER, SIZE_MAX));
-  NOT_UTF8(READ(BROKEN.data, BROKEN.len));
-#undef READ
-}
-
-/* A policy that is none leaves the old one, whose external scorer is known by its column. */
-static void policies_that_are_none(void) {
-  static const char *const none[] = {
-      "", "[]", "{\"decode\":{}}", "{\"policy\":{\"preset\":\"cheapest\"}}",
-      "{\"policy\":{\"decode\":{\"scorers\":{\"load\":{\"weight\":-1}}}}}",
-      /* The rest is checked too. */
-      "{\"policy\":{\"preset\":\"cost\"},\"pods\":[{\"name\":\"a\",\"domain\":\"n\"}]}"};
-  kvroute_request request = good_request();
-  kvroute_score_column column;
-  const double value = 1;
-  size_t at;
-  column.scorer = str("cheap");
-  column.pods = &pod;
-  column.values = &value;
-  column.len = 1;
-  request.scores = &column;
-  request.scores_len = 1;
-  for (at = 0; at < sizeof none / sizeof *none; ++at) {
-    INVALID(kvroute_router_set_policy(router, none[at], strlen(none[at]), error));
-    YES(DECIDE);
-  }
-  OK(kvroute_router_set_policy(router, "{}", 2, error));
-  settle();
-  INVALID(DECIDE);
-  OK(kvroute_router_set_policy(router, CONFIG, strlen(CONFIG), error));
-  YES(DECIDE);
-}
-
 static void pods_and_domains_that_are_not_there(void) {
   const uint8_t *json = (const uint8_t *)"[]";
   static const uint64_t none[] = {KVROUTE_NO_POD, 12345, UINT64_MAX};
@@ -427,8 +385,6 @@ int main(void) {
   a_batch_of_events_is_applied_whole_or_not_at_all();
   options_that_make_nothing();
   requests_that_contradict_themselves();
-  configurations_that_no_endpoint_picker_has();
-  policies_that_are_none();
   pods_and_domains_that_are_not_there();
   return tear_down();
 }

@@ -4,6 +4,7 @@
  *
  *   table testdata/bindings/cases.txt
  */
+#include "table_document.h"
 #include "table_request.h"
 
 /* In the order of KVROUTE_IGNORED_... . */
@@ -47,17 +48,6 @@ static int32_t say_report(int32_t status, const kvroute_apply_report *report) {
   }
   say(" events=%" PRIu64 " stored=%" PRIu64 " removed=%" PRIu64, report->events,
       report->blocks_stored, report->blocks_removed);
-  return status;
-}
-
-static int32_t make_router(const char *document) {
-  int32_t status;
-  kvroute_router_free(router);
-  router = NULL;
-  status = kvroute_router_from_config(document, strlen(document), &router, error);
-  if (status == KVROUTE_OK) {
-    learn();
-  }
   return status;
 }
 
@@ -225,6 +215,51 @@ static int32_t finish(const words *line) {
   return status;
 }
 
+static int32_t outcome(const words *line) {
+  static char text[1 << 10];
+  size_t written = 0;
+  uint64_t ticket = named_value(&tickets, positional(line, 0));
+  const char *cached = optional(line, "cached");
+  int32_t status = kvroute_log_outcome(
+      ticket, place_in(FINISHES, COUNT(FINISHES), positional(line, 1)),
+      cached == NULL ? KVROUTE_CACHED_UNKNOWN : (int64_t)number(cached), now_of(line), text,
+      sizeof text, &written, error);
+  say("%s", text);
+  return status;
+}
+
+static int32_t snapshot(const words *line) {
+  kvroute_snapshot *snapshot = NULL;
+  size_t written = 0;
+  REQUIRE_OK(kvroute_router_snapshot(router, now_of(line), &snapshot, error));
+  snapshot_len = 0;
+  do {
+    REQUIRE_OK(kvroute_snapshot_next(snapshot, router, snapshot_bytes + snapshot_len,
+                                     sizeof snapshot_bytes - snapshot_len, &written, error));
+    snapshot_len += written;
+  } while (written > 0);
+  kvroute_snapshot_free(snapshot);
+  return KVROUTE_OK;
+}
+
+static int32_t restore(const words *line) {
+  static char report[1 << 14];
+  const char *keep = optional(line, "keep");
+  size_t len = keep == NULL ? snapshot_len : (size_t)number(keep), written = 0;
+  kvroute_restore *restore = kvroute_restore_new();
+  int32_t status;
+  REQUIRE(len <= snapshot_len);
+  REQUIRE_OK(kvroute_restore_push(restore, snapshot_bytes, len, error));
+  status = kvroute_restore_finish(restore, router, now_of(line), NULL, error);
+  if (status == KVROUTE_OK) {
+    REQUIRE_OK(kvroute_restore_report(restore, report, sizeof report, &written, error));
+    say("%s", report);
+    learn();
+  }
+  kvroute_restore_free(restore);
+  return status;
+}
+
 static int32_t expire(const words *line) {
   size_t expired = 0;
   int32_t status = kvroute_router_expire(router, now_of(line), &expired, error);
@@ -277,31 +312,6 @@ static int32_t trust(const words *line) {
   return status;
 }
 
-static int32_t says(const char *text) {
-  static char explanation[1 << 16];
-  size_t written = 0;
-  int32_t status = kvroute_router_explain(router, workspace, KVROUTE_EXPLAIN_TEXT, explanation,
-                                          sizeof explanation, &written, error);
-  if (status == KVROUTE_OK && strstr(explanation, text) == NULL) {
-    fprintf(stderr, "\"%s\" is not in:\n%s\n", text, explanation);
-    exit(1);
-  }
-  return status;
-}
-
-static int32_t endpoint_picker(const char *text) {
-  static char document[1 << 14], notes[1 << 14];
-  size_t written = 0, notes_written = 0;
-  int32_t status = kvroute_config_from_endpoint_picker(
-      text, strlen(text), document, sizeof document, &written, notes, sizeof notes, &notes_written,
-      error);
-  if (status != KVROUTE_OK) {
-    return status;
-  }
-  say("%s", notes);
-  return kvroute_router_set_policy(router, document, written, error);
-}
-
 static int32_t reset(void) {
   int32_t status = kvroute_router_recover(router, error);
   learn();
@@ -316,6 +326,7 @@ static int32_t step(char *text) {
   if (IS("case")) return begin_case(), KVROUTE_OK;
   if (IS("router")) return make_router(rest);
   if (IS("policy")) return kvroute_router_set_policy(router, rest, strlen(rest), error);
+  if (IS("replay")) return replay(rest);
   if (IS("llm-d")) return endpoint_picker(rest);
   if (IS("says")) return says(rest);
 #undef IS
@@ -347,6 +358,13 @@ static int32_t step(char *text) {
   if (IS("dispatch")) return decide(&line, positional(&line, 0));
   if (IS("first_token")) return first_token(&line);
   if (IS("finish")) return finish(&line);
+  if (IS("outcome")) return outcome(&line);
+  if (IS("recorded")) {
+    say("%s", logged);
+    return KVROUTE_OK;
+  }
+  if (IS("snapshot")) return snapshot(&line);
+  if (IS("restore")) return restore(&line);
   if (IS("expire")) return expire(&line);
   if (IS("token")) return seal(&line);
   if (IS("counters")) return counters();

@@ -29,6 +29,13 @@ typedef struct names {
 static names pods, tickets, tokens;
 static char session_tokens[MAX_NAMES][MAX_TOKEN_LEN];
 
+/* Of the decision log, about the last decision for which it was asked. */
+static char logged[1 << 14];
+
+/* What a router knew when it was asked. */
+static uint8_t snapshot_bytes[1 << 16];
+static size_t snapshot_len;
+
 /* What the step answers. */
 static char answer[1 << 16];
 static size_t answer_len;
@@ -113,6 +120,8 @@ static void begin_case(void) {
   workspace = kvroute_workspace_new();
   pods.len = tickets.len = tokens.len = 0;
   has_last = false;
+  logged[0] = 0;
+  snapshot_len = 0;
 }
 
 /* Ranges and numbers joined by `+`; to be freed. */

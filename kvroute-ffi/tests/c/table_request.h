@@ -60,6 +60,15 @@ static void fill_column(char *text, kvroute_score_column *column, uint64_t *of, 
   column->values = values;
 }
 
+/* Takes a decision down for the log; `made` is what a dispatch answered. */
+static void take_down(const kvroute_request *request, const char *how,
+                      const kvroute_decision *made) {
+  uint32_t flags = strcmp(how, "prompt") == 0 ? KVROUTE_RECORD_PROMPT : 0;
+  size_t written = 0;
+  REQUIRE_OK(kvroute_router_record(router, request, workspace, made, flags, logged, sizeof logged,
+                                   &written, NULL));
+}
+
 static int32_t decide(const words *line, const char *ticket) {
   kvroute_request request = KVROUTE_INIT(kvroute_request);
   kvroute_decision made = KVROUTE_INIT(kvroute_decision);
@@ -71,7 +80,7 @@ static int32_t decide(const words *line, const char *ticket) {
   char *ids = optional(line, "tokens"), *text = optional(line, "text");
   char *scores = optional(line, "scores"), *nonce = optional(line, "nonce");
   char *only = optional(line, "subset");
-  const char *token = optional(line, "token");
+  const char *token = optional(line, "token"), *record = optional(line, "record");
   uint32_t *token_ids = token_ranges(ids == NULL ? "-" : ids, &request.token_ids_len);
   uint64_t now = now_of(line);
   int32_t status;
@@ -98,6 +107,9 @@ static int32_t decide(const words *line, const char *ticket) {
   status = ticket == NULL
                ? kvroute_router_decide(router, &request, now, workspace, &made, error)
                : kvroute_router_dispatch(router, &request, now, workspace, &made, error);
+  if (record != NULL) {
+    take_down(&request, record, ticket == NULL || status != KVROUTE_OK ? NULL : &made);
+  }
   free(token_ids);
   if (status != KVROUTE_OK) {
     return status;

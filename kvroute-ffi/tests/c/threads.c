@@ -127,6 +127,29 @@ static void *client(void *argument) {
   return NULL;
 }
 
+/* Takes a snapshot while everything goes on, and gives it to a router that knows nothing yet. */
+static void carry_over(kvroute_error *error) {
+  static const char document[] = "{\"domains\":{\"m\":{\"block_size\":4}}}";
+  static uint8_t chunk[KVROUTE_SNAPSHOT_CHUNK];
+  kvroute_router *successor = NULL;
+  kvroute_snapshot *snapshot = NULL;
+  kvroute_restore *restore = kvroute_restore_new();
+  kvroute_restored restored = KVROUTE_INIT(kvroute_restored);
+  size_t written = 0;
+  REQUIRE_OK(kvroute_router_from_config(document, strlen(document), &successor, error));
+  REQUIRE_OK(kvroute_router_snapshot(router, 1, &snapshot, error));
+  do {
+    REQUIRE_OK(kvroute_snapshot_next(snapshot, router, chunk, sizeof chunk, &written, error));
+    REQUIRE_OK(kvroute_restore_push(restore, chunk, written, error));
+  } while (written > 0);
+  REQUIRE_OK(kvroute_restore_finish(restore, successor, 1, &restored, error));
+  REQUIRE(restored.pods == PODS + 1 && restored.pods_added == PODS + 1);
+  REQUIRE(restored.pods_refused == 0 && restored.blocks_refused == 0);
+  kvroute_restore_free(restore);
+  kvroute_snapshot_free(snapshot);
+  kvroute_router_free(successor);
+}
+
 /* Somebody who looks after the fleet: pods and policies come and go, requests expire, and it is all looked at.
    */
 static void *keeper(void *argument) {
@@ -164,6 +187,9 @@ static void *keeper(void *argument) {
     REQUIRE(counters.in_flight <= CLIENTS);
     REQUIRE_OK(kvroute_router_read_pod_counters(router, pods[0], &of_pod, error));
     REQUIRE_OK(kvroute_router_status(router, status, sizeof status, &written, error));
+    if (round % 8 == 1) {
+      carry_over(error);
+    }
     REQUIRE_OK(kvroute_router_remove_pod(router, id, error));
   }
   kvroute_domain_free(domain);

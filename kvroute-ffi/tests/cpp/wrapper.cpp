@@ -271,6 +271,56 @@ void a_policy_that_is_replaced() {
   CHECK(spilled.pod == b && spilled.why() == kvroute::Reason::spilled);
 }
 
+void a_decision_log() {
+  const kvroute::Router router = kvroute::Router::from_config(CONFIG);
+  kvroute::Workspace workspace;
+  const auto tokens = prompt(41);
+  kvroute::Request request;
+  request.token_ids = tokens;
+  CHECK(router.record(request, workspace).empty());
+  const kvroute::Decision decision = router.dispatch(request, 1s, workspace);
+  const std::string line = router.record(request, workspace, decision);
+  CHECK(line.find("\"ticket\":") != std::string::npos && line.find("token_ids") == std::string::npos);
+  CHECK(router.record(request, workspace).find("\"ticket\":") == std::string::npos);
+  CHECK(router.record(request, workspace, true).find("token_ids") != std::string::npos);
+  CHECK(kvroute::log_replay(line, CONFIG).find("\"as_recorded\":true") != std::string::npos);
+  CHECK(kvroute::log_replay(line, "policy: {preset: affinity}").find("\"as_recorded\":false") != std::string::npos);
+  const std::string end = kvroute::log_outcome(decision.ticket, kvroute::Finish::completed, 7, 2s);
+  CHECK(end.find("\"engine_cached_tokens\":7") != std::string::npos);
+  CHECK(status_of([&] { (void)kvroute::log_replay(end, CONFIG); }) == KVROUTE_INVALID_INPUT);
+  CHECK(status_of([&] { (void)kvroute::log_replay("", CONFIG); }) == KVROUTE_DECODE);
+  CHECK(kvroute::log_schema().front() == '{');
+}
+
+void a_router_that_goes_on_for_another() {
+  const kvroute::Router router = kvroute::Router::from_config(CONFIG);
+  kvroute::Workspace workspace;
+  const auto tokens = prompt(41);
+  kvroute::Request request;
+  request.token_ids = tokens;
+  const kvroute::Decision before = router.dispatch(request, 1s, workspace);
+  router.finish(before.ticket, kvroute::Finish::completed);
+  kvroute::Snapshot snapshot = router.snapshot(1s);
+  kvroute::Restore restore, cut;
+  CHECK(status_of([&] { (void)restore.report(); }) == KVROUTE_INVALID_INPUT);
+  std::vector<std::uint8_t> bytes;
+  for (auto chunk = snapshot.next(router); !chunk.empty(); chunk = snapshot.next(router)) {
+    bytes.insert(bytes.end(), chunk.begin(), chunk.end());
+  }
+  restore.push(bytes);
+  cut.push({bytes.data(), bytes.size() - 1});
+  const kvroute::Router successor = kvroute::Router::from_config(CONFIG);
+  CHECK(status_of([&] { (void)cut.finish(successor, 0s); }) == KVROUTE_DECODE);
+  CHECK(status_of([&] { (void)snapshot.next(successor); }) == KVROUTE_INVALID_INPUT);
+  const kvroute::Restored restored = restore.finish(successor, 0s);
+  CHECK(restored.pods == 2 && restored.pods_added == 0 && restored.pods_refused == 0);
+  CHECK(restored.predicted_blocks == 10);
+  CHECK(restore.report().find("\"predicted\":10") != std::string::npos);
+  const kvroute::Decision again = successor.decide(request, 0s, workspace);
+  CHECK(successor.pod_name(again.pod).name == router.pod_name(before.pod).name);
+  CHECK(again.total == router.decide(request, 1s, workspace).total);
+}
+
 void events() {
   const kvroute::Router router = kvroute::Router::from_config(CONFIG);
   const kvroute::PodId a = router.find_pod("a");
@@ -400,6 +450,8 @@ int main() {
   a_fleet_made_by_hand();
   a_request_from_beginning_to_end();
   a_policy_that_is_replaced();
+  a_decision_log();
+  a_router_that_goes_on_for_another();
   events();
   moves();
   configuration();

@@ -39,6 +39,8 @@ from ._kvroute import (
     config_schema,
     decode_batch,
     decode_trtllm,
+    log_replay,
+    log_schema,
 )
 from .errors import (
     DecodeError,
@@ -93,6 +95,8 @@ __all__ = [
     "decode_batch",
     "decode_trtllm",
     "errors",
+    "log_replay",
+    "log_schema",
     "status",
     "types",
 ]

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, final
 
 import numpy as np
+from _typeshed import SupportsRead, SupportsWrite
 from numpy.typing import NDArray
 
 from .config import (
@@ -19,6 +20,8 @@ from .config import (
 from .status import (
     ExplanationDict,
     Reason,
+    ReplayedDict,
+    RestoreReport,
     RouterCounters,
     RouterStatus,
     StreamCounters,
@@ -56,12 +59,16 @@ __all__ = [
     "config_schema",
     "decode_batch",
     "decode_trtllm",
+    "log_replay",
+    "log_schema",
 ]
 
 __version__: str
 
 def check_config(config: Config | str, /) -> None: ...
 def config_from_endpoint_picker(document: str, /) -> tuple[Config, list[str]]: ...
+def log_replay(line: str, config: Config | str, /) -> ReplayedDict: ...
+def log_schema() -> dict[str, Any]: ...
 def config_schema() -> dict[str, Any]: ...
 @final
 class Lora:
@@ -413,6 +420,8 @@ class Decision:
     def candidates(self) -> int: ...
     @property
     def explanation(self) -> Explanation | None: ...
+    @property
+    def record(self) -> str | None: ...
 
 @final
 class Prefill:
@@ -540,6 +549,8 @@ class Router:
         nonce: int | None = None,
         now: float | None = None,
         explain: bool = False,
+        record: bool = False,
+        record_prompt: bool = False,
     ) -> Decision: ...
     def dispatch(
         self,
@@ -555,6 +566,8 @@ class Router:
         nonce: int | None = None,
         now: float | None = None,
         explain: bool = False,
+        record: bool = False,
+        record_prompt: bool = False,
     ) -> Dispatch: ...
     def first_token(self, ticket: Ticket | Dispatch, /) -> bool: ...
     def finish(
@@ -564,8 +577,23 @@ class Router:
         *,
         engine_cached_tokens: int | None = None,
     ) -> bool: ...
+    def log_outcome(
+        self,
+        ticket: Ticket | Dispatch,
+        how: Literal["completed", "failed", "cancelled"] = "completed",
+        *,
+        engine_cached_tokens: int | None = None,
+        now: float | None = None,
+    ) -> str: ...
     def expire(self, now: float | None = None) -> int: ...
     def session_token(self, decision: Decision | Dispatch, now: float | None = None) -> str: ...
+    def snapshot(self, now: float | None = None) -> bytes: ...
+    def write_snapshot(self, file: SupportsWrite[bytes], now: float | None = None) -> None: ...
+    def restore(
+        self,
+        snapshot: bytes | bytearray | memoryview | SupportsRead[bytes],
+        now: float | None = None,
+    ) -> RestoreReport: ...
     def counters(self) -> RouterCounters: ...
     def status(self) -> RouterStatus: ...
     def stream(self, pod: PodId, /) -> StreamCounters: ...

@@ -48,6 +48,8 @@ class NoCandidateError(KvrouteError):
 
     explanation: Explanation | None = None
     """Which filter dropped which pod, where ``explain=True`` asked for it."""
+    record: str | None = None
+    """The line of a decision log, where ``record=True`` asked for it."""
 
 
 class LimitError(KvrouteError):

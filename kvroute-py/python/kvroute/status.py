@@ -1,8 +1,7 @@
 """Types of the dicts that a router answers to those who watch it."""
 
-from __future__ import annotations
-
-from typing import Literal, TypeAlias, TypedDict
+# Annotations are kept as objects: as texts, NotRequired would not be seen at run time.
+from typing import Literal, NotRequired, TypeAlias, TypedDict
 
 from .config import Role
 
@@ -10,16 +9,24 @@ __all__ = [
     "AdapterFit",
     "AuditDict",
     "BookingsDict",
+    "DroppedDict",
     "ExplanationDict",
     "IndexStatus",
     "LoadDict",
     "PodExplanationDict",
     "PodStatus",
     "PredictedDict",
+    "ProfileRecordDict",
     "Reason",
+    "Refusal",
+    "ReplayedDict",
+    "RestoreReport",
+    "RestoredBlocks",
+    "RestoredPod",
     "RouterCounters",
     "RouterStatus",
     "ScoreDict",
+    "ScoresDict",
     "StreamCounters",
     "Trust",
 ]
@@ -29,6 +36,13 @@ Trust: TypeAlias = Literal["exact", "degraded", "approximate", "load-only"]
 
 Reason: TypeAlias = Literal["picked", "spilled", "warm-up"]
 """Why a pod was taken."""
+
+Refusal: TypeAlias = Literal[
+    "unknown-domain", "other-domain", "other-hashes", "other-options", "in-use"
+]
+"""Why a pod was given nothing of a snapshot: the router knows no cache domain of that name; the pod
+is here in another one; the domain hashes differently here; the pod's options make another view of
+its stream; or events came to it here before."""
 
 AdapterFit: TypeAlias = Literal["running", "waiting", "room", "full", "unknown"]
 """How a pod stands to the LoRA adapter that a request asks for."""
@@ -176,4 +190,73 @@ class ExplanationDict(TypedDict):
     fallbacks: list[int]
     not_sampled: int
     pods: list[PodExplanationDict]
-    prefill: ExplanationDict | None
+    prefill: "ExplanationDict | None"
+
+
+class DroppedDict(TypedDict):
+    """A pod that a filter dropped: its place in the line's pods, and the filter."""
+
+    pod: int
+    by: str
+
+
+class ScoresDict(TypedDict):
+    """What a scorer said of the pods that were kept: ``values`` 0 to 1, times ``weight``."""
+
+    scorer: str
+    weight: float
+    values: list[float]
+
+
+class ProfileRecordDict(TypedDict):
+    """How a profile chose; numbers of pods are places in the line's pods."""
+
+    profile: str
+    picker: str
+    dropped: NotRequired[list[DroppedDict]]
+    kept: list[int]
+    scores: NotRequired[list[ScoresDict]]
+    totals: NotRequired[list[float]]
+    picked: NotRequired[int]
+    reason: Reason
+    overruled: NotRequired[int]
+    fallbacks: NotRequired[list[int]]
+    unused: NotRequired[str]
+    matched_tokens: NotRequired[int]
+    uncached_tokens: NotRequired[int]
+
+
+class ReplayedDict(TypedDict):
+    """What a policy makes of a recorded decision."""
+
+    as_recorded: bool
+    decode: ProfileRecordDict
+    prefill: NotRequired[ProfileRecordDict]
+
+
+class RestoredBlocks(TypedDict):
+    """Blocks a pod has of a snapshot: held, once for each group and tier; predicted; without room."""
+
+    held: int
+    predicted: int
+    refused: int
+
+
+class RestoredPod(TypedDict):
+    """What became of a pod of a snapshot: ``id`` is None if it is not here; ``refusal`` is why it was
+    given nothing, and then ``blocks`` is None."""
+
+    name: str
+    dp_rank: int
+    id: int | None
+    added: bool
+    blocks: RestoredBlocks | None
+    refusal: Refusal | None
+
+
+class RestoreReport(TypedDict):
+    """What became of a snapshot: its pods, and how many of its sessions the router has and has not."""
+
+    pods: list[RestoredPod]
+    sessions: int
+    sessions_left_out: int

@@ -29,16 +29,17 @@ pub(super) struct Hashed {
 }
 
 impl TokenIds {
-    /// The hashes of its full blocks, without extra keys; none if this hasher cannot do without.
+    /// The hashes of its full blocks in this context; none if this hasher cannot hash them.
     #[must_use]
-    pub fn blocks(&self, hasher: &BlockHasher) -> Cow<'_, [BlockHash]> {
-        match self.hashed(hasher) {
+    pub fn blocks(&self, hasher: &BlockHasher, context: &HashContext) -> Cow<'_, [BlockHash]> {
+        let is_plain = *context == HashContext::default();
+        match is_plain.then(|| self.hashed(hasher)).flatten() {
             Some(hashed) => Cow::Borrowed(&hashed.hashes),
-            None => Cow::Owned(hasher.hash(self, &HashContext::default()).unwrap_or_default()),
+            None => Cow::Owned(hasher.hash(self, context).unwrap_or_default()),
         }
     }
 
-    /// The same, kept for the next who asks. `None` if another hasher was first, or if it fails.
+    /// The same without extra keys, kept for the next who asks. `None` if another hasher was first, or if it fails.
     pub(super) fn hashed(&self, hasher: &BlockHasher) -> Option<&Hashed> {
         let hash = || {
             let context = HashContext::default();

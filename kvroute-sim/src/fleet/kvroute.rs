@@ -1,5 +1,6 @@
 //! kvroute as a fleet's policy: it sees what a gateway sees, and decodes what the engines really publish.
 
+use core::fmt;
 use core::time::Duration;
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,8 +9,8 @@ use hashbrown::HashMap;
 use kvroute_core::decision::Explanation;
 use kvroute_core::index::CopyPolicy;
 use kvroute_core::{
-    CacheDomain, Decision, Error, HashContext, LoadReport, OutcomeRecord, PodId, PodSpec, RecordOptions,
-    Request, Role, Router, Session, Ticket, Workspace,
+    CacheDomain, Decision, Error, LoadReport, OutcomeRecord, PodId, PodSpec, RecordOptions, Request, Role,
+    Router, Session, Ticket, Workspace,
 };
 
 use super::policy::{Finish, Placement, PodEvent, PodView, Policy};
@@ -30,12 +31,24 @@ pub struct Routed {
     pub explanation: Option<Explanation>,
 }
 
-/// A [`Router`] that chooses for a fleet.
+/// How a pod of the router is made from one of the fleet.
+type MakeSpec = dyn Fn(&PodView, PodSpec) -> PodSpec + Send + Sync;
+
+/// One such way.
+struct PodSpecs(Box<MakeSpec>);
+
+impl fmt::Debug for PodSpecs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PodSpecs")
+    }
+}
+
+/// A [`Router`] that chooses for a fleet. It is told each request's model, adapter and salt.
 #[derive(Debug)]
 pub struct KvroutePolicy {
     router: Router,
     domain: Arc<CacheDomain>,
-    context: HashContext,
+    specs: PodSpecs,
     workspace: Workspace,
     /// By the fleet's number of the pod; `None` while it is not there.
     pods: Vec<Option<PodId>>,
@@ -51,13 +64,13 @@ pub struct KvroutePolicy {
 }
 
 impl KvroutePolicy {
-    /// A router without pods, which the fleet adds; all are of one cache domain.
+    /// A router without pods, which the fleet adds; all are of one cache domain, have no labels and a capacity of 1.
     #[must_use]
     pub fn new(router: Router, domain: Arc<CacheDomain>) -> Self {
         Self {
             router,
             domain,
-            context: HashContext::default(),
+            specs: PodSpecs(Box::new(|_, spec| spec)),
             workspace: Workspace::default(),
             pods: Vec::new(),
             tickets: HashMap::new(),
@@ -68,6 +81,17 @@ impl KvroutePolicy {
             errors: Vec::new(),
             expired: 0.0,
         }
+    }
+
+    /// Makes the router's pods by this function: it gets a pod of the fleet and what the router would be told of it,
+    /// and may change domain, labels or capacity.
+    #[must_use]
+    pub fn with_pod_specs(
+        mut self,
+        specs: impl Fn(&PodView, PodSpec) -> PodSpec + Send + Sync + 'static,
+    ) -> Self {
+        self.specs = PodSpecs(Box::new(specs));
+        self
     }
 
     /// Tells the router each request's session, as clients that send a session id would.
@@ -124,7 +148,8 @@ impl KvroutePolicy {
     fn dispatch(&mut self, request: &FleetRequest, now: f64) -> Result<Placement, Error> {
         let id = request.session.to_string();
         let session = self.sessions.then_some(Session::Id(&id));
-        let asked = Request { session, ..Request::new(&request.token_ids, &self.context) };
+        let model = request.model.as_deref();
+        let asked = Request { model, session, ..Request::new(&request.token_ids, &request.context) };
         let start = Instant::now();
         let dispatch = self.router.dispatch(&asked, Duration::from_secs_f64(now), &mut self.workspace)?;
         let overhead = start.elapsed();
@@ -220,7 +245,7 @@ impl Policy for KvroutePolicy {
                 if spec.role == Role::Decode {
                     spec.options.copies = CopyPolicy::Count;
                 }
-                let added = self.router.add_pod(spec);
+                let added = self.router.add_pod((self.specs.0)(&pods[pod], spec));
                 self.pods[pod] = self.note(added);
             }
             PodEvent::Draining => {

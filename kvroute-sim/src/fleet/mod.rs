@@ -12,6 +12,9 @@
 //! that one computes the prompt first, with an answer of one token that nobody gets; then the decode
 //! pod admits the request, the KV of the blocks it does not hold travels, and it decodes.
 //!
+//! A request may name a served model, and a pod refuses those it does not serve. What shares KV on one pod is the
+//! engine's affair: it hashes adapter and salt as vLLM does, and not the name.
+//!
 //! # What the gateway sees
 //!
 //! Each batch of KV events the moment its step ends, load reports at an interval, the first and last

@@ -16,6 +16,9 @@ pub struct PodSpec {
     pub engine: EngineOptions,
     /// How long its work takes.
     pub timing: Timing,
+    /// Names of the models it serves: its own, aliases, adapters. It refuses requests for others; without names it
+    /// serves any.
+    pub models: Vec<String>,
 }
 
 /// What beginning a step says: when it ends, and what its plan is.

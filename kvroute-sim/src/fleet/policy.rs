@@ -11,6 +11,8 @@ pub struct PodView {
     pub name: String,
     /// What it is there for.
     pub role: Role,
+    /// Names of the models it serves; none if it serves any.
+    pub models: Vec<String>,
     /// Whether it takes new requests: it is there and not draining.
     pub accepting: bool,
     /// Requests that the gateway sent there and whose end it has not seen. A request that a prefill pod
@@ -19,10 +21,18 @@ pub struct PodView {
 }
 
 impl PodView {
-    /// Whether it takes new requests of this kind. A decode pod can also serve whole requests.
+    /// Whether it serves the model that the request asks for.
     #[must_use]
-    pub fn takes(&self, kind: Role) -> bool {
-        self.accepting && self.role.serves(kind)
+    pub fn serves(&self, request: &FleetRequest) -> bool {
+        let is_served = |model| self.models.is_empty() || self.models.iter().any(|served| served == model);
+        request.model.as_deref().is_none_or(is_served)
+    }
+
+    /// Whether it takes new requests of this kind and serves this one's model. A decode pod can also serve whole
+    /// requests.
+    #[must_use]
+    pub fn takes(&self, request: &FleetRequest, kind: Role) -> bool {
+        self.accepting && self.role.serves(kind) && self.serves(request)
     }
 }
 
@@ -71,8 +81,8 @@ pub enum PodEvent {
 /// Chooses pods for requests, and may watch what a gateway can see. All hooks but
 /// [`place`](Self::place) do nothing by default. `now` is in seconds since the run began.
 pub trait Policy {
-    /// Chooses for one request; at least one pod [takes](PodView::takes) them. A request that is put on
-    /// a pod that is not there fails. After a pod died its requests are asked for again, with the same
+    /// Chooses for one request; at least one pod [takes](PodView::takes) it. A request that is put on
+    /// a pod that is not there, or does not serve its model, fails. After a pod died its requests are asked for again, with the same
     /// id.
     fn place(&mut self, request: &FleetRequest, pods: &[PodView], now: f64) -> Placement;
 

@@ -9,7 +9,7 @@ use super::policy::{Finish, Placement, PodEvent, PodView, Policy};
 use super::queue::Queue;
 use super::record::{PodUse, RequestRecord, Run};
 use super::{FleetOptions, PodChange, PodSpec};
-use crate::engine::{Engine, EngineError, EngineOptions, EngineRequest, TokenIds};
+use crate::engine::{Engine, EngineError, EngineOptions, EngineRequest};
 use crate::workload::{FleetRequest, Load, answer};
 
 /// Something that is to happen. A *leg* is a request's stay at one engine and its id there; an event of
@@ -168,13 +168,17 @@ impl<'a, L: Load> Simulation<'a, L> {
 
     /// Asks the policy and sends the request off.
     fn place(&mut self, request: FleetRequest, record: usize) {
-        if !self.views.iter().any(|view| view.takes(Role::Decode)) {
+        if !self.views.iter().any(|view| view.takes(&request, Role::Decode)) {
             return;
         }
         let placement = self.policy.place(&request, &self.views, self.now);
         let uses = |pod: usize| {
             let engine = self.pods.get(pod)?.engine()?;
-            Some(PodUse { pod, announced_tokens: announced(engine, &request.token_ids), cached_tokens: None })
+            self.views[pod].serves(&request).then(|| PodUse {
+                pod,
+                announced_tokens: announced(engine, &request),
+                cached_tokens: None,
+            })
         };
         let (decode, prefill) = (uses(placement.decode), placement.prefill.map(uses));
         let entry = &mut self.records[record];
@@ -208,7 +212,7 @@ impl<'a, L: Load> Simulation<'a, L> {
         let request = EngineRequest {
             id: leg,
             token_ids: flight.request.token_ids.clone(),
-            context: HashContext::default(),
+            context: HashContext::clone(&flight.request.context),
             max_tokens: if flight.is_prefill { 1 } else { flight.request.output_tokens },
             transferred: flight.needs_prefill_pod && !flight.is_prefill,
         };
@@ -336,7 +340,13 @@ impl<'a, L: Load> Simulation<'a, L> {
 
     fn join(&mut self, mut spec: PodSpec) -> Result<(), EngineError> {
         spec.engine.events &= self.policy.reads_events();
-        self.views.push(PodView { name: spec.name.clone(), role: spec.role, accepting: true, in_flight: 0 });
+        self.views.push(PodView {
+            name: spec.name.clone(),
+            role: spec.role,
+            models: spec.models.clone(),
+            accepting: true,
+            in_flight: 0,
+        });
         self.pods.push(Pod::start(spec)?);
         self.policy.on_pod_event(self.pods.len() - 1, PodEvent::Joined, &self.views, self.now);
         Ok(())
@@ -368,13 +378,13 @@ impl<'a, L: Load> Simulation<'a, L> {
 }
 
 /// Prompt tokens that an engine would find cached by what it has announced.
-fn announced(engine: &Engine, token_ids: &TokenIds) -> usize {
+fn announced(engine: &Engine, request: &FleetRequest) -> usize {
     let EngineOptions { events, block_size, .. } = engine.options();
     if !events {
         return 0;
     }
     let block_size = *block_size as usize;
-    let blocks = token_ids.blocks(engine.hasher());
-    let usable = blocks.len().min(token_ids.len().saturating_sub(1) / block_size);
+    let blocks = request.token_ids.blocks(engine.hasher(), &request.context);
+    let usable = blocks.len().min(request.token_ids.len().saturating_sub(1) / block_size);
     engine.announced_blocks(&blocks[..usable]) * block_size
 }

@@ -68,7 +68,14 @@ impl BurstLoad {
                 let output_tokens = random.within(&self.output_tokens);
                 let arrival = now + self.seconds * random.unit();
                 let token_ids = token_ids.into();
-                requests.push(FleetRequest { id, arrival, token_ids, output_tokens, session: burst });
+                requests.push(FleetRequest {
+                    id,
+                    arrival,
+                    token_ids,
+                    output_tokens,
+                    session: burst,
+                    ..FleetRequest::default()
+                });
             }
         }
         requests.into_iter().collect()

@@ -60,7 +60,14 @@ impl HotPrefixLoad {
             let own = random.scattered(if is_hot { &self.own_tokens } else { &self.other_tokens });
             token_ids.extend(text_of(self.seed, OWN, id, own));
             let output_tokens = random.within(&self.output_tokens);
-            FleetRequest { id, arrival: now, token_ids: token_ids.into(), output_tokens, session: id }
+            FleetRequest {
+                id,
+                arrival: now,
+                token_ids: token_ids.into(),
+                output_tokens,
+                session: id,
+                ..FleetRequest::default()
+            }
         };
         (0..self.count).map(ask).collect()
     }

@@ -8,17 +8,19 @@
 //! - [`HotPrefixLoad`]: one prefix that most requests begin with;
 //! - [`BurstLoad`]: groups of requests with a common prefix, each group within seconds;
 //! - [`UniqueLoad`]: prompts that share nothing;
+//! - [`ModelLoad`]: the same texts asked of several models, under several names, with adapters and salts;
 //! - [`SharedPrefixLoad`]: groups that are equally likely, as in the measured experiment;
 //! - [`MooncakeTrace`]: a published trace of real conversations;
 //! - [`phases`](phases()): topics first new, then known.
 //!
-//! All but the last three make a [`Script`], whose conversations go on when they were answered; those give an
+//! All but the last four make a [`Script`], whose conversations go on when they were answered; those give an
 //! iterator of [`FleetRequest`]s in order of arrival, so that a long load need not lie in memory at once.
 //! Both are a [`Load`].
 
 mod bursts;
 mod conversations;
 mod hot_prefix;
+mod models;
 mod mooncake;
 mod phases;
 mod script;
@@ -29,12 +31,17 @@ mod unique;
 pub use bursts::BurstLoad;
 pub use conversations::ConversationLoad;
 pub use hot_prefix::HotPrefixLoad;
+pub use models::{ModelLoad, Target};
 pub use mooncake::{MooncakeTrace, TraceError, TraceRequest};
 pub use phases::{Asked, Phase, phases};
 pub use script::{Playing, Script};
 pub use shared_prefix::SharedPrefixLoad;
 pub use tenants::TenantLoad;
 pub use unique::UniqueLoad;
+
+use std::sync::Arc;
+
+use kvroute_core::HashContext;
 
 use crate::engine::TokenIds;
 use crate::random;
@@ -58,8 +65,9 @@ impl<I: Iterator<Item = FleetRequest>> Load for I {
     }
 }
 
-/// One request as it reaches the gateway.
-#[derive(Clone, Debug, PartialEq)]
+/// One request as it reaches the gateway. The default is there to be filled: it has no prompt, is content with any
+/// model, and has neither adapter nor salt.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct FleetRequest {
     /// Names it; no two of one run share an id.
     pub id: u64,
@@ -69,6 +77,10 @@ pub struct FleetRequest {
     pub token_ids: TokenIds,
     /// Tokens to generate, at least one.
     pub output_tokens: u32,
+    /// The served model it asks for, as clients name it; `None` is content with any.
+    pub model: Option<Arc<str>>,
+    /// Adapter, cache salt and whatever else decides which requests share KV.
+    pub context: Arc<HashContext>,
     /// The conversation, or the group of requests with a common prefix. An ideal that no engine and no
     /// gateway is told: only policies that are to be "what if we knew" read it.
     pub session: u64,

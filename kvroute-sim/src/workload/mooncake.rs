@@ -135,6 +135,7 @@ impl TraceRequest {
             token_ids: tokens.take(self.input_length as usize).collect(),
             output_tokens: self.output_length,
             session: *self.hash_ids.get(1).unwrap_or(&self.hash_ids[0]),
+            ..FleetRequest::default()
         }
     }
 }

@@ -151,6 +151,7 @@ impl Load {
             token_ids: token_ids.into(),
             output_tokens: OUTPUT_TOKENS,
             session,
+            ..FleetRequest::default()
         };
         self.asked.push(Asked { phase, prefix_tokens, previous, request });
     }

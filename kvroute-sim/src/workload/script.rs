@@ -48,8 +48,14 @@ impl Script {
             let place = first + n;
             let next = (place < last).then(|| (place as u32 + 1, thinks[n + 1]));
             let id = place as u64;
-            let request =
-                FleetRequest { id, arrival: start, token_ids: token_ids.into(), output_tokens, session };
+            let request = FleetRequest {
+                id,
+                arrival: start,
+                token_ids: token_ids.into(),
+                output_tokens,
+                session,
+                ..FleetRequest::default()
+            };
             self.turns.push(Turn { request, next });
         }
         if first < self.turns.len() {

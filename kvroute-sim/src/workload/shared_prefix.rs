@@ -47,6 +47,7 @@ impl SharedPrefixLoad {
                 token_ids: shared.chain(own).collect(),
                 output_tokens: load.output_tokens,
                 session: group,
+                ..FleetRequest::default()
             }
         })
     }

@@ -83,6 +83,7 @@ impl TenantLoad {
                 token_ids: token_ids.into(),
                 output_tokens,
                 session: tenant as u64,
+                ..FleetRequest::default()
             }
         };
         (0..self.count).map(ask).collect()

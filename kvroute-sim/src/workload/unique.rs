@@ -37,7 +37,14 @@ impl UniqueLoad {
             now += random.exponential(self.rate);
             let token_ids = text_of(self.seed, 0, id, random.scattered(&self.prompt_tokens)).into();
             let output_tokens = random.within(&self.output_tokens);
-            FleetRequest { id, arrival: now, token_ids, output_tokens, session: id }
+            FleetRequest {
+                id,
+                arrival: now,
+                token_ids,
+                output_tokens,
+                session: id,
+                ..FleetRequest::default()
+            }
         };
         (0..self.count).map(ask).collect()
     }

@@ -93,7 +93,7 @@ impl IndexWriter {
 
 impl BlockIndex {
     /// Gives pods their parts of a snapshot: `pods[i]` that of the `i`th pod in it, where there is one. A pod that
-    /// events or prompts came to since it was added keeps what it has; its answer is `None`.
+    /// events came to since it was added keeps what it has; its answer is `None`.
     pub(crate) fn restore(&self, staged: Staged, pods: &[Option<PodId>]) -> Vec<Option<RestoredBlocks>> {
         let _one_at_a_time = self.restoring.lock();
         let (pieces, parts) = staged.into_parts();

@@ -119,7 +119,8 @@ impl Snapshot {
     /// # Errors
     ///
     /// `InvalidInput` if it is another, or was reset since; `Limit` if it has more than 16 384 pods, or those more than
-    /// 65 536 lanes (one for each group, each tier, and what is predicted). What was given out so far is of no use then.
+    /// 65 536 lanes (one for each group, each tier, and what is predicted). What was given out so far is of no use then, and
+    /// asking on fails again.
     pub fn next_chunk(&mut self, router: &Router) -> Result<Option<&[u8]>, Error> {
         if !self.seen.as_ref().is_some_and(|seen| router.roster.is_owner_of(seen)) {
             return Err(Error::invalid(
@@ -148,6 +149,7 @@ impl Snapshot {
         };
         if self.numbers.len() == MAX_PODS {
             let message = alloc::format!("more than {MAX_PODS} pods do not fit in a snapshot");
+            self.pods.push(pod);
             return Err(Error::new(ErrorKind::Limit, message));
         }
         self.frames.open(Kind::Pod);
@@ -157,11 +159,15 @@ impl Snapshot {
                 self.numbers.insert(pod.id(), self.numbers.len() as u32);
                 Ok(())
             }
-            Err(error) if error.kind() == ErrorKind::UnknownPod => {
+            Err(error) => {
                 self.frames.take_back();
-                Ok(())
+                if error.kind() == ErrorKind::UnknownPod {
+                    return Ok(());
+                }
+                // Whoever asks on gets the same answer.
+                self.pods.push(pod);
+                Err(error)
             }
-            Err(error) => Err(error),
         }
     }
 

@@ -73,7 +73,9 @@ pub struct RestoredPod {
     pub id: Option<PodId>,
     /// The snapshot brought it: it was not here before.
     pub added: bool,
-    /// What it has again; or why it has nothing, so that nothing wrong is known of it.
+    /// What it has again; or why it has nothing, so that nothing wrong is known of it. Serialized as `blocks` and
+    /// `refusal`, of which one is null.
+    #[serde(flatten, serialize_with = "as_fields")]
     pub blocks: Result<RestoredBlocks, Refusal>,
 }
 
@@ -271,4 +273,13 @@ impl StagedRouter {
 
 fn as_number<S: serde::Serializer>(id: &Option<PodId>, to: S) -> Result<S::Ok, S::Error> {
     id.map(PodId::as_u64).serialize(to)
+}
+
+fn as_fields<S: serde::Serializer>(of: &Result<RestoredBlocks, Refusal>, to: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Fields {
+        blocks: Option<RestoredBlocks>,
+        refusal: Option<Refusal>,
+    }
+    Fields { blocks: of.ok(), refusal: of.err() }.serialize(to)
 }

@@ -44,12 +44,12 @@ impl HashRing {
         Self { key: Key::FirstTokens(25), load_factor: Some(1.25), members: Vec::new(), places: Vec::new() }
     }
 
-    /// Makes the ring anew if the pods changed.
-    fn follow(&mut self, pods: &[PodView]) {
-        if decoding(pods).eq(self.members.iter().copied()) {
+    /// Makes the ring anew if the pods that take the request are others.
+    fn follow(&mut self, request: &FleetRequest, pods: &[PodView]) {
+        if decoding(request, pods).eq(self.members.iter().copied()) {
             return;
         }
-        self.members = decoding(pods).collect();
+        self.members = decoding(request, pods).collect();
         let places = self.members.iter().flat_map(|&pod| {
             (0..VIRTUAL_NODES).map(move |node| (random::at(random::at(0, pod as u64), node), pod))
         });
@@ -74,7 +74,7 @@ impl Policy for HashRing {
     }
 
     fn place(&mut self, request: &FleetRequest, pods: &[PodView], _: f64) -> Placement {
-        self.follow(pods);
+        self.follow(request, pods);
         let hash = self.hash(request);
         let first = self.places.partition_point(|&(place, _)| place < hash);
         let mut clockwise = self.places[first..].iter().chain(&self.places[..first]).map(|&(_, pod)| pod);

@@ -7,7 +7,8 @@ use kvroute_core::{BlockHash, OwnScheme};
 use crate::workload::{FleetRequest, answer};
 
 /// One cache of unlimited size that all pods share and that has every request's blocks, generated tokens
-/// included, the moment it arrives: a bound on the hit rate of any policy, not a policy.
+/// included, the moment it arrives: a bound on the hit rate of any policy, not a policy. All requests count as of one
+/// model, whatever name they ask for.
 #[derive(Debug)]
 pub struct InfiniteCache {
     hasher: BlockHasher,
@@ -35,7 +36,7 @@ impl InfiniteCache {
         let mut token_ids = request.token_ids.to_vec();
         // The last token of the answer is never computed.
         token_ids.extend((0..request.output_tokens.saturating_sub(1)).map(|n| answer(request.id, n)));
-        if hasher.hash_into(&token_ids, &Default::default(), hashes).is_err() {
+        if hasher.hash_into(&token_ids, &request.context, hashes).is_err() {
             return 0;
         }
         let usable = prompt.saturating_sub(1) / block_size;

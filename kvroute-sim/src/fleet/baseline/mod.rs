@@ -12,9 +12,9 @@ use super::policy::{Placement, PodView, Policy};
 use crate::random::Random;
 use crate::workload::FleetRequest;
 
-/// Places of the pods that a whole request can go to.
-fn decoding(pods: &[PodView]) -> impl Iterator<Item = usize> + Clone {
-    pods.iter().enumerate().filter(|(_, pod)| pod.takes(Role::Decode)).map(|(place, _)| place)
+/// Places of the pods that the whole of a request can go to.
+fn decoding(request: &FleetRequest, pods: &[PodView]) -> impl Iterator<Item = usize> + Clone {
+    pods.iter().enumerate().filter(|(_, pod)| pod.takes(request, Role::Decode)).map(|(place, _)| place)
 }
 
 /// One of `choices`, by a number in 0..their count; pod 0 if there are none, which fails the request.
@@ -33,8 +33,8 @@ impl Policy for RoundRobin {
         false
     }
 
-    fn place(&mut self, _: &FleetRequest, pods: &[PodView], _: f64) -> Placement {
-        let choices = decoding(pods);
+    fn place(&mut self, request: &FleetRequest, pods: &[PodView], _: f64) -> Placement {
+        let choices = decoding(request, pods);
         let number = self.next % (choices.clone().count() as u64).max(1);
         self.next += 1;
         pick(choices, number)
@@ -58,8 +58,8 @@ impl Policy for RandomChoice {
         false
     }
 
-    fn place(&mut self, _: &FleetRequest, pods: &[PodView], _: f64) -> Placement {
-        let choices = decoding(pods);
+    fn place(&mut self, request: &FleetRequest, pods: &[PodView], _: f64) -> Placement {
+        let choices = decoding(request, pods);
         let number = self.0.below(choices.clone().count() as u64);
         pick(choices, number)
     }
@@ -82,9 +82,9 @@ impl Policy for LeastInFlight {
         false
     }
 
-    fn place(&mut self, _: &FleetRequest, pods: &[PodView], _: f64) -> Placement {
-        let least = decoding(pods).map(|place| pods[place].in_flight).min();
-        let choices = decoding(pods).filter(|&place| Some(pods[place].in_flight) == least);
+    fn place(&mut self, request: &FleetRequest, pods: &[PodView], _: f64) -> Placement {
+        let least = decoding(request, pods).map(|place| pods[place].in_flight).min();
+        let choices = decoding(request, pods).filter(|&place| Some(pods[place].in_flight) == least);
         let number = self.0.below(choices.clone().count() as u64);
         pick(choices, number)
     }
@@ -101,7 +101,7 @@ impl Policy for Sticky {
     }
 
     fn place(&mut self, request: &FleetRequest, pods: &[PodView], _: f64) -> Placement {
-        let choices = decoding(pods);
+        let choices = decoding(request, pods);
         let number = request.session % (choices.clone().count() as u64).max(1);
         pick(choices, number)
     }
@@ -134,7 +134,7 @@ impl<P: Policy> Policy for Prefilled<P> {
     fn place(&mut self, request: &FleetRequest, pods: &[PodView], now: f64) -> Placement {
         let decode = self.decode.place(request, pods, now).decode;
         let as_seen = |pod: &PodView| {
-            let accepting = pod.accepting && pod.role == Role::Prefill;
+            let accepting = pod.role == Role::Prefill && pod.takes(request, Role::Prefill);
             PodView { accepting, role: Role::Both, ..pod.clone() }
         };
         let prefill_pods: Vec<_> = pods.iter().map(as_seen).collect();
