@@ -1,14 +1,16 @@
 //! What is known of a pod: what it said, what the configuration says, and what follows.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use kvroute_core::BlockHasher;
+use kvroute_core::hash::HashScheme;
+use kvroute_core::{BlockHasher, CacheDomain};
 use serde::Serialize;
 
 use super::answers::{ModelAnswer, SourceAnswer};
 use super::endpoint::{at_pod, at_router, binding, of_rank};
 use super::learn::Learnt;
-use super::{Binding, Fact, KnownConfig, PodUrl};
+use super::{Binding, Fact, KnownConfig, Origin, PodUrl};
 use crate::load::{Engine, Metrics};
 
 /// What is known of a pod, and from where.
@@ -140,6 +142,22 @@ impl Knowledge {
         names
     }
 
+    /// Notes where the cache domain that was configured for it is not what it says itself.
+    pub(crate) fn compare(&mut self, domain: &CacheDomain) {
+        let learnt = |fact: &Fact<u32>| matches!(fact.origin, Origin::Learnt).then_some(fact.value).flatten();
+        if let Some(size) = learnt(&self.block_size).filter(|size| *size != domain.block_size()) {
+            let (name, expected) = (domain.name(), domain.block_size());
+            self.notes.push(format!("its blocks have {size} tokens, those of cache domain `{name}` {expected}"));
+        }
+        if let HashScheme::Vllm(scheme) = domain.hasher().scheme()
+            && let Some(algorithm) = self.hash_algorithm.value.as_deref()
+            && algorithm != scheme.algorithm().name()
+        {
+            let (name, expected) = (domain.name(), scheme.algorithm().name());
+            self.notes.push(format!("it hashes by {algorithm}, cache domain `{name}` by {expected}"));
+        }
+    }
+
     fn find_streams(&mut self, url: &PodUrl, said: &Said<'_>) {
         if self.events_endpoint.value.is_none() {
             self.notes.push(said.why_no_events());
@@ -185,7 +203,7 @@ impl From<&ModelAnswer> for ServedModel {
 /// A pod's answers, looked at together.
 struct Said<'a> {
     learnt: &'a Learnt,
-    metrics: std::borrow::Cow<'a, Metrics>,
+    metrics: Cow<'a, Metrics>,
     /// The publishers that publish, by rank.
     sources: BTreeMap<u32, &'a SourceAnswer>,
 }
@@ -199,7 +217,7 @@ impl<'a> Said<'a> {
             publishes.then_some((rank, source))
         });
         Self {
-            metrics: metrics.map_or_else(Default::default, std::borrow::Cow::Borrowed),
+            metrics: metrics.map_or_else(Default::default, Cow::Borrowed),
             sources: sources.collect(),
             learnt,
         }
@@ -238,7 +256,7 @@ impl<'a> Said<'a> {
         of: impl Fn(&SourceAnswer) -> Option<&str>,
     ) -> Result<Option<String>, String> {
         let Some(endpoint) = &fact.value else { return Ok(None) };
-        if fact.origin == super::Origin::Configured {
+        if fact.origin == Origin::Configured {
             return of_rank(endpoint, rank).map(Some);
         }
         let own = self.sources.get(&rank).copied().and_then(&of);
