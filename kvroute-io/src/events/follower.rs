@@ -101,6 +101,14 @@ impl Follower {
         None
     }
 
+    /// Everybody who wanted to connect has done so: is there anything that did not come?
+    pub(super) fn settled(&mut self) -> Ask {
+        if !self.can_replay || self.replay.is_some() || self.paused_until.is_some() {
+            return None;
+        }
+        self.ask(self.router.index().replay_from(self.pod).ok()?)
+    }
+
     /// A batch was published. `lag`: seconds since then, if it says when that was.
     pub(super) fn published(&mut self, batch: Batch, bytes: usize, lag: Option<f64>, now: Instant) -> Ask {
         {

@@ -80,6 +80,8 @@ impl Frames {
             Some(Connection::Ready)
         } else if is(zmq::SocketEvent::DISCONNECTED) {
             Some(Connection::Lost)
+        } else if is(zmq::SocketEvent::CONNECT_RETRIED) {
+            Some(Connection::Retried)
         } else {
             None
         }
@@ -104,6 +106,8 @@ pub(super) enum Connection {
     Ready,
     /// It is gone.
     Lost,
+    /// libzmq waits to make it again.
+    Retried,
 }
 
 fn sequence(frame: &[u8]) -> Option<u64> {
@@ -173,6 +177,7 @@ mod tests {
         assert_eq!(of(0x0020).connection(), Some(Connection::Accepted));
         assert_eq!(of(0x0200).connection(), Some(Connection::Lost));
         assert_eq!(of(0x1000).connection(), Some(Connection::Ready));
+        assert_eq!(of(0x0004).connection(), Some(Connection::Retried));
         assert_eq!(of(0x0001).connection(), None);
         assert_eq!(frames(&[b"short"]).connection(), None);
     }

@@ -14,8 +14,9 @@ use super::rooms::{Rooms, Seats};
 use super::status::EndpointCounters;
 use super::{Mode, SubscriberOptions};
 
-/// How long after somebody connected to a bound endpoint its streams are compared with their engines: which of
-/// them it was is not known, and many may connect at once.
+/// How long after a connection came to be its streams are compared with their engines (once more). A subscription
+/// reaches the publisher a moment after the connection, and what is published until then reaches nobody. Where we
+/// bind, many may connect at once, and which of the pods it was is not known.
 const SETTLE: Duration = Duration::from_secs(1);
 
 pub(super) struct Subscription {
@@ -25,7 +26,7 @@ pub(super) struct Subscription {
     pub(super) counters: Arc<Mutex<EndpointCounters>>,
     sockets: Option<Sockets>,
     retry: Backoff,
-    /// When to open the socket, or to compare the streams of a bound endpoint.
+    /// When to open the socket (anew), or to compare the streams with their engines.
     due: Option<Instant>,
 }
 
@@ -74,15 +75,16 @@ impl Subscription {
             return false;
         }
         self.due = None;
-        if self.sockets.is_some() {
+        if self.sockets.is_some() && (self.mode == Mode::Bind || self.counters.lock().connections > 0) {
             return true;
         }
+        // What is left in the old one came over a connection that is lost.
+        self.sockets = None;
         let opened = self.open(rooms, options);
         let mut counters = self.counters.lock();
         match opened {
             Ok(sockets) => {
                 self.sockets = Some(sockets);
-                self.retry.succeeded();
                 counters.error = None;
             }
             Err(error) => {
@@ -102,10 +104,17 @@ impl Subscription {
         sub.set_ipv6(self.endpoint.contains('['))?;
         sub.set_reconnect_ivl(milliseconds(options.reconnect_first))?;
         sub.set_reconnect_ivl_max(milliseconds(options.reconnect_longest))?;
+        // A peer that never answers the greeting is as dead as one that leaves heartbeats unanswered.
+        sub.set_handshake_ivl(milliseconds(options.heartbeat_timeout))?;
         sub.set_heartbeat_ivl(milliseconds(options.heartbeat))?;
         sub.set_heartbeat_timeout(milliseconds(options.heartbeat_timeout))?;
         sub.set_heartbeat_ttl(milliseconds(options.heartbeat_timeout))?;
-        let told = [SocketEvent::ACCEPTED, SocketEvent::HANDSHAKE_SUCCEEDED, SocketEvent::DISCONNECTED];
+        let told = [
+            SocketEvent::ACCEPTED,
+            SocketEvent::HANDSHAKE_SUCCEEDED,
+            SocketEvent::DISCONNECTED,
+            SocketEvent::CONNECT_RETRIED,
+        ];
         sub.monitor(&name, told.iter().map(|event| i32::from(event.to_raw())).sum())?;
         let monitor = seats.context.socket(zmq::PAIR)?;
         monitor.set_linger(0)?;
@@ -132,7 +141,8 @@ impl Subscription {
     /// Lets a stream go.
     pub(super) fn leave(&mut self, at: usize) {
         let stream = self.streams.swap_remove(at);
-        if let Some(Sockets { sub, .. }) = &self.sockets {
+        // The last one's subscription stays: publishers that connect then keep what they have for whoever binds next.
+        if let (Some(Sockets { sub, .. }), false) = (&self.sockets, self.streams.is_empty()) {
             self.note_error(sub.set_unsubscribe(stream.topic.as_bytes()));
         }
     }
@@ -161,13 +171,22 @@ impl Subscription {
                     connected = Some(counters.connected > 0);
                     counters.connected += 1;
                     counters.connections = 1;
+                    self.retry.succeeded();
+                    self.due = Some(now + SETTLE);
                 }
                 (Some(Connection::Ready), Mode::Bind) => {
                     counters.connected += 1;
                     self.due.get_or_insert(now + SETTLE);
                 }
                 (Some(Connection::Accepted), Mode::Bind) => counters.connections += 1,
-                (Some(Connection::Lost), _) => {
+                (Some(Connection::Lost), Mode::Connect) => {
+                    counters.connections = 0;
+                    // Unless libzmq says at once that it tries again: it does not where the peer broke the protocol,
+                    // or a bound (`session_base_t::engine_error`, libzmq 4.3.4).
+                    self.due = Some(now + self.retry.failed());
+                }
+                (Some(Connection::Retried), Mode::Connect) => self.due = None,
+                (Some(Connection::Lost), Mode::Bind) => {
                     counters.connections = counters.connections.saturating_sub(1);
                 }
                 _ => {}

@@ -84,11 +84,13 @@ impl Worker {
     /// Does what is due by now.
     fn tend(&mut self, now: Instant) {
         for at in 0..self.subscriptions.len() {
-            if self.subscriptions[at].tend(&mut self.rooms, &self.options, now) {
-                // Where we bind, a connection that was lost loses nothing: publishers that connect queue meanwhile.
-                self.connected(at, false, now);
-            }
+            let has_settled = self.subscriptions[at].tend(&mut self.rooms, &self.options, now);
             for stream in 0..self.subscriptions[at].streams.len() {
+                let followed = &mut self.subscriptions[at].streams[stream];
+                if has_settled {
+                    let ask = followed.follower.settled();
+                    self.ask(at, stream, ask, now);
+                }
                 let followed = &mut self.subscriptions[at].streams[stream];
                 if followed.replay.as_ref().is_some_and(|replay| replay.deadline() <= now) {
                     followed.replay = None;

@@ -60,7 +60,8 @@ impl Publisher {
 
     fn of(socket: zmq::Socket, topic: &str, replay: Option<(&str, Replay)>) -> Self {
         let kept = Kept::default();
-        let replay = replay.map(|(endpoint, replay)| ReplayServer::start(endpoint, replay, Arc::clone(&kept)));
+        let replay =
+            replay.map(|(endpoint, replay)| ReplayServer::start(endpoint, replay, Arc::clone(&kept)));
         let endpoint = socket.get_last_endpoint().unwrap().unwrap();
         Self { endpoint, socket, topic: topic.to_owned(), next: 0, kept, replay }
     }
@@ -162,9 +163,11 @@ fn answer(socket: &zmq::Socket, replay: Replay, kept: &Kept) {
         Replay::Late(time) => thread::sleep(time),
         Replay::Never => return,
         Replay::Garbage => {
-            for frames in [&[&b"?"[..]][..], &[b"", b"?"], &[b"", b"", b"?", b""], &[b"", b"", b"", b"", b""]] {
+            for frames in [&[&b"?"[..]][..], &[b"", b"?"], &[b"", b"", b"?", b""], &[b"", b"", b"", b"", b""]]
+            {
                 socket.send_multipart([&[&client[..]], frames].concat(), 0).unwrap();
             }
+            return;
         }
         Replay::New | Replay::Old => {}
     }
@@ -174,7 +177,7 @@ fn answer(socket: &zmq::Socket, replay: Replay, kept: &Kept) {
         let sequence = sequence.to_be_bytes();
         let frames: &[&[u8]] = match replay {
             Replay::Old => &[client, b"", &sequence, &payload],
-            _ => &[client, b"", b"topic", &sequence, &payload],
+            _ => &[client, b"", b"", &sequence, &payload],
         };
         socket.send_multipart(frames, 0).unwrap();
     }

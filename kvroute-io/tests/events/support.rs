@@ -7,9 +7,7 @@ use std::time::{Duration, Instant};
 use kvroute_core::index::{GapPolicy, MatchTable, PodOptions};
 use kvroute_core::{CacheDomain, PodId, PodSpec, Router};
 use kvroute_examples::capture::{self, Capture, Item, Mode as Hashes, Query};
-use kvroute_io::events::{
-    Mode, Stream, StreamStatus, Subscriber, SubscriberOptions, SubscriberStatus,
-};
+use kvroute_io::events::{Mode, Stream, StreamStatus, Subscriber, SubscriberOptions, SubscriberStatus};
 
 /// How long anything may take before a test gives up.
 const PATIENCE: Duration = Duration::from_secs(30);
