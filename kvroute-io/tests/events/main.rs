@@ -4,6 +4,7 @@
 mod gaps;
 mod hostile;
 mod publisher;
+mod pyzmq;
 mod restarts;
 mod scale;
 mod shared;
