@@ -8,7 +8,7 @@
 //! | gap | replay from the last applied batch | if it got any further: replay from there; else give up |
 //! | restart, first batches missed | replay from 0 | replay from 0 |
 //! | the end without any batch | | the engine restarted and has published less |
-//! | no end | | if it got any further: replay from there; else give up, and do not ask again for a while |
+//! | no end | | if it got any further: replay from there; else do not ask again for a while, and give up unless its first batch showed that the engine is the same |
 //!
 //! To give up is to drop the pod's view and go on with the batch at hand. Replays break off in the middle where the
 //! engine's `ROUTER` socket drops what its high water mark does not let through, the end marker included.
@@ -191,7 +191,10 @@ impl Follower {
             self.give_up(last.saturating_add(1));
             return None;
         }
-        self.give_up(self.held.front().map_or_else(|| self.expected(), |first| first.sequence));
+        if !replay.began {
+            // It may be another engine.
+            self.give_up(self.held.front().map_or_else(|| self.expected(), |first| first.sequence));
+        }
         self.resume(now)
     }
 

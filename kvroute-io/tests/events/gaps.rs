@@ -178,3 +178,33 @@ fn a_replay_that_hangs_holds_up_no_other_pod_and_costs_the_view() {
     bench.until_knows(0, Some(149), &expected(101, &batches[101..150]));
     assert_eq!(bench.stream_status(0).counters.replays, 1);
 }
+
+#[test]
+fn a_replay_that_breaks_off_is_continued_where_it_stopped() {
+    let batches = batches(0);
+    let mut publisher = Publisher::new(Some(Replay::Short(30)));
+    publisher.publish_all(&batches[..100]);
+    let options = SubscriberOptions { replay_timeout: Duration::from_secs(1), ..Default::default() };
+    let bench = Bench::new(1, options);
+    bench.connect(0, &publisher.endpoint, publisher.replay_endpoint());
+    bench.until_knows(0, Some(99), &expected(0, &batches[..100]));
+    let counters = bench.stream_status(0).counters;
+    assert_eq!((counters.replay_failures, counters.lost, counters.views_dropped), (3, 0, 0), "{counters:#?}");
+}
+
+#[test]
+fn a_replay_without_an_end_costs_no_view_once_it_showed_the_same_engine() {
+    let batches = batches(0);
+    let options = SubscriberOptions { replay_timeout: Duration::from_millis(400), ..Default::default() };
+    let bench = Bench::new(1, options);
+    let mut publisher = Publisher::new(Some(Replay::Endless));
+    publisher.publish_all(&batches[..100]);
+    bench.connect(0, &publisher.endpoint, publisher.replay_endpoint());
+    bench.until_knows(0, Some(99), &expected(0, &batches[..100]));
+    std::thread::sleep(Duration::from_millis(200));
+    publisher.publish_all(&batches[100..200]);
+    bench.until_knows(0, Some(199), &expected(0, &batches[..200]));
+    let counters = bench.stream_status(0).counters;
+    assert_eq!((counters.lost, counters.views_dropped), (0, 0), "{counters:#?}");
+    assert!(counters.replay_failures >= 2, "{counters:#?}");
+}

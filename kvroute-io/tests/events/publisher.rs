@@ -14,6 +14,10 @@ pub(crate) enum Replay {
     Old,
     /// As [`New`](Self::New), after a while.
     Late(Duration),
+    /// At most so many batches, and the end only if those are all.
+    Short(usize),
+    /// All batches, but no end.
+    Endless,
     /// Never.
     Never,
     /// In messages that are none.
@@ -169,11 +173,17 @@ fn answer(socket: &zmq::Socket, replay: Replay, kept: &Kept) {
             }
             return;
         }
-        Replay::New | Replay::Old => {}
+        Replay::New | Replay::Old | Replay::Short(_) | Replay::Endless => {}
     }
     let kept = kept.lock().unwrap().clone();
     let batches = kept.into_iter().filter(|(sequence, _)| *sequence >= from);
-    for (sequence, payload) in batches.chain([(u64::MAX, Vec::new())]) {
+    let mut messages: Vec<_> = batches.chain([(u64::MAX, Vec::new())]).collect();
+    match replay {
+        Replay::Short(most) if messages.len() > most => messages.truncate(most),
+        Replay::Endless => drop(messages.pop()),
+        _ => {}
+    }
+    for (sequence, payload) in messages {
         let sequence = sequence.to_be_bytes();
         let frames: &[&[u8]] = match replay {
             Replay::Old => &[client, b"", &sequence, &payload],
