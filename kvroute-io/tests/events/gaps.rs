@@ -193,6 +193,18 @@ fn a_replay_that_breaks_off_is_continued_where_it_stopped() {
 }
 
 #[test]
+fn a_replay_with_a_hole_is_continued_where_the_hole_is() {
+    let batches = batches(0);
+    let mut publisher = Publisher::new(Some(Replay::Holey(40, 50)));
+    publisher.publish_all(&batches[..100]);
+    let bench = Bench::new(1, SubscriberOptions::default());
+    bench.connect(0, &publisher.endpoint, publisher.replay_endpoint());
+    bench.until_knows(0, Some(99), &expected(0, &batches[..100]));
+    let counters = bench.stream_status(0).counters;
+    assert_eq!((counters.lost, counters.views_dropped), (0, 0), "{counters:#?}");
+}
+
+#[test]
 fn a_replay_without_an_end_costs_no_view_once_it_showed_the_same_engine() {
     let batches = batches(0);
     let options = SubscriberOptions { replay_timeout: Duration::from_millis(400), ..Default::default() };

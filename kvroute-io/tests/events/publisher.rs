@@ -16,6 +16,8 @@ pub(crate) enum Replay {
     Late(Duration),
     /// At most so many batches, and the end only if those are all.
     Short(usize),
+    /// Without the batches of these numbers, to whoever asks from 0.
+    Holey(u64, u64),
     /// All batches, but no end.
     Endless,
     /// Never.
@@ -173,7 +175,7 @@ fn answer(socket: &zmq::Socket, replay: Replay, kept: &Kept) {
             }
             return;
         }
-        Replay::New | Replay::Old | Replay::Short(_) | Replay::Endless => {}
+        Replay::New | Replay::Old | Replay::Short(_) | Replay::Holey(..) | Replay::Endless => {}
     }
     let kept = kept.lock().unwrap().clone();
     let batches = kept.into_iter().filter(|(sequence, _)| *sequence >= from);
@@ -181,6 +183,7 @@ fn answer(socket: &zmq::Socket, replay: Replay, kept: &Kept) {
     match replay {
         Replay::Short(most) if messages.len() > most => messages.truncate(most),
         Replay::Endless => drop(messages.pop()),
+        Replay::Holey(first, end) if from == 0 => messages.retain(|(n, _)| *n < first || *n >= end),
         _ => {}
     }
     for (sequence, payload) in messages {

@@ -118,3 +118,13 @@ fn a_new_engine_found_in_the_middle_of_a_replay_is_replayed_from_its_start() {
     assert_eq!((status.applied.restarts, status.counters.lost), (1, 0), "{status:#?}");
     assert_ne!(expected(0, &new[..150]), expected(0, &old[..100]));
 }
+
+#[test]
+fn an_engine_that_cannot_be_compared_with_the_one_before_costs_the_view() {
+    let options = SubscriberOptions { replay_timeout: Duration::from_millis(500), ..quick() };
+    let (bench, endpoint, replay_endpoint) = then_gone(100, Some(Replay::New), options);
+    let _publisher = Publisher::bind(&endpoint, replay_endpoint.as_deref().map(|it| (it, Replay::Never)));
+    bench.until_knows(0, None, &nothing());
+    let counters = bench.stream_status(0).counters;
+    assert_eq!((counters.replay_failures, counters.views_dropped), (1, 1), "{counters:#?}");
+}

@@ -134,6 +134,7 @@ fn a_stream_that_is_removed_brings_nothing_more() {
     bench.until_knows(0, Some(49), &expected(0, &batches[..50]));
     bench.subscriber.remove(bench.pods[0]);
     assert!(bench.status().streams.is_empty());
+    std::thread::sleep(Duration::from_millis(300));
     publisher.publish_all(&batches[50..100]);
     std::thread::sleep(Duration::from_millis(200));
     assert_eq!(depths(&bench.router, bench.pods[0]), expected(0, &batches[..50]));
