@@ -25,7 +25,7 @@ use super::message::Batch;
 use super::options::Backoff;
 use super::{StreamCounters, SubscriberOptions};
 
-/// Replays in a row after which a stream that still has gaps goes on without what is missing.
+/// Replays in a row that got no further, after which a stream goes on without what is missing.
 const MOST_ROUNDS: u32 = 3;
 
 /// A replay that should be asked for now, from this number on.
@@ -40,7 +40,7 @@ pub(super) struct Follower {
     max_held_bytes: usize,
     counters: Arc<Mutex<StreamCounters>>,
     replay: Option<Replay>,
-    /// Replays asked for since the stream was last whole.
+    /// Replays asked for since the stream was last whole, or got any further.
     rounds: u32,
     /// After a failed replay: when one may be asked for again.
     pause: Backoff,
@@ -166,6 +166,10 @@ impl Follower {
             // What was applied last is the newest that an engine's buffer has, if that engine still runs.
             let _ = self.router.index().note_restart(self.pod);
             self.counters.lock().last_sequence = None;
+        }
+        if self.router.index().replay_from(self.pod).is_ok_and(|reached| reached > replay.from) {
+            // What was published meanwhile may have gaps of its own.
+            self.rounds = 0;
         }
         self.resume(now)
     }

@@ -16,6 +16,8 @@ pub(crate) enum Replay {
     Late(Duration),
     /// At most so many batches, and the end only if those are all.
     Short(usize),
+    /// At most so many batches, then the end, as if the others had not been published yet.
+    Behind(usize),
     /// Without the batches of these numbers, to whoever asks from 0.
     Holey(u64, u64),
     /// All batches, but no end.
@@ -175,13 +177,19 @@ fn answer(socket: &zmq::Socket, replay: Replay, kept: &Kept) {
             }
             return;
         }
-        Replay::New | Replay::Old | Replay::Short(_) | Replay::Holey(..) | Replay::Endless => {}
+        Replay::New
+        | Replay::Old
+        | Replay::Short(_)
+        | Replay::Behind(_)
+        | Replay::Holey(..)
+        | Replay::Endless => {}
     }
     let kept = kept.lock().unwrap().clone();
     let batches = kept.into_iter().filter(|(sequence, _)| *sequence >= from);
     let mut messages: Vec<_> = batches.chain([(u64::MAX, Vec::new())]).collect();
     match replay {
         Replay::Short(most) if messages.len() > most => messages.truncate(most),
+        Replay::Behind(most) if messages.len() > most => drop(messages.drain(most..messages.len() - 1)),
         Replay::Endless => drop(messages.pop()),
         Replay::Holey(first, end) if from == 0 => messages.retain(|(n, _)| *n < first || *n >= end),
         _ => {}
