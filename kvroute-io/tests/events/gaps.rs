@@ -98,6 +98,21 @@ fn gaps_that_open_faster_than_they_are_replayed_are_all_closed() {
     assert!(counters.replays > 8, "{counters:#?}");
 }
 
+/// Found with a publisher that drops most at its own high water mark. The index remembers the bytes of some hundred
+/// batches and takes older ones for those of a restarted engine.
+#[test]
+fn what_was_held_and_came_by_replay_too_is_no_restart() {
+    let many: Vec<&[u8]> = batches(0).into_iter().cycle().take(800).collect();
+    let (mut publisher, bench) =
+        up_to_date(Some(Replay::Late(Duration::from_millis(400))), SubscriberOptions::default());
+    publisher.lose(many[100]);
+    publisher.publish_all(&many[101..]);
+    bench.until_knows(0, Some(799), &expected(0, &many));
+    let status = bench.stream_status(0);
+    assert_eq!((status.applied.restarts, status.counters.lost), (0, 0), "{status:#?}");
+    assert!(status.counters.repeated >= 699, "{status:#?}");
+}
+
 #[test]
 fn batches_that_nobody_has_cost_the_view_and_are_counted() {
     let batches = batches(0);
