@@ -240,7 +240,9 @@ impl Follower {
         let mut known = Known { published: None, replayed: self.known.replayed };
         while let Some(batch) = self.held.pop_front() {
             self.set_held_bytes(self.held_bytes - batch.payload.len());
-            if known.is_repeated(batch.sequence) {
+            let is_repeated = known.is_repeated(batch.sequence);
+            self.known.replayed = known.replayed;
+            if is_repeated {
                 self.counters.lock().repeated += 1;
                 continue;
             }

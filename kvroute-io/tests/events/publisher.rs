@@ -105,6 +105,12 @@ impl Publisher {
         kept.drain(..old);
     }
 
+    /// Is another engine from now on, with nothing kept, and does not say so.
+    pub(crate) fn start_over(&mut self) {
+        self.kept.lock().unwrap().clear();
+        self.next = 0;
+    }
+
     /// Publishes frames as they are.
     pub(crate) fn raw(&self, frames: &[&[u8]]) {
         self.socket.send_multipart(frames, 0).unwrap();
