@@ -8,7 +8,7 @@
 //! | gap | replay from the last applied batch | if it got any further: replay from there; else give up |
 //! | restart, first batches missed | replay from 0 | replay from 0 |
 //! | the end without any batch | | the engine restarted and has published less |
-//! | no end | | if it got any further: replay from there; else give up, and do not ask again for a while |
+//! | no end | | if it got any further: replay from there; else do not ask again for a while, and give up unless its first batch showed that the engine is the same |
 //!
 //! To give up is to drop the pod's view and go on with the batch at hand. Replays break off in the middle where the
 //! engine's `ROUTER` socket drops what its high water mark does not let through, the end marker included.
@@ -25,7 +25,7 @@ use super::message::Batch;
 use super::options::Backoff;
 use super::{StreamCounters, SubscriberOptions};
 
-/// Replays in a row after which a stream that still has gaps goes on without what is missing.
+/// Replays in a row that got no further, after which a stream goes on without what is missing.
 const MOST_ROUNDS: u32 = 3;
 
 /// A replay that should be asked for now, from this number on.
@@ -40,15 +40,36 @@ pub(super) struct Follower {
     max_held_bytes: usize,
     counters: Arc<Mutex<StreamCounters>>,
     replay: Option<Replay>,
-    /// Replays asked for since the stream was last whole.
+    /// Replays asked for since the stream was last whole, or got any further.
     rounds: u32,
     /// After a failed replay: when one may be asked for again.
     pause: Backoff,
     paused_until: Option<Instant>,
+    known: Known,
     held: VecDeque<Batch>,
     held_bytes: usize,
     /// Number of the last batch that found no room among those.
     overflow: Option<u64>,
+}
+
+/// What is known of the numbers on a connection. They ascend, so a published batch whose number was replayed before is
+/// the same batch, unless numbers begin anew. The index itself remembers only the last few hundred batches, and takes
+/// what is older for a restart.
+#[derive(Debug, Default)]
+struct Known {
+    published: Option<u64>,
+    replayed: Option<u64>,
+}
+
+impl Known {
+    /// Takes in the number of a published batch; answers whether a replay brought it before.
+    fn is_repeated(&mut self, sequence: u64) -> bool {
+        if self.published.is_some_and(|last| sequence <= last) {
+            self.replayed = None;
+        }
+        self.published = Some(sequence);
+        self.replayed.is_some_and(|last| sequence <= last)
+    }
 }
 
 /// The replay under way.
@@ -78,6 +99,7 @@ impl Follower {
             rounds: 0,
             pause: Backoff::new(options.replay_pause_first, options.replay_pause_longest),
             paused_until: None,
+            known: Known::default(),
             held: VecDeque::new(),
             held_bytes: 0,
             overflow: None,
@@ -91,6 +113,11 @@ impl Follower {
     /// There is a connection. Before it (`again`: since the one that was lost) batches may have been missed, and the
     /// engine may be another one whose numbers happen to fit.
     pub(super) fn connected(&mut self, again: bool) -> Ask {
+        if again {
+            // What is held came from the connection before: it is replayed, or it is another engine's.
+            self.known = Known::default();
+            self.drop_held();
+        }
         if self.can_replay {
             self.rounds = 0;
             return self.ask(self.router.index().replay_from(self.pod).ok()?);
@@ -119,6 +146,10 @@ impl Follower {
             counters.longest_lag_seconds =
                 lag.into_iter().chain(counters.longest_lag_seconds).reduce(f64::max);
         }
+        if self.known.is_repeated(batch.sequence) {
+            self.counters.lock().repeated += 1;
+            return None;
+        }
         if self.replay.is_none() {
             return self.apply(batch, now);
         }
@@ -143,6 +174,7 @@ impl Follower {
         replay.began = true;
         self.counters.lock().replayed += 1;
         let from = replay.from;
+        self.known.replayed = self.known.replayed.max(Some(batch.sequence));
         match self.feed(&batch)? {
             ResyncReason::Gap { replay_from } if replay_from > from => return self.ask(replay_from),
             ResyncReason::Restarted if self.rounds < MOST_ROUNDS => return self.ask(0),
@@ -165,7 +197,12 @@ impl Follower {
         if replay.from > 0 && !replay.began {
             // What was applied last is the newest that an engine's buffer has, if that engine still runs.
             let _ = self.router.index().note_restart(self.pod);
+            self.known = Known::default();
             self.counters.lock().last_sequence = None;
+        }
+        if self.router.index().replay_from(self.pod).is_ok_and(|reached| reached > replay.from) {
+            // What was published meanwhile may have gaps of its own.
+            self.rounds = 0;
         }
         self.resume(now)
     }
@@ -186,19 +223,29 @@ impl Follower {
         self.paused_until = Some(now + self.pause.failed());
         if let Some(last) = self.overflow.take() {
             // Behind what is held is another gap.
-            self.held.clear();
-            self.set_held_bytes(0);
+            self.drop_held();
             self.give_up(last.saturating_add(1));
             return None;
         }
-        self.give_up(self.held.front().map_or_else(|| self.expected(), |first| first.sequence));
+        if !replay.began {
+            // It may be another engine.
+            self.give_up(self.held.front().map_or_else(|| self.expected(), |first| first.sequence));
+        }
         self.resume(now)
     }
 
     /// Applies what was held, as far as that goes.
     fn resume(&mut self, now: Instant) -> Ask {
+        // Those that the replay brought, up to where numbers begin anew.
+        let mut known = Known { published: None, replayed: self.known.replayed };
         while let Some(batch) = self.held.pop_front() {
             self.set_held_bytes(self.held_bytes - batch.payload.len());
+            let is_repeated = known.is_repeated(batch.sequence);
+            self.known.replayed = known.replayed;
+            if is_repeated {
+                self.counters.lock().repeated += 1;
+                continue;
+            }
             let ask = self.apply(batch, now);
             if ask.is_some() {
                 return ask;
@@ -282,11 +329,20 @@ impl Follower {
 
     fn ask(&mut self, from: u64) -> Ask {
         self.rounds += 1;
+        if from == 0 {
+            self.known.replayed = None;
+        }
         self.replay = Some(Replay { from, began: false });
         let mut counters = self.counters.lock();
         counters.replays += 1;
         counters.replaying = true;
         Some(from)
+    }
+
+    fn drop_held(&mut self) {
+        self.held.clear();
+        self.overflow = None;
+        self.set_held_bytes(0);
     }
 
     fn set_held_bytes(&mut self, bytes: usize) {

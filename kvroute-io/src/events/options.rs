@@ -33,7 +33,8 @@ pub struct SubscriberOptions {
     pub heartbeat: Duration,
     /// How long a peer may leave that unanswered before the connection is given up.
     pub heartbeat_timeout: Duration,
-    /// How long a replay socket may be silent before the replay counts as failed.
+    /// How long a replay socket may be silent before the replay counts as failed. Once batches come, a tenth of it:
+    /// then the rest is asked for again.
     pub replay_timeout: Duration,
     /// How long a whole replay may take.
     pub replay_limit: Duration,

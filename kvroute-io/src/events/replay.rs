@@ -8,6 +8,8 @@ use super::rooms::{Rooms, Seats};
 
 pub(super) struct ReplaySocket {
     socket: zmq::Socket,
+    /// Messages that came.
+    received: u64,
     /// When it counts as failed if nothing comes.
     silent_until: Instant,
     /// When it counts as failed in any case.
@@ -40,7 +42,7 @@ impl ReplaySocket {
             return Err(zmq::Error::EAGAIN);
         }
         let (silent_until, ends_by) = (now + options.replay_timeout, now + options.replay_limit);
-        Ok(Self { socket, silent_until, ends_by, _seats: seats })
+        Ok(Self { socket, received: 0, silent_until, ends_by, _seats: seats })
     }
 
     pub(super) fn socket(&self) -> &zmq::Socket {
@@ -50,7 +52,11 @@ impl ReplaySocket {
     /// The next message that came.
     pub(super) fn receive(&mut self, options: &SubscriberOptions, now: Instant) -> Option<Frames> {
         let frames = Frames::receive(&self.socket)?;
-        self.silent_until = now + options.replay_timeout;
+        self.received += 1;
+        // Who asked at the last applied batch is further now. Then silence means a replay that was broken off, and
+        // asking for the rest is cheap.
+        let patience = if self.received < 2 { options.replay_timeout } else { options.replay_timeout / 10 };
+        self.silent_until = now + patience;
         Some(frames)
     }
 

@@ -59,6 +59,8 @@ pub struct StreamCounters {
     pub replays: u64,
     /// Batches that came by replay, those that were known already included.
     pub replayed: u64,
+    /// Published batches that a replay had brought before.
+    pub repeated: u64,
     /// Replays that did not come to their end in time.
     pub replay_failures: u64,
     /// Messages of replays that were none, or of a number not asked for.

@@ -84,6 +84,35 @@ fn batches_lost_on_the_way_are_replayed() {
     assert_eq!((counters.lost, counters.views_dropped, counters.replay_failures), (0, 0, 0));
 }
 
+/// Found with a publisher that drops most at its own high water mark: while one gap is replayed, the next ones open.
+#[test]
+fn gaps_that_open_faster_than_they_are_replayed_are_all_closed() {
+    let batches = batches(0);
+    let (mut publisher, bench) = up_to_date(Some(Replay::Behind(10)), SubscriberOptions::default());
+    for (at, payload) in batches[100..200].iter().enumerate() {
+        if at % 2 == 0 { publisher.lose(payload) } else { publisher.publish(payload) }
+    }
+    bench.until_knows(0, Some(199), &expected(0, &batches[..200]));
+    let counters = bench.stream_status(0).counters;
+    assert_eq!((counters.lost, counters.views_dropped), (0, 0), "{counters:#?}");
+    assert!(counters.replays > 8, "{counters:#?}");
+}
+
+/// Found with a publisher that drops most at its own high water mark. The index remembers the bytes of some hundred
+/// batches and takes older ones for those of a restarted engine.
+#[test]
+fn what_was_held_and_came_by_replay_too_is_no_restart() {
+    let many: Vec<&[u8]> = batches(0).into_iter().cycle().take(800).collect();
+    let (mut publisher, bench) =
+        up_to_date(Some(Replay::Late(Duration::from_millis(400))), SubscriberOptions::default());
+    publisher.lose(many[100]);
+    publisher.publish_all(&many[101..]);
+    bench.until_knows(0, Some(799), &expected(0, &many));
+    let status = bench.stream_status(0);
+    assert_eq!((status.applied.restarts, status.counters.lost), (0, 0), "{status:#?}");
+    assert!(status.counters.repeated >= 699, "{status:#?}");
+}
+
 #[test]
 fn batches_that_nobody_has_cost_the_view_and_are_counted() {
     let batches = batches(0);
@@ -177,4 +206,46 @@ fn a_replay_that_hangs_holds_up_no_other_pod_and_costs_the_view() {
     hanging.publish_all(&batches[101..150]);
     bench.until_knows(0, Some(149), &expected(101, &batches[101..150]));
     assert_eq!(bench.stream_status(0).counters.replays, 1);
+}
+
+#[test]
+fn a_replay_that_breaks_off_is_continued_where_it_stopped() {
+    let batches = batches(0);
+    let mut publisher = Publisher::new(Some(Replay::Short(30)));
+    publisher.publish_all(&batches[..100]);
+    let options = SubscriberOptions { replay_timeout: Duration::from_secs(1), ..Default::default() };
+    let bench = Bench::new(1, options);
+    bench.connect(0, &publisher.endpoint, publisher.replay_endpoint());
+    bench.until_knows(0, Some(99), &expected(0, &batches[..100]));
+    let counters = bench.stream_status(0).counters;
+    assert_eq!((counters.replay_failures, counters.lost, counters.views_dropped), (3, 0, 0), "{counters:#?}");
+}
+
+#[test]
+fn a_replay_with_a_hole_is_continued_where_the_hole_is() {
+    let batches = batches(0);
+    let mut publisher = Publisher::new(Some(Replay::Holey(40, 50)));
+    publisher.publish_all(&batches[..100]);
+    let bench = Bench::new(1, SubscriberOptions::default());
+    bench.connect(0, &publisher.endpoint, publisher.replay_endpoint());
+    bench.until_knows(0, Some(99), &expected(0, &batches[..100]));
+    let counters = bench.stream_status(0).counters;
+    assert_eq!((counters.lost, counters.views_dropped), (0, 0), "{counters:#?}");
+}
+
+#[test]
+fn a_replay_without_an_end_costs_no_view_once_it_showed_the_same_engine() {
+    let batches = batches(0);
+    let options = SubscriberOptions { replay_timeout: Duration::from_millis(400), ..Default::default() };
+    let bench = Bench::new(1, options);
+    let mut publisher = Publisher::new(Some(Replay::Endless));
+    publisher.publish_all(&batches[..100]);
+    bench.connect(0, &publisher.endpoint, publisher.replay_endpoint());
+    bench.until_knows(0, Some(99), &expected(0, &batches[..100]));
+    std::thread::sleep(Duration::from_millis(200));
+    publisher.publish_all(&batches[100..200]);
+    bench.until_knows(0, Some(199), &expected(0, &batches[..200]));
+    let counters = bench.stream_status(0).counters;
+    assert_eq!((counters.lost, counters.views_dropped), (0, 0), "{counters:#?}");
+    assert!(counters.replay_failures >= 2, "{counters:#?}");
 }

@@ -3,7 +3,9 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::num::NonZeroUsize;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use kvroute_io::events::SubscriberOptions;
 
@@ -18,7 +20,7 @@ fn bad_beside_good(bad: Option<Replay>, options: SubscriberOptions) -> (Publishe
         bench.connect(pod, &publisher.endpoint, publisher.replay_endpoint());
         bench.until_connected(pod);
     }
-    std::thread::sleep(Duration::from_millis(200));
+    thread::sleep(Duration::from_millis(200));
     let [bad, good] = publishers;
     (bad, good, bench)
 }
@@ -105,7 +107,7 @@ fn a_message_above_the_bound_is_not_taken_and_the_stream_goes_on() {
     // Its replay cannot bring it either.
     until("the replay failed", || bench.stream_status(0).counters.replay_failures > 0);
     until("there is a connection", || bench.stream_status(0).connected);
-    std::thread::sleep(Duration::from_millis(200));
+    thread::sleep(Duration::from_millis(200));
     bad.publish_all(&batches[51..100]);
     bench.until_knows(0, Some(99), &expected(51, &batches[51..100]));
 }
@@ -139,9 +141,20 @@ fn a_peer_that_speaks_something_else_is_no_connection() {
 #[test]
 fn a_flood_on_one_pod_leaves_the_others_their_turn() {
     let (mut bad, good, bench) = bad_beside_good(None, SubscriberOptions::default());
-    let batches = batches(0);
-    for _ in 0..200 {
-        bad.publish_all(&batches[..100]);
-    }
-    check_good(good, &bench);
+    let is_over = AtomicBool::new(false);
+    let last = thread::scope(|scope| {
+        let flood = scope.spawn(|| {
+            let batches = batches(0);
+            while !is_over.load(Ordering::Relaxed) {
+                bad.publish_all(&batches[..50]);
+            }
+        });
+        until("the flood has come", || bench.stream_status(0).counters.batches > 10_000);
+        let start = Instant::now();
+        check_good(good, &bench);
+        is_over.store(true, Ordering::Relaxed);
+        flood.join().unwrap();
+        start.elapsed()
+    });
+    assert!(last < Duration::from_secs(10), "{last:?}");
 }

@@ -14,6 +14,14 @@ pub(crate) enum Replay {
     Old,
     /// As [`New`](Self::New), after a while.
     Late(Duration),
+    /// At most so many batches, and the end only if those are all.
+    Short(usize),
+    /// At most so many batches, then the end, as if the others had not been published yet.
+    Behind(usize),
+    /// Without the batches of these numbers, to whoever asks from 0.
+    Holey(u64, u64),
+    /// All batches, but no end.
+    Endless,
     /// Never.
     Never,
     /// In messages that are none.
@@ -97,6 +105,12 @@ impl Publisher {
         kept.drain(..old);
     }
 
+    /// Is another engine from now on, with nothing kept, and does not say so.
+    pub(crate) fn start_over(&mut self) {
+        self.kept.lock().unwrap().clear();
+        self.next = 0;
+    }
+
     /// Publishes frames as they are.
     pub(crate) fn raw(&self, frames: &[&[u8]]) {
         self.socket.send_multipart(frames, 0).unwrap();
@@ -169,11 +183,24 @@ fn answer(socket: &zmq::Socket, replay: Replay, kept: &Kept) {
             }
             return;
         }
-        Replay::New | Replay::Old => {}
+        Replay::New
+        | Replay::Old
+        | Replay::Short(_)
+        | Replay::Behind(_)
+        | Replay::Holey(..)
+        | Replay::Endless => {}
     }
     let kept = kept.lock().unwrap().clone();
     let batches = kept.into_iter().filter(|(sequence, _)| *sequence >= from);
-    for (sequence, payload) in batches.chain([(u64::MAX, Vec::new())]) {
+    let mut messages: Vec<_> = batches.chain([(u64::MAX, Vec::new())]).collect();
+    match replay {
+        Replay::Short(most) if messages.len() > most => messages.truncate(most),
+        Replay::Behind(most) if messages.len() > most => drop(messages.drain(most..messages.len() - 1)),
+        Replay::Endless => drop(messages.pop()),
+        Replay::Holey(first, end) if from == 0 => messages.retain(|(n, _)| *n < first || *n >= end),
+        _ => {}
+    }
+    for (sequence, payload) in messages {
         let sequence = sequence.to_be_bytes();
         let frames: &[&[u8]] = match replay {
             Replay::Old => &[client, b"", &sequence, &payload],

@@ -4,7 +4,6 @@
 //! These need a Python with `tests/requirements.txt`, named by `KVROUTE_PYZMQ`; `cargo xtask test --only events` makes one.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
@@ -16,7 +15,7 @@ use kvroute_core::{PodSpec, Router};
 use kvroute_examples::capture::{Capture, Item, Mode as Hashes, Query};
 use kvroute_io::events::{Mode, SubscriberOptions};
 
-use crate::support::{Bench, batches, expected, read, router, until};
+use crate::support::{Bench, batches, expected, free_endpoint, read, router, until};
 
 struct Process {
     child: Child,
@@ -84,11 +83,6 @@ impl Drop for Process {
 }
 
 const ANYWHERE: &str = "tcp://127.0.0.1:*";
-
-fn free_endpoint() -> String {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    format!("tcp://127.0.0.1:{port}")
-}
 
 /// A router with the pods of a capture.
 fn of_capture(capture: &Capture, hashes: Hashes, options: SubscriberOptions) -> Bench {

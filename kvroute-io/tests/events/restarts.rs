@@ -118,3 +118,38 @@ fn a_new_engine_found_in_the_middle_of_a_replay_is_replayed_from_its_start() {
     assert_eq!((status.applied.restarts, status.counters.lost), (1, 0), "{status:#?}");
     assert_ne!(expected(0, &new[..150]), expected(0, &old[..100]));
 }
+
+#[test]
+fn an_engine_that_cannot_be_compared_with_the_one_before_costs_the_view() {
+    let options = SubscriberOptions { replay_timeout: Duration::from_millis(500), ..quick() };
+    let (bench, endpoint, replay_endpoint) = then_gone(100, Some(Replay::New), options);
+    let _publisher = Publisher::bind(&endpoint, replay_endpoint.as_deref().map(|it| (it, Replay::Never)));
+    bench.until_knows(0, None, &nothing());
+    let counters = bench.stream_status(0).counters;
+    assert_eq!((counters.replay_failures, counters.views_dropped), (1, 1), "{counters:#?}");
+}
+
+#[test]
+fn an_engine_that_begins_anew_while_the_old_ones_replay_is_under_way_is_followed() {
+    let (old, new) = (batches(0), batches(OTHER));
+    let mut publisher = Publisher::new(Some(Replay::Late(Duration::from_millis(400))));
+    let bench = Bench::new(1, SubscriberOptions::default());
+    bench.connect(0, &publisher.endpoint, publisher.replay_endpoint());
+    bench.until_connected(0);
+    publisher.publish_all(&old[..100]);
+    // Nothing but the gap is to ask for a replay.
+    std::thread::sleep(Duration::from_millis(1800));
+    bench.until_knows(0, Some(99), &expected(0, &old[..100]));
+    publisher.lose(old[100]);
+    publisher.publish_all(&old[101..105]);
+    until("the replay is asked for", || bench.stream_status(0).counters.replaying);
+    for (sequence, payload) in (0_u64..5).zip(&new) {
+        publisher.raw(&[b"", &sequence.to_be_bytes(), payload]);
+    }
+    until("it has ended", || !bench.stream_status(0).counters.replaying);
+    publisher.start_over();
+    new[..5].iter().for_each(|payload| publisher.lose(payload));
+    publisher.publish_all(&new[5..20]);
+    bench.until_knows(0, Some(19), &expected(0, &new[..20]));
+    assert_eq!(bench.stream_status(0).applied.restarts, 1);
+}

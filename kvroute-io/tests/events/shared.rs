@@ -6,13 +6,7 @@ use std::time::{Duration, Instant};
 use kvroute_io::events::{Mode, Stream, SubscribeError, SubscriberOptions, rank_endpoint};
 
 use crate::publisher::{Publisher, Replay};
-use crate::support::{Bench, batches, depths, expected, nothing, until};
-
-/// An endpoint of this machine that nobody has at the moment.
-fn free_endpoint() -> String {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    format!("tcp://127.0.0.1:{port}")
-}
+use crate::support::{Bench, batches, depths, expected, free_endpoint, nothing, until};
 
 #[test]
 fn pods_that_connect_to_one_endpoint_are_told_apart_by_topic() {
@@ -100,7 +94,6 @@ fn each_rank_has_its_own_port_and_its_own_view() {
         );
     }
     let bench = Bench::with((router, pods), SubscriberOptions::default());
-    // The second port above a free one is most likely free, too.
     let base = free_endpoint();
     let mut payloads = Vec::new();
     for rank in 0..2_u32 {
@@ -134,6 +127,7 @@ fn a_stream_that_is_removed_brings_nothing_more() {
     bench.until_knows(0, Some(49), &expected(0, &batches[..50]));
     bench.subscriber.remove(bench.pods[0]);
     assert!(bench.status().streams.is_empty());
+    std::thread::sleep(Duration::from_millis(300));
     publisher.publish_all(&batches[50..100]);
     std::thread::sleep(Duration::from_millis(200));
     assert_eq!(depths(&bench.router, bench.pods[0]), expected(0, &batches[..50]));

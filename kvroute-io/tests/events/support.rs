@@ -1,6 +1,8 @@
 //! A router to be fed, what it should answer, and patience.
 
+use std::net::TcpListener;
 use std::path::Path;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -92,6 +94,19 @@ pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     while !is_so() {
         assert!(start.elapsed() < PATIENCE, "waited in vain until {what}");
         std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// An endpoint of this machine that nobody has at the moment, and the port above it is free too. Below the ports
+/// that the system gives out by itself, or another test gets it meanwhile.
+pub(crate) fn free_endpoint() -> String {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = (std::process::id() % 10_000) as u16;
+    loop {
+        let port = 20_000 + (first + NEXT.fetch_add(2, Ordering::Relaxed)) % 10_000;
+        if [port, port + 1].iter().all(|&port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {
+            return format!("tcp://127.0.0.1:{port}");
+        }
     }
 }
 
