@@ -98,8 +98,10 @@ impl HttpClient {
         bounds: Bounds,
     ) -> Result<Answer, HttpError> {
         let unspeakable = |error: hyper::http::Error| HttpError::Unreachable(error.to_string());
-        let uri: Uri = format!("{url}{path}").parse().map_err(|e| unspeakable(hyper::http::Error::from(e)))?;
-        let mut request = Request::get(uri).header(USER_AGENT, concat!("kvroute/", env!("CARGO_PKG_VERSION")));
+        let uri: Uri =
+            format!("{url}{path}").parse().map_err(|e| unspeakable(hyper::http::Error::from(e)))?;
+        let mut request =
+            Request::get(uri).header(USER_AGENT, concat!("kvroute/", env!("CARGO_PKG_VERSION")));
         if let Some(token) = token {
             request = request.header(AUTHORIZATION, token);
         }
@@ -120,7 +122,11 @@ impl HttpClient {
         tokio::time::timeout(bounds.timeout, answer).await.unwrap_or(Err(HttpError::Timeout(bounds.timeout)))
     }
 
-    async fn send(&self, url: &PodUrl, request: Request<Empty<Bytes>>) -> Result<Response<Incoming>, HttpError> {
+    async fn send(
+        &self,
+        url: &PodUrl,
+        request: Request<Empty<Bytes>>,
+    ) -> Result<Response<Incoming>, HttpError> {
         let sent = if url.is_https() {
             let client = self.tls.as_ref().map_err(|why| HttpError::Unreachable(why.clone()))?;
             client.request(request).await

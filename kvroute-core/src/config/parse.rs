@@ -183,7 +183,8 @@ fn is_endpoint_picker(steps: &[Step], key: &str) -> bool {
 }
 
 fn is_secret(steps: &[Step]) -> bool {
-    let is_key = |pair: &[Step]| matches!(pair, [Step::Key(s), Step::Key(k)] if s == "sessions" && k == "key");
+    let is_key =
+        |pair: &[Step]| matches!(pair, [Step::Key(s), Step::Key(k)] if s == "sessions" && k == "key");
     steps.windows(2).any(is_key)
 }
 

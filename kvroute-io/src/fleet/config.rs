@@ -1,7 +1,7 @@
 //! The fleet as data.
 
-use std::path::PathBuf;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
 use kvroute_core::Error;
 use kvroute_core::config::value::{present, text};
@@ -306,4 +306,3 @@ impl FleetConfig {
         check_pods(&self.pods, is_domain).map_err(|problem| problem.at("pods"))
     }
 }
-

@@ -152,7 +152,12 @@ mod tests {
     use super::*;
 
     fn served(name: &str, root: &str, parent: Option<&str>, max_model_len: Option<u64>) -> ServedModel {
-        ServedModel { name: name.into(), root: Some(root.into()), parent: parent.map(String::from), max_model_len }
+        ServedModel {
+            name: name.into(),
+            root: Some(root.into()),
+            parent: parent.map(String::from),
+            max_model_len,
+        }
     }
 
     #[test]

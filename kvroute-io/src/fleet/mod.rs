@@ -29,7 +29,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 pub use clock::Clock;
-pub use config::{DnsConfig, EventsConfig, FileConfig, FleetConfig, FleetDocument, LearnConfig, ScrapeConfig};
+pub use config::{
+    DnsConfig, EventsConfig, FileConfig, FleetConfig, FleetDocument, LearnConfig, ScrapeConfig,
+};
 pub use model::{Model, ModelStatus};
 pub use status::{FleetStatus, PodState, PodStatus, RankStatus, ScrapeStatus};
 
@@ -76,7 +78,8 @@ impl Fleet {
     pub fn start(router: Arc<Router>, config: FleetConfig) -> Result<Self, Error> {
         check(&router, &config)?;
         let subscriber = Subscriber::start(Arc::clone(&router), config.events.options());
-        let subscriber = subscriber.map_err(|error| Problem::new(error.to_string()).at("events").at("fleet"))?;
+        let subscriber =
+            subscriber.map_err(|error| Problem::new(error.to_string()).at("events").at("fleet"))?;
         let shared = Arc::new(Shared { router, directory: Directory::default(), subscriber });
         let (clock, config, seen) = (Clock::new(), Arc::new(config), Arc::default());
         let (configs, receiver) = watch::channel(Arc::clone(&config));

@@ -200,7 +200,9 @@ impl Pod {
 
     fn retry(&self, failures: u32) -> Duration {
         let LearnConfig { retry_ms, max_retry_ms, .. } = self.plan.learn;
-        Duration::from_millis(retry_ms.saturating_mul(1 << failures.saturating_sub(1).min(20)).min(max_retry_ms))
+        Duration::from_millis(
+            retry_ms.saturating_mul(1 << failures.saturating_sub(1).min(20)).min(max_retry_ms),
+        )
     }
 
     async fn learn(&mut self) {
@@ -215,7 +217,8 @@ impl Pod {
             };
             let LearnConfig { timeout_ms, max_bytes, .. } = plan.learn;
             let metrics = bounds(timeout_ms, plan.scrape.max_bytes);
-            let learnt = learn(&plan.client, &plan.pod.url, token.as_ref(), bounds(timeout_ms, max_bytes), metrics);
+            let learnt =
+                learn(&plan.client, &plan.pod.url, token.as_ref(), bounds(timeout_ms, max_bytes), metrics);
             learnt.await.map_err(|error| (error.is_silence(), error.to_string()))
         };
         match self.while_ageing(ask).await {
@@ -260,7 +263,8 @@ impl Pod {
         let mut known = Knowledge::new(&pod.url, &pod.known, &learnt);
         let domain = match &pod.domain {
             Some(name) => {
-                let domain = self.shared.router.domain(name).ok_or(format!("no domain is called `{name}`"))?;
+                let domain =
+                    self.shared.router.domain(name).ok_or(format!("no domain is called `{name}`"))?;
                 known.compare(&domain);
                 domain
             }
@@ -375,7 +379,9 @@ impl Pod {
             let _ = router.report_load(rank.id, load);
             (rank.load, rank.is_stale) = (Some((load, now)), false);
             *scrape_error = None;
-            if let Some(adapters) = metrics.adapters.as_ref().filter(|new| rank.adapters.as_ref() != Some(new)) {
+            if let Some(adapters) =
+                metrics.adapters.as_ref().filter(|new| rank.adapters.as_ref() != Some(new))
+            {
                 let running: Vec<_> = adapters.running.iter().map(String::as_str).collect();
                 let waiting: Vec<_> = adapters.waiting.iter().map(String::as_str).collect();
                 let report = AdapterReport { max: adapters.max, running: &running, waiting: &waiting };
@@ -437,7 +443,8 @@ async fn read_token(path: Option<PathBuf>) -> Result<Option<HeaderValue>, (bool,
         let path = path.clone();
         move || std::fs::read_to_string(path)
     });
-    let text = read.await.map_err(|error| fail(error.to_string()))?.map_err(|error| fail(error.to_string()))?;
+    let text =
+        read.await.map_err(|error| fail(error.to_string()))?.map_err(|error| fail(error.to_string()))?;
     let value = HeaderValue::try_from(format!("Bearer {}", text.trim()));
     let mut value = value.map_err(|_| fail("it has characters that no header can have".into()))?;
     value.set_sensitive(true);

@@ -52,7 +52,12 @@ pub(super) struct Reconciler {
 }
 
 impl Reconciler {
-    pub(super) fn new(shared: Arc<Shared>, clock: Clock, config: Arc<FleetConfig>, seen: Arc<Mutex<Seen>>) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        clock: Clock,
+        config: Arc<FleetConfig>,
+        seen: Arc<Mutex<Seen>>,
+    ) -> Self {
         let client = HttpClient::new();
         let (scraper, learners) = bounded(&client, &config);
         let (sources, pods, tasks) = (Sources::default(), BTreeMap::new(), JoinSet::new());
@@ -63,7 +68,8 @@ impl Reconciler {
     pub(super) async fn run(mut self, mut configs: watch::Receiver<Arc<FleetConfig>>) {
         let mut expire = interval(EXPIRE);
         expire.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        self.sources.configure(self.config.pods.clone(), self.config.file.as_ref().map(|file| file.path.clone()));
+        self.sources
+            .configure(self.config.pods.clone(), self.config.file.as_ref().map(|file| file.path.clone()));
         let (mut next_file, mut next_dns) = (Instant::now(), Instant::now());
         loop {
             tokio::select! {
@@ -157,7 +163,8 @@ impl Reconciler {
     fn follow(&mut self, name: String, plan: Arc<Plan>) {
         let record = Arc::new(Mutex::new(Record::new(plan.pod.url.clone())));
         let (wanted, receiver) = watch::channel(Wanted::Stay(Arc::clone(&plan)));
-        let task = self.tasks.spawn(follow(Arc::clone(&self.shared), receiver, plan, Arc::clone(&record))).id();
+        let task =
+            self.tasks.spawn(follow(Arc::clone(&self.shared), receiver, plan, Arc::clone(&record))).id();
         self.pods.insert(name, Followed { wanted, record, task });
     }
 

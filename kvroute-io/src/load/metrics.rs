@@ -349,7 +349,10 @@ mod tests {
         assert_eq!(metrics.ranks, [RankMetrics { rank: 0, load: load(0, 0, 0.0), cache }]);
         let info = metrics.cache.unwrap();
         assert_eq!((info.block_size, info.blocks), (Some(32), Some(96)));
-        assert_eq!((info.hash_algorithm.as_deref(), info.is_prefix_caching), (Some("sha256_cbor"), Some(true)));
+        assert_eq!(
+            (info.hash_algorithm.as_deref(), info.is_prefix_caching),
+            (Some("sha256_cbor"), Some(true))
+        );
         let idle = AdapterUse { max: 2, running: Vec::new(), waiting: Vec::new() };
         assert_eq!(metrics.adapters, Some(idle), "the newest of three label sets");
         assert_eq!((metrics.started, metrics.malformed), (Some(1_795_335_601.02), 0));
@@ -382,7 +385,9 @@ mod tests {
     #[test]
     fn of_the_adapters_label_sets_the_newest_counts_wherever_it_stands() {
         let line = |running: &str, time| {
-            format!("vllm:lora_requests_info{{max_lora=\"4\",running_lora_adapters=\"{running}\",waiting_lora_adapters=\"w,\"}} {time}\n")
+            format!(
+                "vllm:lora_requests_info{{max_lora=\"4\",running_lora_adapters=\"{running}\",waiting_lora_adapters=\"w,\"}} {time}\n"
+            )
         };
         let lines = [line("old", 1.5e9), line("a,b", 1.7e9), line("older", 1.4e9)];
         for order in [[0, 1, 2], [1, 2, 0], [2, 0, 1]] {

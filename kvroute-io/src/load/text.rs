@@ -123,7 +123,9 @@ mod tests {
 
     #[test]
     fn what_is_no_sample_is_none() {
-        for line in ["", "a", "{} 1", "a{", "a{x=\"", "a{x=\"\\", "a{x=\"y\"", "a{x=\"y\"}", "a x", "a{} ", " 1"] {
+        for line in
+            ["", "a", "{} 1", "a{", "a{x=\"", "a{x=\"\\", "a{x=\"y\"", "a{x=\"y\"}", "a x", "a{} ", " 1"]
+        {
             assert_eq!(Sample::parse(line), None, "{line:?}");
         }
     }

@@ -151,7 +151,8 @@ impl PodConfig {
             return Err(Problem::found(self.capacity, "a finite number above 0").at("capacity"));
         }
         if self.resolve && self.name.is_some() {
-            let problem = Problem::new("the pods behind a name that is resolved are called by their addresses");
+            let problem =
+                Problem::new("the pods behind a name that is resolved are called by their addresses");
             return Err(problem.at("name"));
         }
         self.known.checked().map_err(|problem| problem.at("known"))
@@ -181,8 +182,17 @@ impl KnownConfig {
             };
         }
         first!(
-            model_root, block_size, version, hash_algorithm, hash_seed, hashing, ranks, events_endpoint,
-            events_mode, replay_endpoint, topic
+            model_root,
+            block_size,
+            version,
+            hash_algorithm,
+            hash_seed,
+            hashing,
+            ranks,
+            events_endpoint,
+            events_mode,
+            replay_endpoint,
+            topic
         )
     }
 }

@@ -1,7 +1,7 @@
 //! ZeroMQ endpoints as pods say them, and as they are reached from here.
 
-use super::url::{bracketed, is_loopback};
 use super::PodUrl;
+use super::url::{bracketed, is_loopback};
 use crate::events::Mode;
 
 /// An endpoint's host that names no particular machine.
@@ -40,7 +40,8 @@ pub(super) fn at_pod(endpoint: &str, url: &PodUrl) -> Result<String, String> {
         }
         return Err(format!("{endpoint:?} is on another machine"));
     }
-    let (host, port) = tcp(endpoint).ok_or_else(|| format!("{endpoint:?} is no endpoint such as tcp://*:5557"))?;
+    let (host, port) =
+        tcp(endpoint).ok_or_else(|| format!("{endpoint:?} is no endpoint such as tcp://*:5557"))?;
     let host = if is_any(host) || (is_loopback(host) && !url.is_loopback()) { url.host() } else { host };
     Ok(format!("tcp://{}:{port}", bracketed(host)))
 }
@@ -52,10 +53,15 @@ pub(super) fn at_pod(endpoint: &str, url: &PodUrl) -> Result<String, String> {
 ///
 /// What is wrong with it.
 pub(super) fn at_router(endpoint: &str, url: &PodUrl) -> Result<String, String> {
-    let (host, port) = tcp(endpoint).ok_or_else(|| format!("{endpoint:?} is no endpoint such as tcp://10.0.0.1:5557"))?;
+    let (host, port) =
+        tcp(endpoint).ok_or_else(|| format!("{endpoint:?} is no endpoint such as tcp://10.0.0.1:5557"))?;
     match (is_loopback(host), url.is_loopback()) {
-        (true, false) => Err(format!("the pod publishes to {endpoint:?}, its own loopback address, where no router is")),
-        (true, true) => Ok(format!("tcp://{}:{port}", bracketed(if host.contains(':') { host } else { "127.0.0.1" }))),
+        (true, false) => {
+            Err(format!("the pod publishes to {endpoint:?}, its own loopback address, where no router is"))
+        }
+        (true, true) => {
+            Ok(format!("tcp://{}:{port}", bracketed(if host.contains(':') { host } else { "127.0.0.1" })))
+        }
         (false, _) => Ok(format!("tcp://*:{port}")),
     }
 }
@@ -81,14 +87,23 @@ mod tests {
     #[test]
     fn hosts_that_name_no_other_machine_become_the_pods() {
         let far = url("http://10.0.0.7:8000");
-        for endpoint in ["tcp://*:5600", "tcp://0.0.0.0:5600", "tcp://[::]:5600", "tcp://127.0.0.1:5600", "tcp://localhost:5600"] {
+        for endpoint in [
+            "tcp://*:5600",
+            "tcp://0.0.0.0:5600",
+            "tcp://[::]:5600",
+            "tcp://127.0.0.1:5600",
+            "tcp://localhost:5600",
+        ] {
             assert_eq!(at_pod(endpoint, &far).as_deref(), Ok("tcp://10.0.0.7:5600"), "{endpoint}");
         }
         assert_eq!(at_pod("tcp://10.0.0.9:5600", &far).as_deref(), Ok("tcp://10.0.0.9:5600"));
         let near = url("http://127.0.0.1:8101");
         assert_eq!(at_pod("tcp://127.0.0.2:5600", &near).as_deref(), Ok("tcp://127.0.0.2:5600"));
         assert_eq!(at_pod("tcp://*:5600", &near).as_deref(), Ok("tcp://127.0.0.1:5600"));
-        assert_eq!(at_pod("tcp://*:5600", &url("http://[fd00::7]:8000")).as_deref(), Ok("tcp://[fd00::7]:5600"));
+        assert_eq!(
+            at_pod("tcp://*:5600", &url("http://[fd00::7]:8000")).as_deref(),
+            Ok("tcp://[fd00::7]:5600")
+        );
         assert_eq!(at_pod("ipc:///tmp/x", &near).as_deref(), Ok("ipc:///tmp/x"));
         for endpoint in ["ipc:///tmp/x", "tcp://*", "tcp://*:x", "tcp://*:70000", "udp://*:1", ""] {
             assert!(at_pod(endpoint, &far).is_err(), "{endpoint}");

@@ -116,14 +116,17 @@ impl Knowledge {
                 .or_assume(|| Some(vec![0])),
             events_endpoint: Fact::new(known.events_endpoint.clone(), said.first(|s| s.endpoint.clone())),
             events_mode: Fact::default(),
-            replay_endpoint: Fact::new(known.replay_endpoint.clone(), said.first(|s| s.replay_endpoint.clone())),
+            replay_endpoint: Fact::new(
+                known.replay_endpoint.clone(),
+                said.first(|s| s.replay_endpoint.clone()),
+            ),
             topic: Fact::new(known.topic.clone(), said.first(|s| s.topic.clone()))
                 .or_assume(|| Some(String::new())),
             streams: Vec::new(),
             notes: Vec::new(),
         };
-        all.events_mode = Fact::new(known.events_mode, None)
-            .or_assume(|| all.events_endpoint.value.as_deref().map(mode));
+        all.events_mode =
+            Fact::new(known.events_mode, None).or_assume(|| all.events_endpoint.value.as_deref().map(mode));
         if all.prefix_caching.value == Some(false) {
             all.notes.push("prefix caching is off".into());
         }
@@ -148,7 +151,8 @@ impl Knowledge {
         let learnt = |fact: &Fact<u32>| matches!(fact.origin, Origin::Learnt).then_some(fact.value).flatten();
         if let Some(size) = learnt(&self.block_size).filter(|size| *size != domain.block_size()) {
             let (name, expected) = (domain.name(), domain.block_size());
-            self.notes.push(format!("its blocks have {size} tokens, those of cache domain `{name}` {expected}"));
+            self.notes
+                .push(format!("its blocks have {size} tokens, those of cache domain `{name}` {expected}"));
         }
         if let HashScheme::Vllm(scheme) = domain.hasher().scheme()
             && let Some(algorithm) = self.hash_algorithm.value.as_deref()
@@ -238,7 +242,9 @@ impl<'a> Said<'a> {
     fn ranks(&self) -> Option<Vec<u32>> {
         let of_sources: Vec<u32> = self.sources.keys().copied().collect();
         let of_metrics = || self.metrics.ranks.iter().map(|rank| rank.rank).collect::<Vec<_>>();
-        Some(of_sources).filter(|ranks| !ranks.is_empty()).or_else(|| Some(of_metrics()).filter(|r| !r.is_empty()))
+        Some(of_sources)
+            .filter(|ranks| !ranks.is_empty())
+            .or_else(|| Some(of_metrics()).filter(|r| !r.is_empty()))
     }
 
     /// What the publisher of the first rank says.
@@ -274,7 +280,9 @@ impl<'a> Said<'a> {
 
     fn why_no_events(&self) -> String {
         match &self.learnt.sources {
-            None => "no events: the pod has no /kv_event_sources; `known.events_endpoint` can say where they are",
+            None => {
+                "no events: the pod has no /kv_event_sources; `known.events_endpoint` can say where they are"
+            }
             Some(_) => "no events: the pod does not publish any over ZeroMQ (vLLM: --kv-events-config)",
         }
         .into()
@@ -294,13 +302,21 @@ mod tests {
         ($name:literal) => {
             Learnt {
                 models: answer::<super::super::answers::ModelsAnswer>(include_str!(concat!(
-                    "../../../testdata/pods/", $name, "/models.json"
+                    "../../../testdata/pods/",
+                    $name,
+                    "/models.json"
                 )))
                 .map(|answer| answer.data),
                 version: Some("0.32.0".into()),
-                sources: answer(include_str!(concat!("../../../testdata/pods/", $name, "/kv_event_sources.json"))),
+                sources: answer(include_str!(concat!(
+                    "../../../testdata/pods/",
+                    $name,
+                    "/kv_event_sources.json"
+                ))),
                 metrics: Some(Metrics::parse(include_bytes!(concat!(
-                    "../../../testdata/pods/", $name, "/metrics.txt"
+                    "../../../testdata/pods/",
+                    $name,
+                    "/metrics.txt"
                 )))),
             }
         };
@@ -312,8 +328,12 @@ mod tests {
 
     #[test]
     fn a_real_pod_tells_all_but_its_seed() {
-        let known = Knowledge::new(&url("http://127.0.0.1:8101"), &KnownConfig::default(), &pod!("vllm-connect-0"));
-        assert_eq!((known.engine.value, known.version.value.as_deref()), (Some(Engine::Vllm), Some("0.32.0")));
+        let known =
+            Knowledge::new(&url("http://127.0.0.1:8101"), &KnownConfig::default(), &pod!("vllm-connect-0"));
+        assert_eq!(
+            (known.engine.value, known.version.value.as_deref()),
+            (Some(Engine::Vllm), Some("0.32.0"))
+        );
         assert_eq!(known.model_root, Fact::new(None, Some("tiny-llama".into())));
         assert_eq!((known.block_size.value, known.block_size.origin), (Some(32), Origin::Learnt));
         assert_eq!((known.blocks.value, known.prefix_caching.value), (Some(96), Some(true)));
@@ -321,7 +341,10 @@ mod tests {
         assert_eq!(known.hash_seed, Fact::default());
         assert_eq!(known.ranks.value, Some(vec![0]));
         let models = known.models.unwrap();
-        assert_eq!((&*models[0].name, models[0].max_model_len, &models[0].parent), ("tiny", Some(2048), &None));
+        assert_eq!(
+            (&*models[0].name, models[0].max_model_len, &models[0].parent),
+            ("tiny", Some(2048), &None)
+        );
         assert_eq!(models[1].root.as_deref(), Some("tiny-llama/lora-a"));
         assert_eq!(models[1].parent.as_deref(), Some("tiny"));
         let stream = EventStream {
@@ -345,7 +368,10 @@ mod tests {
         let known = Knowledge::new(&far, &config, &pod!("vllm-bind"));
         assert_eq!(known.streams[0].endpoint, "tcp://10.0.0.7:5557");
         assert_eq!(known.streams[0].replay_endpoint.as_deref(), Some("tcp://10.0.0.7:5610"));
-        assert_eq!(known.events_endpoint.disagrees.as_deref(), Some("ipc:///tmp/kvroute-kv-events-8111.sock"));
+        assert_eq!(
+            known.events_endpoint.disagrees.as_deref(),
+            Some("ipc:///tmp/kvroute-kv-events-8111.sock")
+        );
     }
 
     #[test]
@@ -358,7 +384,8 @@ mod tests {
             topic: None,
         };
         let ends = |sources: &[(&str, SourceAnswer)], known: &KnownConfig| {
-            let sources = sources.iter().map(|(rank, source)| ((*rank).to_string(), source.clone())).collect();
+            let sources =
+                sources.iter().map(|(rank, source)| ((*rank).to_string(), source.clone())).collect();
             let learnt = Learnt { sources: Some(sources), ..Learnt::default() };
             let known = Knowledge::new(&url("http://10.0.0.7:8000"), known, &learnt);
             known.streams.iter().map(|stream| (stream.rank, stream.endpoint.clone())).collect::<Vec<_>>()
@@ -374,12 +401,16 @@ mod tests {
         assert_eq!(ends(&[("3", source("tcp://*:5560"))], &none), [(3, "tcp://10.0.0.7:5560".to_string())]);
         let mut off = source("tcp://*:5557");
         off.publisher = Some("null".into());
-        assert_eq!(ends(&[("0", off), ("x", source("tcp://*:1")), ("99999", source("tcp://*:1"))], &none), []);
+        assert_eq!(
+            ends(&[("0", off), ("x", source("tcp://*:1")), ("99999", source("tcp://*:1"))], &none),
+            []
+        );
     }
 
     #[test]
     fn of_a_pod_that_tells_nothing_the_least_is_assumed() {
-        let mut known = Knowledge::new(&url("http://10.0.0.7:8000"), &KnownConfig::default(), &Learnt::default());
+        let mut known =
+            Knowledge::new(&url("http://10.0.0.7:8000"), &KnownConfig::default(), &Learnt::default());
         assert_eq!((known.block_size.value, known.block_size.origin), (Some(16), Origin::Assumed));
         assert_eq!((known.ranks.value.clone(), known.ranks.origin), (Some(vec![0]), Origin::Assumed));
         assert_eq!((known.models.clone(), known.model_root.origin), (None, Origin::Unknown));
@@ -405,13 +436,22 @@ mod tests {
         let seeded = KnownConfig { hash_seed: Some("42".into()), ..none.clone() };
         let (name, native, known) = domain(&pod_0, &seeded);
         // The root of sha256_cbor with seed 42, of testdata/hashes/vllm.json.
-        assert_eq!((&*name, native), ("tiny (tiny-llama), vllm sha256_cbor 0.31 and later 9fa6eb00, 32", true));
-        assert_eq!((known.hash_seed.value, known.hash_seed.origin), (Some(SeedStatus::Set), Origin::Configured));
+        assert_eq!(
+            (&*name, native),
+            ("tiny (tiny-llama), vllm sha256_cbor 0.31 and later 9fa6eb00, 32", true)
+        );
+        assert_eq!(
+            (known.hash_seed.value, known.hash_seed.origin),
+            (Some(SeedStatus::Set), Origin::Configured)
+        );
 
         let native = KnownConfig { hashing: Some(super::super::Hashing::Native), ..none.clone() };
         let (_, is_native, known) = domain(&pod_2, &native);
         assert!(is_native);
-        assert_eq!((known.hash_seed.value, known.hash_seed.origin), (Some(SeedStatus::Fixed), Origin::Assumed));
+        assert_eq!(
+            (known.hash_seed.value, known.hash_seed.origin),
+            (Some(SeedStatus::Fixed), Origin::Assumed)
+        );
         let (_, is_native, known) = domain(&bind, &native);
         assert!(!is_native && known.notes.iter().any(|note| note.contains("at random")), "{:?}", known.notes);
         let old = Learnt { version: None, ..pod_0.clone() };
@@ -423,7 +463,8 @@ mod tests {
 
     #[test]
     fn what_is_configured_otherwise_than_learnt_is_used_and_shown() {
-        let config = KnownConfig { block_size: Some(16), version: Some("0.31.0".into()), ..KnownConfig::default() };
+        let config =
+            KnownConfig { block_size: Some(16), version: Some("0.31.0".into()), ..KnownConfig::default() };
         let known = Knowledge::new(&url("http://127.0.0.1:8101"), &config, &pod!("vllm-connect-0"));
         assert_eq!((known.block_size.value, known.block_size.disagrees), (Some(16), Some(32)));
         assert_eq!(known.version.disagrees.as_deref(), Some("0.32.0"));

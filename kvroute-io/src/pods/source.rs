@@ -178,9 +178,10 @@ impl Sources {
             let pods = kept.value.iter().filter(|pod| !pod.resolve).count();
             kept.status(format!("file {}", path.display()), pods)
         });
-        let names = self.names.iter().map(|(url, kept)| {
-            kept.status(format!("dns {}", url.authority()), kept.value.len())
-        });
+        let names = self
+            .names
+            .iter()
+            .map(|(url, kept)| kept.status(format!("dns {}", url.authority()), kept.value.len()));
         std::iter::once(list).chain(file).chain(names).collect()
     }
 }
@@ -263,7 +264,11 @@ mod tests {
         assert_eq!(names(&sources), ["10.0.0.1:8000"], "no file yet");
         assert!(sources.status()[1].error.is_some());
 
-        std::fs::write(&path, "pods:\n- http://10.0.0.2:8000\n- {url: 'http://10.0.0.3:8000', role: prefill}\n").unwrap();
+        std::fs::write(
+            &path,
+            "pods:\n- http://10.0.0.2:8000\n- {url: 'http://10.0.0.3:8000', role: prefill}\n",
+        )
+        .unwrap();
         sources.read_file(|_| true).await;
         assert_eq!(names(&sources), ["10.0.0.1:8000", "10.0.0.2:8000", "10.0.0.3:8000"]);
         assert_eq!(sources.pods()["10.0.0.3:8000"].role, kvroute_core::Role::Prefill);
@@ -285,7 +290,10 @@ mod tests {
 
         std::fs::write(&path, "{\"pods\": []}").unwrap();
         sources.read_file(|_| true).await;
-        assert_eq!((names(&sources), sources.status()[1].error.clone()), (vec!["10.0.0.1:8000".into()], None));
+        assert_eq!(
+            (names(&sources), sources.status()[1].error.clone()),
+            (vec!["10.0.0.1:8000".into()], None)
+        );
         std::fs::remove_dir_all(&directory).unwrap();
     }
 
@@ -293,7 +301,8 @@ mod tests {
     #[tokio::test]
     async fn a_link_that_is_turned_to_another_file_is_noticed() {
         let directory = directory("link");
-        let (old, new, link) = (directory.join("..old"), directory.join("..new"), directory.join("pods.yaml"));
+        let (old, new, link) =
+            (directory.join("..old"), directory.join("..new"), directory.join("pods.yaml"));
         std::fs::write(&old, "pods: ['http://10.0.0.1:8000']").unwrap();
         std::fs::write(&new, "pods: ['http://10.0.0.2:8000']").unwrap();
         std::os::unix::fs::symlink(&old, &link).unwrap();

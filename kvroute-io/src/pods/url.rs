@@ -103,7 +103,13 @@ impl FromStr for PodUrl {
             Some(0) => return Err(expected("port 0")),
             Some(port) => port,
             None if has_port => return Err(expected("a port that is none")),
-            None => if is_https { 443 } else { 80 },
+            None => {
+                if is_https {
+                    443
+                } else {
+                    80
+                }
+            }
         };
         Ok(Self { is_https, host, port })
     }
@@ -141,8 +147,17 @@ mod tests {
     #[test]
     fn what_is_no_plain_url_is_refused() {
         for text in [
-            "", "10.0.0.7:8000", "pod-a", "ftp://pod-a", "http://", "http://a:b@pod-a", "http://pod-a/v1",
-            "http://pod-a?x", "http://pod-a:0", "http://pod-a:99999", "http://pod a",
+            "",
+            "10.0.0.7:8000",
+            "pod-a",
+            "ftp://pod-a",
+            "http://",
+            "http://a:b@pod-a",
+            "http://pod-a/v1",
+            "http://pod-a?x",
+            "http://pod-a:0",
+            "http://pod-a:99999",
+            "http://pod a",
         ] {
             assert!(text.parse::<PodUrl>().is_err(), "{text:?}");
         }
@@ -151,8 +166,11 @@ mod tests {
     #[test]
     fn loopback_is_told_from_elsewhere() {
         for (url, is_loopback) in [
-            ("http://localhost:1", true), ("http://127.0.0.9:1", true), ("http://[::1]:1", true),
-            ("http://10.0.0.1:1", false), ("http://pod-a:1", false),
+            ("http://localhost:1", true),
+            ("http://127.0.0.9:1", true),
+            ("http://[::1]:1", true),
+            ("http://10.0.0.1:1", false),
+            ("http://pod-a:1", false),
         ] {
             assert_eq!(url.parse::<PodUrl>().map(|url| url.is_loopback()), Ok(is_loopback), "{url}");
         }

@@ -45,8 +45,8 @@ fn a_thousand_pods_are_scraped_in_time_and_hanging_ones_disturb_none() {
         .build()
         .unwrap();
     scrapers.block_on(async {
-        let mut config = FleetConfig::default();
-        config.pods = pods.iter().map(|pod| PodConfig::new(pod.url.clone())).collect();
+        let urls = pods.iter().map(|pod| PodConfig::new(pod.url.clone()));
+        let mut config = FleetConfig { pods: urls.collect(), ..FleetConfig::default() };
         config.learn.interval_ms = 60_000;
         let fleet = tokio::spawn(async move { start(config) }).await.unwrap();
         let ready = || {

@@ -147,8 +147,8 @@ async fn serve(
 
 /// A configuration that is quick enough for tests.
 pub(crate) fn config(pods: &[&FakePod]) -> FleetConfig {
-    let mut config = FleetConfig::default();
-    config.pods = pods.iter().map(|pod| PodConfig::new(pod.url.clone())).collect();
+    let urls = pods.iter().map(|pod| PodConfig::new(pod.url.clone()));
+    let mut config = FleetConfig { pods: urls.collect(), ..FleetConfig::default() };
     (config.learn.interval_ms, config.learn.timeout_ms) = (200, 500);
     (config.learn.retry_ms, config.learn.max_retry_ms) = (50, 200);
     (config.scrape.interval_ms, config.scrape.timeout_ms, config.scrape.stale_ms) = (50, 200, 400);
