@@ -7,6 +7,7 @@
 mod c;
 mod crossing;
 mod dependencies;
+mod events;
 mod fuzz;
 mod golang;
 mod library;
