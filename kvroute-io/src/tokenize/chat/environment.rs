@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, UndefinedBehavior};
 use minijinja_contrib::pycompat;
@@ -10,10 +11,9 @@ use minijinja_contrib::pycompat;
 use super::{NOW, date, json};
 
 /// An environment with everything that transformers puts into it.
-pub(super) fn new() -> Environment<'static> {
+pub(super) fn new() -> Result<Environment<'static>, Error> {
     let mut environment = Environment::new();
-    environment.set_trim_blocks(true);
-    environment.set_lstrip_blocks(true);
+    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
     environment.set_undefined_behavior(UndefinedBehavior::Lenient);
     // A template's name decides about escaping otherwise; Python's default is none.
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
@@ -39,7 +39,7 @@ pub(super) fn new() -> Environment<'static> {
         matches!(value.kind(), ValueKind::Seq | ValueKind::String | ValueKind::Map | ValueKind::Undefined)
     });
     environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
-    environment
+    Ok(environment)
 }
 
 fn is_float(value: &Value) -> bool {

@@ -59,7 +59,9 @@ impl<'a> Nodes<'a> {
                 messages.push(name(&each.target)?);
             }
         }
-        let is_content = |expr| messages.iter().any(|variable| is_elements(expr, variable, Some("content")));
+        let is_content = |expr: &ast::Expr<'_>| {
+            messages.iter().any(|variable| is_elements(expr, variable, Some("content")))
+        };
         let parameters: Vec<HashSet<&str>> =
             self.macros.iter().map(|m| self.content_parameters(m, &is_content)).collect();
         for (each, within) in &self.loops {
@@ -76,7 +78,7 @@ impl<'a> Nodes<'a> {
     fn content_parameters(
         &self,
         of: &'a ast::Macro<'a>,
-        is_content: &impl Fn(&ast::Expr<'a>) -> bool,
+        is_content: &impl Fn(&ast::Expr<'_>) -> bool,
     ) -> HashSet<&'a str> {
         let names: Vec<&str> = of.args.iter().filter_map(name).collect();
         let mut found = HashSet::new();

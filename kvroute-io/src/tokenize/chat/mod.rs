@@ -14,6 +14,8 @@ mod final_message;
 mod format;
 mod generation;
 mod json;
+#[cfg(test)]
+mod reference;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -72,7 +74,7 @@ impl ChatTemplate {
         max_bytes: usize,
     ) -> Result<Self, Error> {
         let compiled = generation::as_block(source).map_err(|error| template_error(&error))?;
-        let mut environment = environment::new();
+        let mut environment = environment::new().map_err(|error| template_error(&error))?;
         environment.set_fuel(Some(max_steps));
         let content_format = format::detect(&compiled);
         environment

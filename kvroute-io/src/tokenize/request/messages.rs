@@ -167,13 +167,9 @@ fn tool_calls(calls: Value, place: &str) -> Result<Vec<Value>, Failure> {
     let one = |(at, call)| {
         let place = format!("{place}[{at}]");
         let mut call = object(call, &place)?;
-        let function = match call.get_mut("function") {
-            Some(Value::Object(function)) if call_type_is_function(call.get("type")) => function,
-            _ => return Err(Error::request(format!("{place}: not a call of a function")).into()),
-        };
-        let _ = function;
-        let Some(Value::Object(function)) = call.get_mut("function") else {
-            return Err(Error::request(format!("{place}.function: not an object")).into());
+        let is_call = call.get("type").is_none_or(|kind| kind == "function");
+        let Some(Value::Object(function)) = call.get_mut("function").filter(|_| is_call) else {
+            return Err(Error::request(format!("{place}: not a call of a function")).into());
         };
         let arguments = function.get_mut("arguments").map(Value::take).unwrap_or_default();
         let arguments = match arguments {
@@ -187,10 +183,6 @@ fn tool_calls(calls: Value, place: &str) -> Result<Vec<Value>, Failure> {
         Ok(Value::Object(call))
     };
     array(calls, place)?.into_iter().enumerate().map(one).collect()
-}
-
-fn call_type_is_function(kind: Option<&Value>) -> bool {
-    kind.is_none_or(|kind| kind == "function")
 }
 
 fn parsed(arguments: &str) -> Result<Map<String, Value>, Failure> {
