@@ -93,7 +93,7 @@ impl<'a> Nodes<'a> {
                         position += 1;
                     }
                     ast::CallArg::Kwarg(key, expr) if names.contains(key) && is_content(expr) => {
-                        drop(found.insert(*key))
+                        found.insert(*key);
                     }
                     _ => {}
                 }

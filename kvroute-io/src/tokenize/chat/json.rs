@@ -19,7 +19,7 @@ pub(super) fn to_value(json: Json) -> Value {
         Json::String(text) => Value::from(text),
         Json::Array(items) => items.into_iter().map(to_value).collect(),
         Json::Object(items) => {
-            items.into_iter().map(|(key, value)| (Value::from(key), to_value(value))).collect()
+            Value::from_pairs(items.into_iter().map(|(key, value)| (key, to_value(value))))
         }
     }
 }

@@ -126,8 +126,7 @@ impl ChatTemplate {
         variables.push(("documents".into(), json::to_value(documents.unwrap_or(Json::Null))));
         variables.push(("add_generation_prompt".into(), add_generation_prompt.into()));
         variables.push((NOW.into(), date::seconds(conversation.now).into()));
-        let context: Value =
-            variables.into_iter().map(|(name, value)| (Value::from(name.as_ref()), value)).collect();
+        let context = Value::from_pairs(variables.iter().map(|(name, value)| (name.as_ref(), value.clone())));
 
         let template = self.environment.get_template(NAME).map_err(|error| template_error(&error))?;
         let mut rendered = Bounded { text: Vec::new(), max_bytes: self.max_bytes };

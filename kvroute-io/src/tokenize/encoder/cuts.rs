@@ -102,7 +102,9 @@ pub(super) fn look(expression: &str) -> Option<Splitter> {
     let plain = expression.replace("\\s+(?!\\S)", "\\s+");
     let tree = regex_syntax::parse(&plain).ok()?;
     let shape = Shape::of(&tree)?;
-    (!shape.pair).then(|| Splitter { matches_letters: letters_alone(&tree) })
+    let mut missing = letters();
+    missing.difference(&alone(&tree));
+    (!shape.pair).then(|| Splitter { matches_letters: missing.ranges().is_empty() })
 }
 
 /// What a node can match, as far as letters and characters behind a cut go. `true` means "perhaps".
@@ -176,28 +178,31 @@ impl Shape {
     }
 }
 
-/// Whether a node matches every letter by itself. `false` means "perhaps not".
-fn letters_alone(node: &Hir) -> bool {
+/// Characters that a node matches by themselves; perhaps not all.
+fn alone(node: &Hir) -> ClassUnicode {
     match node.kind() {
-        HirKind::Class(class) => unicode(class).is_some_and(|class| {
-            let mut missing = letters();
-            missing.difference(&class);
-            missing.ranges().is_empty()
-        }),
-        HirKind::Capture(capture) => letters_alone(&capture.sub),
-        HirKind::Repetition(repetition) => {
-            repetition.min <= 1 && repetition.max != Some(0) && letters_alone(&repetition.sub)
+        HirKind::Class(class) => unicode(class).unwrap_or_else(ClassUnicode::empty),
+        HirKind::Capture(capture) => alone(&capture.sub),
+        HirKind::Repetition(repetition) if repetition.min <= 1 && repetition.max != Some(0) => {
+            alone(&repetition.sub)
         }
-        HirKind::Alternation(nodes) => nodes.iter().any(letters_alone),
-        HirKind::Concat(nodes) => (0..nodes.len()).any(|at| {
-            letters_alone(&nodes[at])
-                && nodes
-                    .iter()
-                    .enumerate()
-                    .all(|(other, node)| other == at || node.properties().minimum_len() == Some(0))
-        }),
-        _ => false,
+        HirKind::Alternation(nodes) => united(nodes.iter()),
+        HirKind::Concat(nodes) => {
+            let empty = |node: &Hir| node.properties().minimum_len() == Some(0);
+            united(nodes.iter().enumerate().filter_map(|(at, node)| {
+                let others = nodes.iter().enumerate().all(|(other, node)| other == at || empty(node));
+                others.then_some(node)
+            }))
+        }
+        _ => ClassUnicode::empty(),
     }
+}
+
+fn united<'a>(nodes: impl Iterator<Item = &'a Hir>) -> ClassUnicode {
+    nodes.fold(ClassUnicode::empty(), |mut all, node| {
+        all.union(&alone(node));
+        all
+    })
 }
 
 fn unicode(class: &Class) -> Option<ClassUnicode> {
@@ -275,7 +280,7 @@ mod tests {
         assert!(chunks.len() > 5);
         assert_eq!(chunks.concat(), text);
         assert!(chunks[1..].iter().all(|chunk| chunk.starts_with(BEHIND)));
-        let shorter: Vec<&str> = cuts.chunks(&text[..text.len() - 3000]).collect();
+        let shorter: Vec<&str> = cuts.chunks(&text[..text.floor_char_boundary(text.len() - 3000)]).collect();
         assert_eq!(shorter[..shorter.len() - 1], chunks[..shorter.len() - 1]);
         assert_eq!(cuts.chunks(&"x".repeat(10_000)).count(), 1);
         assert_eq!(cuts.chunks("").count(), 0);
