@@ -56,7 +56,7 @@ impl Environment {
 /// Makes the environment unless it is there, and installs `requirements` into it.
 ///
 /// # Errors
-/// What could not be installed.
+/// What pip says, or that there is no Python.
 pub(crate) fn environment(folder: &Path, requirements: &[&str]) -> Result<Environment, String> {
     let environment = Environment(folder.to_owned());
     if !folder.join("bin/python").exists() {
