@@ -1,11 +1,85 @@
-//! The gateway's own configuration: the section `gateway` of its document.
+//! The gateway's document: a router and what feeds it, as everywhere, and the section `gateway`, which is its own.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use kvroute_core::config::Problem;
+use kvroute_core::config::value::{mapping, present};
+use kvroute_core::config::{self, Config, Problem};
+use kvroute_core::Error;
+use kvroute_io::fleet::FleetConfig;
+use kvroute_io::pods::{PodConfig, PodUrl};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+/// All that can be said of a gateway. Only pods have to be.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(title = "kvroute-gateway configuration")]
+pub struct Document {
+    /// How requests are received and sent on.
+    pub gateway: GatewayConfig,
+    /// How pods are chosen. Its `pods` stay empty: here pods come from the fleet.
+    pub router: Config,
+    /// Where pods come from, and how they are asked.
+    pub fleet: FleetConfig,
+    /// Tokenizers by served model. Prompts of other models are known as text, and go where such a text went before.
+    #[serde(deserialize_with = "mapping")]
+    pub tokenizers: BTreeMap<String, TokenizerConfig>,
+}
+
+impl Document {
+    /// Reads a document that is JSON if it begins with `{`, and YAML otherwise, and checks it.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that is wrong, with its path, line and column as far as they are known.
+    pub fn parse(document: &str) -> Result<Self, Error> {
+        config::read(document)
+    }
+
+    /// The document that says nothing but where pods are.
+    #[must_use]
+    pub fn of_pods(urls: impl IntoIterator<Item = PodUrl>) -> Self {
+        let mut document = Self::default();
+        document.fleet.pods = urls.into_iter().map(PodConfig::new).collect();
+        document
+    }
+
+    /// JSON Schema (draft 2020-12) of the documents.
+    #[must_use]
+    pub fn json_schema() -> serde_json::Value {
+        schemars::schema_for!(Self).to_value()
+    }
+}
+
+impl config::Document for Document {
+    fn checked(&self) -> Result<(), Problem> {
+        self.gateway.checked().map_err(|p| p.at("gateway"))?;
+        self.fleet.check_with(&self.router).map_err(|p| p.at("fleet"))?;
+        config::Document::checked(&self.router).map_err(|p| p.at("router"))?;
+        if !self.router.pods.is_empty() {
+            return Err(Problem::new("pods come from `fleet` here; none may be named").at("pods").at("router"));
+        }
+        if self.gateway.session.token_cookie.is_some() && self.router.sessions.key.is_none() {
+            let problem = Problem::new("session tokens need a key: `router.sessions.key`");
+            return Err(problem.at("token_cookie").at("session").at("gateway"));
+        }
+        Ok(())
+    }
+}
+
+/// What makes token ids of a model's prompts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TokenizerConfig {
+    /// The model's folder, with `tokenizer.json` and what lies beside it.
+    pub path: PathBuf,
+    /// A file with the chat template that the engines were given (`--chat-template`), in place of the model's.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[schemars(with = "PathBuf")]
+    pub chat_template: Option<PathBuf>,
+}
 
 /// How requests are received and sent on. All of it has defaults.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -14,6 +88,8 @@ pub struct GatewayConfig {
     /// Where clients connect.
     pub listen: SocketAddr,
     /// Certificate and key, to serve HTTPS.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[schemars(with = "TlsConfig")]
     pub tls: Option<TlsConfig>,
     /// How pods are chosen.
     pub routing: Routing,
@@ -32,8 +108,12 @@ pub struct GatewayConfig {
     /// The log on standard error.
     pub log: LogConfig,
     /// A file of decisions, for `whatif`; none: not written.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[schemars(with = "DecisionLogConfig")]
     pub decision_log: Option<DecisionLogConfig>,
     /// A file with what the router knows, to start from; none: not written.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[schemars(with = "SnapshotConfig")]
     pub snapshot: Option<SnapshotConfig>,
     /// How often the configuration's file is looked at, milliseconds; 0: only at SIGHUP.
     pub reload_ms: u64,
@@ -321,3 +401,8 @@ impl SessionConfig {
 
 /// Longest time that can be configured: a week. Far below what clocks can add.
 const LONGEST_MS: u64 = 7 * 24 * 3600 * 1000;
+
+/// Something that is wrong with what a configuration names, found when it is used.
+pub(crate) fn invalid(message: impl Into<String>) -> Error {
+    Problem::new(message).into()
+}

@@ -103,6 +103,8 @@ pub struct Asked {
     /// several samples (the second finds what the first stored) and where prompts' log probabilities are asked for (vLLM
     /// then computes all of it, 0.32).
     pub is_countable: bool,
+    /// Why the prompt is known as text, where a tokenizer was asked.
+    pub untokenized: Option<&'static str>,
 }
 
 /// The fields that matter. Those whose types only the engine judges are kept as they are.
@@ -140,7 +142,7 @@ impl Asked {
         if !endpoint.generates() {
             return Ok(Self::without_prompt(body));
         }
-        let body: Body<'_> = serde_json::from_slice(body)
+        let mut body: Body<'_> = serde_json::from_slice(body)
             .map_err(|error| ApiError::bad_request(format!("The request's body cannot be read: {error}"), None))?;
         let prompts = body.prompt.as_ref().map_or(1, |prompts| prompts.count);
         let is_countable = prompts == 1
@@ -149,12 +151,12 @@ impl Asked {
             && is_absent_or(body.prompt_logprobs, "null")
             && is_absent_or(body.echo, "false");
         let prompt = match endpoint {
-            Endpoint::Completions => body.prompt.map_or(PromptForm::None, |prompts| prompts.longest),
-            Endpoint::Chat => growing_text([body.tools, body.messages]),
-            Endpoint::Responses => growing_text([body.tools, body.instructions, body.input].as_slice().iter().copied()),
-            Endpoint::Other => PromptForm::None,
+            Endpoint::Chat => growing_text(&[body.tools, body.messages]),
+            Endpoint::Responses => growing_text(&[body.tools, body.instructions, body.input]),
+            _ => body.prompt.take().map_or(PromptForm::None, |prompts| prompts.longest),
         };
-        Ok(Self { endpoint, model: body.model, cache_salt: body.cache_salt, prompt, is_countable })
+        let Body { model, cache_salt, .. } = body;
+        Ok(Self { endpoint, model, cache_salt, prompt, is_countable, untokenized: None })
     }
 
     /// Of a request that is none of the gateway's to judge: it may name a model.
@@ -170,6 +172,7 @@ impl Asked {
             cache_salt: None,
             prompt: PromptForm::None,
             is_countable: false,
+            untokenized: None,
         }
     }
 }
@@ -180,9 +183,9 @@ fn is_absent_or(field: Option<&RawValue>, usual: &str) -> bool {
 
 /// Parts of a request as one text that grows with its conversation: their JSON without what closes the last of them,
 /// so that the next turn's text begins with this one's.
-fn growing_text<'a>(parts: impl IntoIterator<Item = Option<&'a RawValue>>) -> PromptForm {
+fn growing_text(parts: &[Option<&RawValue>]) -> PromptForm {
     let mut text = Vec::new();
-    for part in parts.into_iter().flatten() {
+    for part in parts.iter().flatten() {
         text.extend_from_slice(part.get().as_bytes());
     }
     text.truncate(text.trim_ascii_end().len());
