@@ -10,6 +10,9 @@
 
 pub mod events;
 pub mod fleet;
+mod http;
 pub mod load;
 pub mod pods;
 pub mod tokenize;
+
+pub use http::HttpError;

@@ -54,6 +54,7 @@ pub struct FleetConfig {
 pub struct FileConfig {
     /// Where it is.
     #[serde(deserialize_with = "path")]
+    #[schemars(with = "String")]
     pub path: PathBuf,
     /// How often it is read again; milliseconds.
     #[serde(default = "FileConfig::default_interval")]
@@ -65,6 +66,10 @@ impl FileConfig {
     const fn default_interval() -> u64 {
         2000
     }
+}
+
+fn optional_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
+    path(deserializer).map(Some)
 }
 
 fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
@@ -107,11 +112,23 @@ pub struct LearnConfig {
     pub retry_ms: u64,
     /// The longest such wait; milliseconds.
     pub max_retry_ms: u64,
+    /// A file with the key that pods ask for (vLLM's `--api-key`), sent as a bearer token; it is read again whenever a pod
+    /// is asked.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "optional_path")]
+    #[schemars(with = "String")]
+    pub token_file: Option<PathBuf>,
 }
 
 impl Default for LearnConfig {
     fn default() -> Self {
-        Self { interval_ms: 10_000, timeout_ms: 3000, max_bytes: 1 << 20, retry_ms: 500, max_retry_ms: 15_000 }
+        Self {
+            interval_ms: 10_000,
+            timeout_ms: 3000,
+            max_bytes: 1 << 20,
+            retry_ms: 500,
+            max_retry_ms: 15_000,
+            token_file: None,
+        }
     }
 }
 
@@ -129,7 +146,8 @@ pub struct ScrapeConfig {
     /// Longest answer that is read; bytes.
     #[schemars(range(min = 1))]
     pub max_bytes: u64,
-    /// Most pods that are asked at one time.
+    /// Most pods that are asked at one time. Those that hang take a place until their time is over, and then are asked
+    /// less and less often.
     #[schemars(range(min = 1, max = 65_536))]
     pub concurrency: u32,
     /// From which age on a report counts no more, as if there were none; milliseconds.
@@ -145,7 +163,7 @@ impl Default for ScrapeConfig {
             interval_ms: 1000,
             timeout_ms: 2000,
             max_bytes: 4 << 20,
-            concurrency: 64,
+            concurrency: 256,
             stale_ms: 5000,
             failures: 3,
         }

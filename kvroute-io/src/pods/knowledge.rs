@@ -1,0 +1,262 @@
+//! What is known of a pod: what it said, what the configuration says, and what follows.
+
+use std::collections::BTreeMap;
+
+use kvroute_core::BlockHasher;
+use serde::Serialize;
+
+use super::answers::{ModelAnswer, SourceAnswer};
+use super::endpoint::{at_pod, at_router, binding, of_rank};
+use super::learn::Learnt;
+use super::{Binding, Fact, KnownConfig, PodUrl};
+use crate::load::{Engine, Metrics};
+
+/// What is known of a pod, and from where.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Knowledge {
+    /// What computes there.
+    pub engine: Fact<Engine>,
+    /// Its version.
+    pub version: Fact<String>,
+    /// Path or name of the weights.
+    pub model_root: Fact<String>,
+    /// Models and adapters it serves, as it said; `None` if it does not tell, and then it serves any.
+    pub models: Option<Vec<ServedModel>>,
+    /// Tokens a block.
+    pub block_size: Fact<u32>,
+    /// Blocks its cache has, in each rank.
+    pub blocks: Fact<u64>,
+    /// Whether it keeps prefixes at all.
+    pub prefix_caching: Fact<bool>,
+    /// How it hashes blocks (vLLM's `--prefix-caching-hash-algo`).
+    pub hash_algorithm: Fact<String>,
+    /// Whether its `PYTHONHASHSEED` is known. No pod tells.
+    pub hash_seed: Fact<SeedStatus>,
+    /// Its data-parallel ranks.
+    pub ranks: Fact<Vec<u32>>,
+    /// Rank 0's endpoint of KV events, as it was said.
+    pub events_endpoint: Fact<String>,
+    /// Who binds it.
+    pub events_binding: Fact<Binding>,
+    /// Rank 0's endpoint of replays, as it was said.
+    pub replay_endpoint: Fact<String>,
+    /// Topic of its events.
+    pub topic: Fact<String>,
+    /// Where its events are subscribed to, by rank.
+    pub streams: Vec<EventStream>,
+    /// What is odd: why there are no events, say.
+    pub notes: Vec<String>,
+}
+
+/// A model or adapter that a pod serves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct ServedModel {
+    /// The name that requests ask for.
+    pub name: String,
+    /// Path of the weights, or of the adapter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root: Option<String>,
+    /// Of an adapter, the model that it adapts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
+    /// Most tokens of prompt and answer together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_model_len: Option<u64>,
+}
+
+/// Where the seed of a pod's hashes comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum SeedStatus {
+    /// It was configured; what it is, is not shown.
+    Set,
+    /// It is not set, and then a fixed one (vLLM 0.29 and later, SHA-256).
+    Fixed,
+}
+
+/// Where one rank's events are subscribed to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct EventStream {
+    /// The rank.
+    pub rank: u32,
+    /// The ZeroMQ endpoint, as it is reached from here.
+    pub endpoint: String,
+    /// Who binds it.
+    pub binding: Binding,
+    /// The endpoint of replays, as it is reached from here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replay_endpoint: Option<String>,
+    /// The topic; empty for any.
+    pub topic: String,
+}
+
+impl Knowledge {
+    /// What is known of the pod at `url` that said this, where the configuration says that.
+    pub(crate) fn new(url: &PodUrl, known: &KnownConfig, learnt: &Learnt) -> Self {
+        let said = Said::new(learnt);
+        let mut all = Self {
+            engine: Fact::new(None, said.metrics.engine),
+            version: Fact::new(known.version.clone(), learnt.version.clone()),
+            model_root: Fact::new(known.model_root.clone(), said.model_root()),
+            models: learnt.models.as_ref().map(|models| models.iter().map(ServedModel::from).collect()),
+            block_size: Fact::new(known.block_size, said.block_size())
+                .or_assume(|| Some(Self::ASSUMED_BLOCK_SIZE)),
+            blocks: Fact::new(None, said.metrics.cache.as_ref().and_then(|cache| cache.blocks)),
+            prefix_caching: Fact::new(None, said.metrics.cache.as_ref().and_then(|c| c.is_prefix_caching)),
+            hash_algorithm: Fact::new(known.hash_algorithm.clone(), said.hash_algorithm()),
+            hash_seed: Fact::new(known.hash_seed.as_ref().map(|_| SeedStatus::Set), None),
+            ranks: Fact::new(known.ranks.map(|ranks| (0..ranks).collect()), said.ranks())
+                .or_assume(|| Some(vec![0])),
+            events_endpoint: Fact::new(known.events_endpoint.clone(), said.first(|s| s.endpoint.clone())),
+            events_binding: Fact::default(),
+            replay_endpoint: Fact::new(known.replay_endpoint.clone(), said.first(|s| s.replay_endpoint.clone())),
+            topic: Fact::new(known.topic.clone(), said.first(|s| s.topic.clone()))
+                .or_assume(|| Some(String::new())),
+            streams: Vec::new(),
+            notes: Vec::new(),
+        };
+        all.events_binding = Fact::new(known.events_binding, None)
+            .or_assume(|| all.events_endpoint.value.as_deref().map(binding));
+        if all.prefix_caching.value == Some(false) {
+            all.notes.push("prefix caching is off".into());
+        }
+        all.find_streams(url, &said);
+        all
+    }
+
+    /// Tokens a block where nobody says so: vLLM's default on GPUs.
+    pub const ASSUMED_BLOCK_SIZE: u32 = 16;
+
+    /// The models it serves that are no adapters, sorted.
+    pub(crate) fn base_models(&self) -> Vec<String> {
+        let models = self.models.iter().flatten().filter(|model| model.parent.is_none());
+        let mut names: Vec<_> = models.map(|model| model.name.clone()).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    fn find_streams(&mut self, url: &PodUrl, said: &Said<'_>) {
+        if self.events_endpoint.value.is_none() {
+            self.notes.push(said.why_no_events());
+            return;
+        }
+        for rank in self.ranks.value.clone().unwrap_or_default() {
+            match self.stream(url, said, rank) {
+                Ok(stream) => self.streams.push(stream),
+                Err(why) => self.notes.push(format!("no events of rank {rank}: {why}")),
+            }
+        }
+    }
+
+    fn stream(&mut self, url: &PodUrl, said: &Said<'_>, rank: u32) -> Result<EventStream, String> {
+        let endpoint = said.of_rank(rank, &self.events_endpoint, |source| source.endpoint.as_deref())?;
+        let endpoint = endpoint.ok_or("it has no endpoint")?;
+        let binding = match self.events_binding.value {
+            Some(binding) => binding,
+            None => binding(&endpoint),
+        };
+        let endpoint = match binding {
+            Binding::Pod => at_pod(&endpoint, url)?,
+            Binding::Router => at_router(&endpoint, url)?,
+        };
+        let replay = said.of_rank(rank, &self.replay_endpoint, |source| source.replay_endpoint.as_deref());
+        let replay = replay.and_then(|replay| replay.map(|replay| at_pod(&replay, url)).transpose());
+        let replay_endpoint = replay.unwrap_or_else(|why| {
+            self.notes.push(format!("no replays of rank {rank}: {why}"));
+            None
+        });
+        let topic = self.topic.value.clone().unwrap_or_default();
+        Ok(EventStream { rank, endpoint, binding, replay_endpoint, topic })
+    }
+}
+
+impl From<&ModelAnswer> for ServedModel {
+    fn from(answer: &ModelAnswer) -> Self {
+        let ModelAnswer { id, root, parent, max_model_len } = answer.clone();
+        Self { name: id, root, parent, max_model_len }
+    }
+}
+
+/// A pod's answers, looked at together.
+struct Said<'a> {
+    learnt: &'a Learnt,
+    metrics: std::borrow::Cow<'a, Metrics>,
+    /// The publishers that publish, by rank.
+    sources: BTreeMap<u32, &'a SourceAnswer>,
+}
+
+impl<'a> Said<'a> {
+    fn new(learnt: &'a Learnt) -> Self {
+        let metrics = learnt.metrics.as_ref();
+        let sources = learnt.sources.iter().flatten().filter_map(|(rank, source)| {
+            let rank = rank.parse().ok().filter(|rank| *rank < Metrics::MAX_RANKS)?;
+            let publishes = source.enable_kv_cache_events && source.publisher.as_deref() == Some("zmq");
+            publishes.then_some((rank, source))
+        });
+        Self {
+            metrics: metrics.map_or_else(Default::default, std::borrow::Cow::Borrowed),
+            sources: sources.collect(),
+            learnt,
+        }
+    }
+
+    fn model_root(&self) -> Option<String> {
+        let base = self.learnt.models.iter().flatten().find(|model| model.parent.is_none())?;
+        base.root.clone().or_else(|| Some(base.id.clone()))
+    }
+
+    fn block_size(&self) -> Option<u32> {
+        let size = self.metrics.cache.as_ref()?.block_size?;
+        (1..=BlockHasher::MAX_BLOCK_SIZE).contains(&size).then_some(size)
+    }
+
+    fn hash_algorithm(&self) -> Option<String> {
+        self.metrics.cache.as_ref()?.hash_algorithm.clone()
+    }
+
+    fn ranks(&self) -> Option<Vec<u32>> {
+        let of_sources: Vec<u32> = self.sources.keys().copied().collect();
+        let of_metrics = || self.metrics.ranks.iter().map(|rank| rank.rank).collect::<Vec<_>>();
+        Some(of_sources).filter(|ranks| !ranks.is_empty()).or_else(|| Some(of_metrics()).filter(|r| !r.is_empty()))
+    }
+
+    /// What the publisher of the first rank says.
+    fn first(&self, of: impl FnOnce(&SourceAnswer) -> Option<String>) -> Option<String> {
+        self.sources.first_key_value().and_then(|(_, source)| of(source))
+    }
+
+    /// The endpoint of a rank: its publisher's own, if that is told; else the port is moved.
+    fn of_rank(
+        &self,
+        rank: u32,
+        fact: &Fact<String>,
+        of: impl Fn(&SourceAnswer) -> Option<&str>,
+    ) -> Result<Option<String>, String> {
+        let Some(endpoint) = &fact.value else { return Ok(None) };
+        if fact.origin == super::Origin::Configured {
+            return of_rank(endpoint, rank).map(Some);
+        }
+        let own = self.sources.get(&rank).copied().and_then(&of);
+        // Publishers that all say the same say what they were configured with.
+        let first = self.sources.first_key_value();
+        let is_moved = first.is_some_and(|(first, source)| *first == rank || of(source) != own);
+        match own {
+            Some(own) if is_moved => Ok(Some(own.into())),
+            Some(own) => of_rank(own, rank).map(Some),
+            None => of_rank(endpoint, rank).map(Some),
+        }
+    }
+
+    fn why_no_events(&self) -> String {
+        match &self.learnt.sources {
+            None => "no events: the pod has no /kv_event_sources; `known.events_endpoint` can say where they are",
+            Some(_) => "no events: the pod does not publish any over ZeroMQ (vLLM: --kv-events-config)",
+        }
+        .into()
+    }
+}
