@@ -39,11 +39,15 @@ impl Document {
     }
 
     /// The document that says nothing but where pods are.
-    #[must_use]
-    pub fn of_pods(urls: impl IntoIterator<Item = PodUrl>) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// If one is there twice.
+    pub fn of_pods(urls: impl IntoIterator<Item = PodUrl>) -> Result<Self, Error> {
         let mut document = Self::default();
         document.fleet.pods = urls.into_iter().map(PodConfig::new).collect();
-        document
+        config::Document::checked(&document)?;
+        Ok(document)
     }
 
     /// JSON Schema (draft 2020-12) of the documents.

@@ -12,9 +12,10 @@ use kvroute_core::{Error, Router};
 use crate::client::{Client, client};
 use crate::config::{Document, GatewayConfig, Routing};
 use crate::decision_log::DecisionLog;
-use crate::fleet_shim::Fleet;
+use kvroute_io::fleet::Fleet;
 use crate::outcome::{Observer, RequestOutcome};
 use crate::request::Asked;
+use crate::snapshots;
 use crate::tokenizers::Tokenizers;
 
 /// A gateway: pods, a router that knows what they hold, and how requests get from clients to them.
@@ -102,6 +103,18 @@ impl Gateway {
 
     pub(crate) fn start_draining(&self) {
         self.is_draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Writes what is to be found at the next start: the decision log's end, the snapshot. Errors are logged.
+    pub fn close(&self) {
+        if let Some(log) = &self.decision_log {
+            log.close();
+        }
+        if let Some(snapshot) = &self.settings().snapshot
+            && let Err(error) = snapshots::write(self.router(), self.now(), &snapshot.path)
+        {
+            tracing::error!(%error, "no snapshot was written");
+        }
     }
 
     pub(crate) fn client(&self) -> &Client {

@@ -14,7 +14,7 @@ use kvroute_io::pods::PodUrl;
 
 use crate::config::Routing;
 use crate::error::ApiError;
-use crate::fleet_shim::Model;
+use kvroute_io::fleet::Model;
 use crate::gateway::Gateway;
 use crate::request::{Asked, PromptForm};
 
