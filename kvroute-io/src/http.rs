@@ -29,7 +29,7 @@ impl fmt::Debug for HttpClient {
 }
 
 /// How long and how much an answer may be.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bounds {
     pub(crate) timeout: Duration,
     pub(crate) max_bytes: usize,

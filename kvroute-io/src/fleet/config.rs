@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::pods::config::{pods, pods_schema};
+use crate::pods::source::check_pods;
 use crate::pods::{KnownConfig, PodConfig};
 
 /// A whole document: the router, and what feeds it. An embedder with sections of its own makes a struct with these two
@@ -220,6 +221,11 @@ impl FleetConfig {
     ///
     /// The first thing that is wrong.
     pub fn check_with(&self, router: &Config) -> Result<(), Problem> {
+        self.check(|name| router.domains.contains_key(name))
+    }
+
+    /// The same where the router's cache domains are those that `is_domain`.
+    pub(super) fn check(&self, is_domain: impl Fn(&str) -> bool) -> Result<(), Problem> {
         let at_least = |least: u64, found: u64, section: &'static str, key: &'static str| {
             if found >= least {
                 return Ok(());
@@ -243,25 +249,8 @@ impl FleetConfig {
             at_least(10, file.interval_ms, "file", "interval_ms")?;
         }
         self.known.checked().map_err(|problem| problem.at("known"))?;
-        let domains: Vec<&str> = router.domains.keys().map(String::as_str).collect();
-        check_pods(&self.pods, &domains).map_err(|problem| problem.at("pods"))
+        check_pods(&self.pods, is_domain).map_err(|problem| problem.at("pods"))
     }
-}
-
-/// Finds what is wrong with a list of pods, whose cache domains are among `domains`.
-pub(super) fn check_pods(pods: &[PodConfig], domains: &[&str]) -> Result<(), Problem> {
-    let mut names = std::collections::BTreeMap::new();
-    for (at, pod) in pods.iter().enumerate() {
-        pod.checked().map_err(|problem| problem.at(at))?;
-        if let Some(domain) = pod.domain.as_deref().filter(|domain| !domains.contains(domain)) {
-            let known = if domains.is_empty() { "there is none".into() } else { domains.join(", ") };
-            return Err(Problem::new(format!("unknown domain `{domain}`; known: {known}")).at("domain").at(at));
-        }
-        if let Some(first) = names.insert(pod.name(), at) {
-            return Err(Problem::new(format!("pod `{}` is there already, at [{first}]", pod.name())).at(at));
-        }
-    }
-    Ok(())
 }
 
 /// Milliseconds of the configuration.

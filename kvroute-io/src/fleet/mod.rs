@@ -12,12 +12,22 @@
 
 mod clock;
 mod config;
+mod directory;
+mod events;
+mod member;
 mod model;
+mod pod;
+mod reconcile;
+mod record;
 mod status;
 
 use std::sync::Arc;
 
+use kvroute_core::config::Problem;
 use kvroute_core::{Error, PodId, Router};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 pub use clock::Clock;
 pub use config::{DnsConfig, FileConfig, FleetConfig, FleetDocument, LearnConfig, ScrapeConfig};
@@ -25,6 +35,10 @@ pub use model::{Model, ModelStatus};
 pub use status::{FleetStatus, PodState, PodStatus, RankStatus, ScrapeStatus};
 
 use crate::pods::PodUrl;
+use directory::Directory;
+use events::Events;
+use member::Shared;
+use reconcile::{Reconciler, Seen};
 
 /// Where to send a request that a router decided for a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,12 +55,16 @@ pub struct Target {
     pub ranks: u32,
 }
 
-/// A router in step with its pods. Dropping it without [`shutdown`](Self::shutdown) stops its tasks as well, but leaves
-/// its pods in the router.
+/// A router in step with its pods. When it is dropped its tasks end by themselves, and the pods leave the router;
+/// [`shutdown`](Self::shutdown) waits for that.
 #[derive(Debug)]
 pub struct Fleet {
-    router: Arc<Router>,
+    shared: Arc<Shared>,
     clock: Clock,
+    /// What the reconciler goes by; it ends when this is gone.
+    configs: watch::Sender<Arc<FleetConfig>>,
+    seen: Arc<Mutex<Seen>>,
+    reconciler: JoinHandle<()>,
 }
 
 impl Fleet {
@@ -55,10 +73,15 @@ impl Fleet {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` if the configuration is wrong, or the HTTP client cannot be made.
+    /// `InvalidInput` if the configuration is wrong.
     pub fn start(router: Arc<Router>, config: FleetConfig) -> Result<Self, Error> {
-        let _ = config;
-        Ok(Self { router, clock: Clock::new() })
+        check(&router, &config)?;
+        let shared = Arc::new(Shared { router, directory: Directory::default(), events: Events });
+        let (clock, config, seen) = (Clock::new(), Arc::new(config), Arc::default());
+        let (configs, receiver) = watch::channel(Arc::clone(&config));
+        let reconciler = Reconciler::new(Arc::clone(&shared), clock, config, Arc::clone(&seen));
+        let reconciler = tokio::spawn(reconciler.run(receiver));
+        Ok(Self { shared, clock, configs, seen, reconciler })
     }
 
     /// Goes on by another configuration: pods that are no longer named are drained, new ones are asked, those that are
@@ -68,14 +91,15 @@ impl Fleet {
     ///
     /// `InvalidInput` if it is wrong; then nothing changes.
     pub fn reconfigure(&self, config: FleetConfig) -> Result<(), Error> {
-        let _ = config;
+        check(&self.shared.router, &config)?;
+        self.configs.send_replace(Arc::new(config));
         Ok(())
     }
 
     /// The router.
     #[must_use]
     pub fn router(&self) -> &Arc<Router> {
-        &self.router
+        &self.shared.router
     }
 
     /// The clock whose time this fleet gives to the router; give it no other.
@@ -84,32 +108,47 @@ impl Fleet {
         self.clock
     }
 
-    /// Where a pod of the router is; `None` if it left.
+    /// Where a pod of the router is; `None` if it left, or is joining this very moment.
     #[must_use]
     pub fn target(&self, pod: PodId) -> Option<Arc<Target>> {
-        let _ = pod;
-        None
+        self.shared.directory.target(pod)
     }
 
-    /// The model or adapter of this name; `None` if no pod serves it now.
+    /// The model or adapter of this name; `None` if no pod says that it serves it.
     #[must_use]
     pub fn model(&self, name: &str) -> Option<Arc<Model>> {
-        let _ = name;
-        None
+        self.shared.directory.model(name)
     }
 
     /// All models and adapters that some pod serves, by name.
     #[must_use]
     pub fn models(&self) -> Vec<Arc<Model>> {
-        Vec::new()
+        self.shared.directory.all_models()
     }
 
     /// What its sources, pods and models are at. Costs what the pods are; for a look now and then.
     #[must_use]
     pub fn status(&self) -> FleetStatus {
-        FleetStatus { sources: Vec::new(), pods: Vec::new(), models: Vec::new() }
+        let (sources, records) = {
+            let seen = self.seen.lock();
+            (seen.sources.clone(), seen.records.clone())
+        };
+        let pods = records.iter().map(|(name, record)| record.lock().status(name)).collect();
+        FleetStatus { sources, pods, models: self.shared.directory.status() }
     }
 
     /// Stops all tasks and takes the pods out of the router.
-    pub async fn shutdown(self) {}
+    pub async fn shutdown(self) {
+        drop(self.configs);
+        // If it panicked, its pods' tasks are gone with it.
+        let _ = self.reconciler.await;
+        for id in self.shared.directory.ids() {
+            member::leave(&self.shared, &[id]);
+        }
+    }
+}
+
+fn check(router: &Router, config: &FleetConfig) -> Result<(), Error> {
+    let checked = config.check(|name| router.domain(name).is_some());
+    checked.map_err(|problem: Problem| problem.at("fleet").into())
 }

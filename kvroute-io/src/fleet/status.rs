@@ -1,11 +1,11 @@
 //! What a fleet is at, for those who watch.
 
+use kvroute_core::LoadReport;
 use serde::Serialize;
 
 use super::model::ModelStatus;
 use crate::load::{AdapterUse, CacheUse, Engine};
 use crate::pods::{Knowledge, PodUrl, SourceStatus};
-use kvroute_core::LoadReport;
 
 /// A fleet at one moment. Its parts are read one after the other.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -60,7 +60,7 @@ pub struct PodStatus {
     pub learnt_seconds_ago: Option<f64>,
     /// How its scrapes went.
     pub scrapes: ScrapeStatus,
-    /// Its data-parallel ranks, each a pod of the router.
+    /// Its data-parallel ranks, each a pod of the router; none while it is not there.
     pub ranks: Vec<RankStatus>,
 }
 
@@ -92,9 +92,8 @@ pub struct ScrapeStatus {
 pub struct RankStatus {
     /// The rank.
     pub rank: u32,
-    /// Its [`PodId`](kvroute_core::PodId) in the router, as a number; `None` if it is not there.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub id: Option<u64>,
+    /// Its [`PodId`](kvroute_core::PodId) in the router, as a number.
+    pub id: u64,
     /// Its last load report.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub load: Option<LoadReport>,

@@ -326,3 +326,104 @@ fn count(value: f64) -> Option<u64> {
 fn small(value: f64) -> Option<u32> {
     (value >= 0.0).then_some(value as u32)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    macro_rules! page {
+        ($name:literal) => {
+            include_bytes!(concat!("../../../testdata/pods/", $name)).as_slice()
+        };
+    }
+
+    fn load(running: u32, waiting: u32, kv_usage: f32) -> Option<LoadReport> {
+        Some(LoadReport { running, waiting, kv_usage })
+    }
+
+    #[test]
+    fn a_real_vllm_page_tells_load_cache_adapters_and_start() {
+        let metrics = Metrics::parse(page!("vllm-connect-0/metrics.txt"));
+        assert_eq!(metrics.engine, Some(Engine::Vllm));
+        let cache = Some(CacheUse { queried_tokens: 14_525, hit_tokens: 5696 });
+        assert_eq!(metrics.ranks, [RankMetrics { rank: 0, load: load(0, 0, 0.0), cache }]);
+        let info = metrics.cache.unwrap();
+        assert_eq!((info.block_size, info.blocks), (Some(32), Some(96)));
+        assert_eq!((info.hash_algorithm.as_deref(), info.is_prefix_caching), (Some("sha256_cbor"), Some(true)));
+        let idle = AdapterUse { max: 2, running: Vec::new(), waiting: Vec::new() };
+        assert_eq!(metrics.adapters, Some(idle), "the newest of three label sets");
+        assert_eq!((metrics.started, metrics.malformed), (Some(1_795_335_601.02), 0));
+    }
+
+    #[test]
+    fn the_other_engines_are_recognised_by_their_names() {
+        let of = |page| {
+            let Metrics { engine, ranks, cache, malformed, .. } = Metrics::parse(page);
+            let cache = cache.unwrap();
+            assert_eq!((ranks.len(), ranks[0].rank, malformed), (1, 0, 0));
+            (engine.unwrap(), ranks[0].load, cache.block_size.unwrap(), cache.blocks.unwrap())
+        };
+        assert_eq!(of(page!("sglang-metrics.txt")), (Engine::Sglang, load(7, 2, 0.35), 64, 2048));
+        assert_eq!(of(page!("trtllm-metrics.txt")), (Engine::Trtllm, load(3, 1, 0.125), 32, 4096));
+        assert_eq!(of(page!("triton-metrics.txt")), (Engine::Triton, load(9, 4, 0.5), 64, 2200));
+    }
+
+    #[test]
+    fn each_data_parallel_rank_has_a_report_of_its_own() {
+        let page = b"vllm:num_requests_running{engine=\"1\",model_name=\"x\"} 5.0\n\
+            vllm:num_requests_running{engine=\"0\",model_name=\"x\"} 3.0\n\
+            vllm:num_requests_waiting{engine=\"1\",model_name=\"x\"} 2.0\n\
+            vllm:gpu_cache_usage_perc{engine=\"0\",model_name=\"x\"} 0.25\n\
+            vllm:prefix_cache_queries_total{engine=\"2\"} 7.0\n";
+        let loads: Vec<_> = Metrics::parse(page).ranks.iter().map(|rank| (rank.rank, rank.load)).collect();
+        assert_eq!(loads, [(0, load(3, 0, 0.25)), (1, load(5, 2, 0.0)), (2, None)]);
+    }
+
+    #[test]
+    fn of_the_adapters_label_sets_the_newest_counts_wherever_it_stands() {
+        let line = |running: &str, time| {
+            format!("vllm:lora_requests_info{{max_lora=\"4\",running_lora_adapters=\"{running}\",waiting_lora_adapters=\"w,\"}} {time}\n")
+        };
+        let lines = [line("old", 1.5e9), line("a,b", 1.7e9), line("older", 1.4e9)];
+        for order in [[0, 1, 2], [1, 2, 0], [2, 0, 1]] {
+            let page: String = order.iter().map(|&at| &*lines[at]).collect();
+            let adapters = Metrics::parse(page.as_bytes()).adapters.unwrap();
+            assert_eq!((adapters.max, adapters.running), (4, vec!["a".to_string(), "b".into()]));
+            assert_eq!(adapters.waiting, ["w"]);
+        }
+    }
+
+    #[test]
+    fn nonsense_is_counted_and_costs_nothing_else() {
+        let page = b"vllm:num_requests_running{engine=\"0\"} -3\n\
+            vllm:num_requests_running{engine=\"zero\"} 3\n\
+            vllm:num_requests_running{engine=\"1024\"} 3\n\
+            vllm:num_requests_running\n\
+            vllm:kv_cache_usage_perc{engine=\"0\"} NaN\n\
+            vllm:lora_requests_info{max_lora=\"x\"} 1\n\
+            vllm:num_requests_runnin{engine=\"0\"} 9\n\
+            \xff\xfe\x00 vllm:num_requests_running 8\n\
+            vllm:num_requests_waiting{engine=\"0\"} 1e300\r\n\
+            vllm:kv_cache_usage_perc{engine=\"0\"} 7\n";
+        let metrics = Metrics::parse(page);
+        assert_eq!(metrics.malformed, 6);
+        assert_eq!((metrics.ranks.len(), metrics.ranks[0].load), (1, load(0, u32::MAX, 1.0)));
+        assert_eq!(Metrics::parse(b""), Metrics::default());
+        assert_eq!(Metrics::parse(b"<html>\n<body>503</body></html>").engine, None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_read_without_a_panic_and_what_is_reported_is_in_range(
+            lines in proptest::collection::vec(("(vllm:num_requests_running|vllm:kv_cache_usage_perc|vllm:lora_requests_info|nv_trt_llm_request_metrics|sglang:cache_config_info)?", "\\PC{0,40}"), 0..20),
+            bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..64),
+        ) {
+            let mut page: Vec<u8> = lines.iter().flat_map(|(name, rest)| format!("{name}{rest}\n").into_bytes()).collect();
+            page.extend(bytes);
+            let metrics = Metrics::parse(&page);
+            for rank in metrics.ranks {
+                proptest::prop_assert!(rank.load.is_none_or(|load| (0.0..=1.0).contains(&load.kv_usage)));
+            }
+        }
+    }
+}

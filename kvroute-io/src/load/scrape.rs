@@ -28,6 +28,7 @@ impl Scraper {
         Self::with_client(HttpClient::new(), Bounds { timeout, max_bytes }, concurrency)
     }
 
+    /// A scraper over a client's connections.
     pub(crate) fn with_client(client: HttpClient, bounds: Bounds, concurrency: usize) -> Self {
         let permits = Arc::new(Semaphore::new(concurrency.clamp(1, Semaphore::MAX_PERMITS)));
         Self { client, permits, bounds }

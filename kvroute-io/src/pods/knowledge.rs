@@ -1,14 +1,16 @@
 //! What is known of a pod: what it said, what the configuration says, and what follows.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use kvroute_core::BlockHasher;
+use kvroute_core::hash::HashScheme;
+use kvroute_core::{BlockHasher, CacheDomain};
 use serde::Serialize;
 
 use super::answers::{ModelAnswer, SourceAnswer};
 use super::endpoint::{at_pod, at_router, binding, of_rank};
 use super::learn::Learnt;
-use super::{Binding, Fact, KnownConfig, PodUrl};
+use super::{Binding, Fact, KnownConfig, Origin, PodUrl};
 use crate::load::{Engine, Metrics};
 
 /// What is known of a pod, and from where.
@@ -140,6 +142,22 @@ impl Knowledge {
         names
     }
 
+    /// Notes where the cache domain that was configured for it is not what it says itself.
+    pub(crate) fn compare(&mut self, domain: &CacheDomain) {
+        let learnt = |fact: &Fact<u32>| matches!(fact.origin, Origin::Learnt).then_some(fact.value).flatten();
+        if let Some(size) = learnt(&self.block_size).filter(|size| *size != domain.block_size()) {
+            let (name, expected) = (domain.name(), domain.block_size());
+            self.notes.push(format!("its blocks have {size} tokens, those of cache domain `{name}` {expected}"));
+        }
+        if let HashScheme::Vllm(scheme) = domain.hasher().scheme()
+            && let Some(algorithm) = self.hash_algorithm.value.as_deref()
+            && algorithm != scheme.algorithm().name()
+        {
+            let (name, expected) = (domain.name(), scheme.algorithm().name());
+            self.notes.push(format!("it hashes by {algorithm}, cache domain `{name}` by {expected}"));
+        }
+    }
+
     fn find_streams(&mut self, url: &PodUrl, said: &Said<'_>) {
         if self.events_endpoint.value.is_none() {
             self.notes.push(said.why_no_events());
@@ -185,7 +203,7 @@ impl From<&ModelAnswer> for ServedModel {
 /// A pod's answers, looked at together.
 struct Said<'a> {
     learnt: &'a Learnt,
-    metrics: std::borrow::Cow<'a, Metrics>,
+    metrics: Cow<'a, Metrics>,
     /// The publishers that publish, by rank.
     sources: BTreeMap<u32, &'a SourceAnswer>,
 }
@@ -199,7 +217,7 @@ impl<'a> Said<'a> {
             publishes.then_some((rank, source))
         });
         Self {
-            metrics: metrics.map_or_else(Default::default, std::borrow::Cow::Borrowed),
+            metrics: metrics.map_or_else(Default::default, Cow::Borrowed),
             sources: sources.collect(),
             learnt,
         }
@@ -238,7 +256,7 @@ impl<'a> Said<'a> {
         of: impl Fn(&SourceAnswer) -> Option<&str>,
     ) -> Result<Option<String>, String> {
         let Some(endpoint) = &fact.value else { return Ok(None) };
-        if fact.origin == super::Origin::Configured {
+        if fact.origin == Origin::Configured {
             return of_rank(endpoint, rank).map(Some);
         }
         let own = self.sources.get(&rank).copied().and_then(&of);
@@ -258,5 +276,154 @@ impl<'a> Said<'a> {
             Some(_) => "no events: the pod does not publish any over ZeroMQ (vLLM: --kv-events-config)",
         }
         .into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pods::domain;
+
+    fn answer<T: serde::de::DeserializeOwned>(text: &str) -> Option<T> {
+        Some(serde_json::from_str(text).unwrap())
+    }
+
+    macro_rules! pod {
+        ($name:literal) => {
+            Learnt {
+                models: answer::<super::super::answers::ModelsAnswer>(include_str!(concat!(
+                    "../../../testdata/pods/", $name, "/models.json"
+                )))
+                .map(|answer| answer.data),
+                version: Some("0.32.0".into()),
+                sources: answer(include_str!(concat!("../../../testdata/pods/", $name, "/kv_event_sources.json"))),
+                metrics: Some(Metrics::parse(include_bytes!(concat!(
+                    "../../../testdata/pods/", $name, "/metrics.txt"
+                )))),
+            }
+        };
+    }
+
+    fn url(text: &str) -> PodUrl {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_real_pod_tells_all_but_its_seed() {
+        let known = Knowledge::new(&url("http://127.0.0.1:8101"), &KnownConfig::default(), &pod!("vllm-connect-0"));
+        assert_eq!((known.engine.value, known.version.value.as_deref()), (Some(Engine::Vllm), Some("0.32.0")));
+        assert_eq!(known.model_root, Fact::new(None, Some("tiny-llama".into())));
+        assert_eq!((known.block_size.value, known.block_size.origin), (Some(32), Origin::Learnt));
+        assert_eq!((known.blocks.value, known.prefix_caching.value), (Some(96), Some(true)));
+        assert_eq!(known.hash_algorithm.value.as_deref(), Some("sha256_cbor"));
+        assert_eq!(known.hash_seed, Fact::default());
+        assert_eq!(known.ranks.value, Some(vec![0]));
+        let models = known.models.unwrap();
+        assert_eq!((&*models[0].name, models[0].max_model_len, &models[0].parent), ("tiny", Some(2048), &None));
+        assert_eq!(models[1].root.as_deref(), Some("tiny-llama/lora-a"));
+        assert_eq!(models[1].parent.as_deref(), Some("tiny"));
+        let stream = EventStream {
+            rank: 0,
+            endpoint: "tcp://127.0.0.1:5557".into(),
+            binding: Binding::Router,
+            replay_endpoint: Some("tcp://127.0.0.1:5600".into()),
+            topic: "kv@pod-0@tiny".into(),
+        };
+        assert_eq!((known.streams, known.notes.len()), (vec![stream], 0));
+    }
+
+    #[test]
+    fn what_a_pod_elsewhere_says_of_itself_is_put_into_reach_or_noted() {
+        let far = url("http://10.0.0.7:8000");
+        let known = Knowledge::new(&far, &KnownConfig::default(), &pod!("vllm-connect-0"));
+        assert!(known.streams.is_empty() && known.notes[0].contains("its own loopback"), "{:?}", known.notes);
+        let known = Knowledge::new(&far, &KnownConfig::default(), &pod!("vllm-bind"));
+        assert!(known.notes[0].contains("on another machine"), "{:?}", known.notes);
+        let config = KnownConfig { events_endpoint: Some("tcp://*:5557".into()), ..KnownConfig::default() };
+        let known = Knowledge::new(&far, &config, &pod!("vllm-bind"));
+        assert_eq!(known.streams[0].endpoint, "tcp://10.0.0.7:5557");
+        assert_eq!(known.streams[0].replay_endpoint.as_deref(), Some("tcp://10.0.0.7:5610"));
+        assert_eq!(known.events_endpoint.disagrees.as_deref(), Some("ipc:///tmp/kvroute-kv-events-8111.sock"));
+    }
+
+    #[test]
+    fn ranks_have_their_own_endpoints_or_the_next_ports() {
+        let source = |endpoint: &str| SourceAnswer {
+            enable_kv_cache_events: true,
+            publisher: Some("zmq".into()),
+            endpoint: Some(endpoint.into()),
+            replay_endpoint: None,
+            topic: None,
+        };
+        let ends = |sources: &[(&str, SourceAnswer)], known: &KnownConfig| {
+            let sources = sources.iter().map(|(rank, source)| ((*rank).to_string(), source.clone())).collect();
+            let learnt = Learnt { sources: Some(sources), ..Learnt::default() };
+            let known = Knowledge::new(&url("http://10.0.0.7:8000"), known, &learnt);
+            known.streams.iter().map(|stream| (stream.rank, stream.endpoint.clone())).collect::<Vec<_>>()
+        };
+        let expected = [(0, "tcp://10.0.0.7:5557".to_string()), (1, "tcp://10.0.0.7:5558".into())];
+        let none = KnownConfig::default();
+        assert_eq!(ends(&[("0", source("tcp://*:5557")), ("1", source("tcp://*:5558"))], &none), expected);
+        assert_eq!(ends(&[("0", source("tcp://*:5557")), ("1", source("tcp://*:5557"))], &none), expected);
+        let configured =
+            KnownConfig { ranks: Some(2), events_endpoint: Some("tcp://*:5557".into()), ..none.clone() };
+        assert_eq!(ends(&[], &configured), expected);
+        // One of many, whose server knows only itself.
+        assert_eq!(ends(&[("3", source("tcp://*:5560"))], &none), [(3, "tcp://10.0.0.7:5560".to_string())]);
+        let mut off = source("tcp://*:5557");
+        off.publisher = Some("null".into());
+        assert_eq!(ends(&[("0", off), ("x", source("tcp://*:1")), ("99999", source("tcp://*:1"))], &none), []);
+    }
+
+    #[test]
+    fn of_a_pod_that_tells_nothing_the_least_is_assumed() {
+        let mut known = Knowledge::new(&url("http://10.0.0.7:8000"), &KnownConfig::default(), &Learnt::default());
+        assert_eq!((known.block_size.value, known.block_size.origin), (Some(16), Origin::Assumed));
+        assert_eq!((known.ranks.value.clone(), known.ranks.origin), (Some(vec![0]), Origin::Assumed));
+        assert_eq!((known.models.clone(), known.model_root.origin), (None, Origin::Unknown));
+        assert!(known.notes[0].contains("known.events_endpoint"), "{:?}", known.notes);
+        let domain = domain::of_pod(&KnownConfig::default(), &mut known).unwrap();
+        assert_eq!((domain.name(), domain.serves(Some("anything"))), ("any model, own, 16", true));
+    }
+
+    #[test]
+    fn hashes_are_translated_unless_the_seed_is_known() {
+        let domain = |learnt: &Learnt, known: &KnownConfig| {
+            let mut knowledge = Knowledge::new(&url("http://127.0.0.1:8101"), known, learnt);
+            let domain = domain::of_pod(known, &mut knowledge).unwrap();
+            (domain.name().to_string(), domain.is_native(), knowledge)
+        };
+        let (pod_0, pod_2, bind) = (pod!("vllm-connect-0"), pod!("vllm-connect-2"), pod!("vllm-bind"));
+        let none = KnownConfig::default();
+        let (name, native, _) = domain(&pod_0, &none);
+        assert_eq!((&*name, native), ("tiny (tiny-llama), own, 32", false));
+        assert_eq!(domain(&pod_2, &none).0, name, "algorithms do not matter where hashes are translated");
+        assert_ne!(domain(&bind, &none).0, name, "block sizes do");
+
+        let seeded = KnownConfig { hash_seed: Some("42".into()), ..none.clone() };
+        let (name, native, known) = domain(&pod_0, &seeded);
+        // The root of sha256_cbor with seed 42, of testdata/hashes/vllm.json.
+        assert_eq!((&*name, native), ("tiny (tiny-llama), vllm sha256_cbor 0.31 and later 9fa6eb00, 32", true));
+        assert_eq!((known.hash_seed.value, known.hash_seed.origin), (Some(SeedStatus::Set), Origin::Configured));
+
+        let native = KnownConfig { hashing: Some(super::super::Hashing::Native), ..none.clone() };
+        let (_, is_native, known) = domain(&pod_2, &native);
+        assert!(is_native);
+        assert_eq!((known.hash_seed.value, known.hash_seed.origin), (Some(SeedStatus::Fixed), Origin::Assumed));
+        let (_, is_native, known) = domain(&bind, &native);
+        assert!(!is_native && known.notes.iter().any(|note| note.contains("at random")), "{:?}", known.notes);
+        let old = Learnt { version: None, ..pod_0.clone() };
+        let (_, is_native, known) = domain(&old, &seeded);
+        assert!(!is_native && known.notes[0].contains("version is unknown"), "{:?}", known.notes);
+        let translated = KnownConfig { hashing: Some(super::super::Hashing::Translated), ..seeded };
+        assert!(!domain(&pod_0, &translated).1);
+    }
+
+    #[test]
+    fn what_is_configured_otherwise_than_learnt_is_used_and_shown() {
+        let config = KnownConfig { block_size: Some(16), version: Some("0.31.0".into()), ..KnownConfig::default() };
+        let known = Knowledge::new(&url("http://127.0.0.1:8101"), &config, &pod!("vllm-connect-0"));
+        assert_eq!((known.block_size.value, known.block_size.disagrees), (Some(16), Some(32)));
+        assert_eq!(known.version.disagrees.as_deref(), Some("0.32.0"));
     }
 }

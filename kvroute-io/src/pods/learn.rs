@@ -71,6 +71,13 @@ impl Question<'_> {
     }
 }
 
+impl LearnError {
+    /// Whether the pod did not answer at all, rather than with something that makes no sense.
+    pub(crate) fn is_silence(&self) -> bool {
+        matches!(self.reason, Reason::Http(_))
+    }
+}
+
 /// Why a pod could not be asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LearnError {
