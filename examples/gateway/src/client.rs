@@ -18,6 +18,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use kvroute_core::Error;
 
 use crate::config::GatewayConfig;
+use crate::disaggregated::PREFILLER;
 use crate::route::Destination;
 
 /// Sends requests to pods, over HTTP/1.1.
@@ -28,7 +29,7 @@ pub(crate) type Client = legacy::Client<HttpsConnector<HttpConnector>, Full<Byte
 const KEEP_IDLE: Duration = Duration::from_secs(4);
 
 /// Header that says which data-parallel rank a request is for (vLLM 0.32, `entrypoints/openai`).
-const RANK: HeaderName = HeaderName::from_static("x-data-parallel-rank");
+pub(crate) const RANK: HeaderName = HeaderName::from_static("x-data-parallel-rank");
 
 /// Makes the client.
 ///
@@ -102,10 +103,11 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// The headers of a client's request as a pod gets them: its own connection has another host and length.
+/// The headers of a client's request as a pod gets them: its own connection has another host and length, and which
+/// pods compute it is not the client's to say.
 pub(crate) fn outgoing_headers(mut headers: HeaderMap) -> HeaderMap {
     strip_hop_by_hop(&mut headers);
-    for name in [HOST, CONTENT_LENGTH, EXPECT] {
+    for name in [HOST, CONTENT_LENGTH, EXPECT, RANK, PREFILLER] {
         headers.remove(name);
     }
     headers
@@ -121,7 +123,7 @@ mod tests {
         for (name, value) in [
             ("connection", "close, X-Mine"), ("x-mine", "1"), ("keep-alive", "timeout=5"), ("te", "trailers"),
             ("transfer-encoding", "chunked"), ("host", "gateway"), ("content-length", "7"),
-            ("expect", "100-continue"), ("authorization", "Bearer k"), ("x-request-id", "r"),
+            ("expect", "100-continue"), ("x-data-parallel-rank", "1"), ("x-prefiller-host-port", "h:1"), ("authorization", "Bearer k"), ("x-request-id", "r"),
         ] {
             headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
         }

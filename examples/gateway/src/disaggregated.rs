@@ -30,11 +30,13 @@ const MAX_ANSWER: usize = 8 << 20;
 /// What asks the prefill pod to keep the KV for another one.
 const ASK: &str = r#"{"do_remote_decode":true,"do_remote_prefill":false,"remote_engine_id":null,"remote_block_ids":null,"remote_host":null,"remote_port":null}"#;
 
+/// Names the prefill pod to a routing sidecar.
+pub(crate) const PREFILLER: HeaderName = HeaderName::from_static("x-prefiller-host-port");
+
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The request for a decode pod with a routing sidecar, which is told the prefill pod.
 pub(crate) fn for_sidecar(outgoing: &Outgoing, prefill: &Destination) -> Outgoing {
-    const PREFILLER: HeaderName = HeaderName::from_static("x-prefiller-host-port");
     let mut outgoing = outgoing.clone();
     if let Ok(address) = HeaderValue::try_from(prefill.url.authority()) {
         outgoing.headers.insert(PREFILLER, address);
