@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use kvroute_io::tokenize::{Endpoint, ErrorKind, Segmentation, TokenizedPrompt, Tokenizer, TokenizerOptions};
+use kvroute_io::tokenize::{
+    Endpoint, ErrorKind, Segmentation, TokenizedPrompt, Tokenizer, TokenizerOptions, Untokenized,
+};
 use serde_json::Value;
 
 fn testdata() -> PathBuf {
@@ -40,7 +42,13 @@ fn token_ids_are_those_of_the_engine() {
         let tokenizer = &tokenizers.iter().find(|(template, _)| *template == name).unwrap().1;
         let body = serde_json::to_vec(&line["body"]).unwrap();
         let prompts = tokenizer.prompts(endpoint, &body, SystemTime::UNIX_EPOCH);
-        if line["status"] == 200 {
+        if line["body"].get("truncate_prompt_tokens").is_some() {
+            // What is kept depends on the model's length.
+            let reason = Untokenized::NotReproducible;
+            assert!(
+                matches!(&prompts.unwrap()[..], [TokenizedPrompt::Text { reason: r, .. }] if *r == reason)
+            );
+        } else if line["status"] == 200 {
             let found = token_ids(prompts.unwrap_or_else(|error| panic!("line {}: {error}", number + 1)));
             match line["token_ids"].as_array() {
                 Some(expected) => assert_eq!(
@@ -61,7 +69,7 @@ fn token_ids_are_those_of_the_engine() {
             compared += 1;
         }
     }
-    assert_eq!(compared, 124);
+    assert_eq!(compared, 123);
     // The same again, from the cache.
     for (_, tokenizer) in &tokenizers {
         assert_eq!(*tokenizer.segmentation(), Segmentation::Pieces);

@@ -17,13 +17,14 @@ def emit(endpoint, template, body, answer):
         print(text)
 
 
-def prompts(answer, streamed):
-    """Token ids of all prompts: completions have them with the choices, chats at the top."""
+def prompts(answer, streamed, n):
+    """Token ids of all prompts: completions have them with each of a prompt's n choices, chats at the top."""
     if streamed:
         answer = next(json.loads(chunk[6:]) for chunk in answer if chunk.startswith("data: {"))
     if "prompt_token_ids" in answer and answer["prompt_token_ids"] is not None:
         return [answer["prompt_token_ids"]]
-    return [choice["prompt_token_ids"] for choice in answer.get("choices", []) if choice.get("prompt_token_ids")]
+    choices = answer.get("choices", [])[:: n]
+    return [choice["prompt_token_ids"] for choice in choices if choice.get("prompt_token_ids")]
 
 
 folder = Path(sys.argv[1]) / "connect-3pods"
@@ -46,11 +47,11 @@ for pod, template in TEMPLATES.items():
             continue
         if "body" in response:
             answer = json.loads(response["body"])
-            found = prompts(answer, False)
+            found = prompts(answer, False, request["body"].get("n", 1))
             if not found:
                 emit(endpoint, template, request["body"], {"status": 200, "tokens": answer["usage"]["input_tokens"]})
                 continue
         else:
-            found = prompts([chunk["data"] if isinstance(chunk, dict) else chunk[1] for chunk in response["chunks"]], True)
+            found = prompts([chunk["data"] if isinstance(chunk, dict) else chunk[1] for chunk in response["chunks"]], True, 1)
         if len(json.dumps(request["body"])) < 6000:
             emit(endpoint, template, request["body"], {"status": 200, "token_ids": found})

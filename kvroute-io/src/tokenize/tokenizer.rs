@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use serde_json::{Map, Value};
 
-use super::chat::{ChatTemplate, Conversation};
+use super::chat::ChatTemplate;
 use super::encoder::Encoder;
 use super::files::{Files, Settings};
 use super::request::chat::Chat;
@@ -206,26 +206,23 @@ impl Tokenizer {
             Endpoint::ChatCompletions => {
                 let chat = Chat::read(body, &self.options)?;
                 let own = chat.template.as_deref().map(|source| self.compiled(source)).transpose()?;
-                let template = own.as_ref().map_or_else(|| self.template_for(chat.has_tools()), Ok)?;
+                let template =
+                    own.as_ref().map_or_else(|| self.template_for(chat.has_tools()), reproducible)?;
                 let (conversation, add_special_tokens) = chat.conversation(template, &self.options, now)?;
-                (Self::render(template, conversation)?, add_special_tokens)
+                (template.render(conversation)?, add_special_tokens)
             }
             Endpoint::Responses => {
                 let responses = Responses::read(body, &self.options)?;
                 let template = self.template_for(responses.has_tools())?;
-                (Self::render(template, responses.conversation(template, now)?)?, true)
+                (template.render(responses.conversation(template, now)?)?, true)
             }
         };
         Ok((text, add_special_tokens))
     }
 
-    fn render(template: &ChatTemplate, conversation: Conversation) -> Result<String, Error> {
-        template.render(conversation)
-    }
-
     fn template_for(&self, tools: bool) -> Result<&ChatTemplate, Failure> {
         let tool_use = self.tool_use_template.as_ref().filter(|_| tools);
-        tool_use.or(self.template.as_ref()).ok_or_else(|| Untokenized::NoChatTemplate.into())
+        reproducible(tool_use.or(self.template.as_ref()).ok_or(Untokenized::NoChatTemplate)?)
     }
 
     fn compiled(&self, source: &str) -> Result<ChatTemplate, Error> {
@@ -240,4 +237,8 @@ impl Tokenizer {
         let allowed = self.options.max_text_bytes;
         Err(Error::new(ErrorKind::Limit, format!("{what}: {bytes} bytes, {allowed} are allowed")))
     }
+}
+
+fn reproducible(template: &ChatTemplate) -> Result<&ChatTemplate, Failure> {
+    if template.is_reproducible() { Ok(template) } else { Err(Untokenized::NotReproducible.into()) }
 }

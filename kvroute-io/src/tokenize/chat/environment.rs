@@ -4,11 +4,12 @@
 use std::borrow::Cow;
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Value, ValueKind};
-use minijinja::{Environment, Error, ErrorKind, State, UndefinedBehavior};
+use minijinja::value::{Kwargs, Rest, Value, ValueKind, ValueOrKwargs};
+use minijinja::{Environment, Error, ErrorKind, State, UndefinedBehavior, filters};
 use minijinja_contrib::pycompat;
 
-use super::{NOW, date, json};
+use super::source::LOOPED;
+use super::{NOW, date, json, python};
 
 /// An environment with everything that transformers puts into it.
 pub(super) fn new() -> Result<Environment<'static>, Error> {
@@ -25,26 +26,67 @@ pub(super) fn new() -> Result<Environment<'static>, Error> {
         if let Some(text) = value.as_str() {
             return out.write_str(text).map_err(Error::from);
         }
-        if is_float(value) {
-            return out.write_str(&json::float(f64::try_from(value.clone())?)).map_err(Error::from);
-        }
         write!(out, "{value}").map_err(Error::from)
     });
     environment.add_filter("tojson", tojson);
     environment.add_filter("trim", trim);
+    environment.add_filter("indent", python::indent);
+    environment.add_filter(LOOPED, python::looped);
+    generators(&mut environment);
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", strftime_now);
     // In Python a string and a mapping have a length and items too.
     environment.add_test("sequence", |value: &Value| {
         matches!(value.kind(), ValueKind::Seq | ValueKind::String | ValueKind::Map | ValueKind::Undefined)
     });
+    environment
+        .add_test("number", |value: &Value| value.kind() == ValueKind::Number || python::is_float(value));
+    environment.add_test("float", python::is_float);
     environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
     Ok(environment)
 }
 
-fn is_float(value: &Value) -> bool {
-    value.kind() == ValueKind::Number && !value.is_integer()
+/// Filters whose lists are generators in Python.
+fn generators(environment: &mut Environment<'static>) {
+    environment.add_filter("map", |state: &mut State<'_, '_>, value: Value, arguments: Arguments| {
+        filters::map(state, value, arguments).map(python::generator)
+    });
+    environment.add_filter(
+        "select",
+        |state: &mut State<'_, '_>, value: Value, test: Test<'_>, arguments: Arguments| {
+            filters::select(state, value, test, arguments).map(python::generator)
+        },
+    );
+    environment.add_filter(
+        "reject",
+        |state: &mut State<'_, '_>, value: Value, test: Test<'_>, arguments: Arguments| {
+            filters::reject(state, value, test, arguments).map(python::generator)
+        },
+    );
+    environment.add_filter(
+        "selectattr",
+        |state: &mut State<'_, '_>,
+         value: Value,
+         name: Cow<'_, str>,
+         test: Test<'_>,
+         arguments: Arguments| {
+            filters::selectattr(state, value, name, test, arguments).map(python::generator)
+        },
+    );
+    environment.add_filter(
+        "rejectattr",
+        |state: &mut State<'_, '_>,
+         value: Value,
+         name: Cow<'_, str>,
+         test: Test<'_>,
+         arguments: Arguments| {
+            filters::rejectattr(state, value, name, test, arguments).map(python::generator)
+        },
+    );
 }
+
+type Test<'a> = Option<Cow<'a, str>>;
+type Arguments = Rest<ValueOrKwargs>;
 
 fn raise_exception(message: &Value) -> Result<Value, Error> {
     Err(Error::new(ErrorKind::InvalidOperation, message.to_string()))
@@ -55,7 +97,7 @@ fn strftime_now(state: &State<'_, '_>, format: Cow<'_, str>) -> Result<String, E
     date::format(seconds, &format).map_err(|message| Error::new(ErrorKind::InvalidOperation, message))
 }
 
-fn tojson(value: &Value, positional: minijinja::value::Rest<Value>, named: Kwargs) -> Result<String, Error> {
+fn tojson(value: &Value, positional: Rest<Value>, named: Kwargs) -> Result<String, Error> {
     let mut positional = positional.0.into_iter();
     let mut argument = |name: &str| -> Result<Option<Value>, Error> {
         let value: Option<Value> =

@@ -6,6 +6,8 @@ use minijinja::value::{Value, ValueKind};
 use minijinja::{Error, ErrorKind};
 use serde_json::Value as Json;
 
+use super::python;
+
 /// A value of a request, for a template. Order is kept.
 pub(super) fn to_value(json: Json) -> Value {
     match json {
@@ -15,35 +17,13 @@ pub(super) fn to_value(json: Json) -> Value {
             .as_i64()
             .map(Value::from)
             .or_else(|| number.as_u64().map(Value::from))
-            .unwrap_or_else(|| Value::from(number.as_f64().unwrap_or(f64::NAN))),
+            .unwrap_or_else(|| python::number(number.as_f64().unwrap_or(f64::NAN))),
         Json::String(text) => Value::from(text),
         Json::Array(items) => items.into_iter().map(to_value).collect(),
         Json::Object(items) => {
             Value::from_pairs(items.into_iter().map(|(key, value)| (key, to_value(value))))
         }
     }
-}
-
-/// A float as Python prints it: the shortest digits that read back as the same number, with an exponent where it is
-/// below -4 or above 15.
-pub(super) fn float(value: f64) -> String {
-    if value.is_nan() {
-        return "nan".to_owned();
-    }
-    if value.is_infinite() {
-        return if value > 0.0 { "inf" } else { "-inf" }.to_owned();
-    }
-    let scientific = format!("{value:e}");
-    let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
-    let exponent: i32 = exponent.parse().unwrap_or(0);
-    if value != 0.0 && !(-4..16).contains(&exponent) {
-        return format!("{digits}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs());
-    }
-    let mut text = value.to_string();
-    if !text.contains('.') {
-        text.push_str(".0");
-    }
-    text
 }
 
 /// Arguments of `json.dumps`.
@@ -122,7 +102,10 @@ impl Style {
                     self.write(out, &value.get_item(&key)?, depth + 1)
                 })?;
             }
-            kind => return Err(unwritable(kind)),
+            kind => match value.downcast_object_ref::<python::Float>() {
+                Some(number) => out.push_str(&python::float(number.0)),
+                None => return Err(unwritable(kind)),
+            },
         }
         Ok(())
     }
@@ -137,7 +120,7 @@ impl Style {
             number if number.is_nan() => "NaN".to_owned(),
             f64::INFINITY => "Infinity".to_owned(),
             f64::NEG_INFINITY => "-Infinity".to_owned(),
-            number => float(number),
+            number => python::float(number),
         });
         Ok(())
     }

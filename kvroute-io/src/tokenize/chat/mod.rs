@@ -1,21 +1,24 @@
 //! Chat templates, rendered as transformers 5.23 renders them (`apply_chat_template`), with minijinja.
 //!
 //! minijinja follows Python's semantics closely; what is left is done here: transformers' own filters and functions
-//! ([`environment`], [`json`], [`date`]), its `generation` tag ([`generation`]), and what it does to the messages
-//! before and after ([`final_message`]). [`format`] is vLLM's look into a template: whether it wants contents as lists.
+//! ([`environment`], [`python`], [`json`], [`date`]), its `generation` tag ([`source`]), and what it does to the messages
+//! before and after ([`final_message`]). [`inspection`] is vLLM's look into a template: whether it wants contents as lists.
 //!
-//! Known differences, none of which a template of a published model was seen to depend on: a mapping's method that is
-//! not called (`x.items` for `x["items"]`) is an item here and a method in Python; a float beyond 1e16 or below 1e-4
-//! that is joined to a string by `~` is not in Python's notation; looping over `none` is an error in Python.
+//! Known differences, none of which was seen in seventy templates of published models: a mapping's method that is not
+//! called (`x.items` for `x["items"]`) is an item here and a method in Python; a float beyond 1e16 or below 1e-4 cannot
+//! be calculated with; a generator can be gone through twice; text that was marked as safe, given a name, and then added
+//! to text with `&<>'"` is escaped by Python. Where it is added at once, the template is not rendered
+//! ([`ChatTemplate::is_reproducible`]).
 
 mod date;
 mod environment;
 mod final_message;
-mod format;
-mod generation;
+mod inspection;
 mod json;
+mod python;
 #[cfg(test)]
 mod reference;
+mod source;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -27,7 +30,8 @@ use serde_json::{Map, Value as Json};
 
 use super::{Error, ErrorKind};
 use final_message::FinalMessage;
-pub(super) use format::ContentFormat;
+pub(super) use inspection::ContentFormat;
+use inspection::Inspection;
 
 /// A message as the template sees it.
 pub(super) type Message = Map<String, Json>;
@@ -55,7 +59,7 @@ pub(super) struct Conversation {
 pub(super) struct ChatTemplate {
     environment: Environment<'static>,
     source: String,
-    content_format: ContentFormat,
+    inspection: Inspection,
     special_tokens: Map<String, Json>,
     max_bytes: usize,
 }
@@ -73,19 +77,24 @@ impl ChatTemplate {
         max_steps: u64,
         max_bytes: usize,
     ) -> Result<Self, Error> {
-        let compiled = generation::as_block(source).map_err(|error| template_error(&error))?;
+        let compiled = source::prepared(source).map_err(|error| template_error(&error))?;
         let mut environment = environment::new().map_err(|error| template_error(&error))?;
         environment.set_fuel(Some(max_steps));
-        let content_format = format::detect(&compiled);
+        let inspection = inspection::inspect(&compiled);
         environment
             .add_template_owned(NAME, compiled.into_owned())
             .map_err(|error| template_error(&error))?;
-        Ok(Self { environment, source: source.to_owned(), content_format, special_tokens, max_bytes })
+        Ok(Self { environment, source: source.to_owned(), inspection, special_tokens, max_bytes })
     }
 
     /// Whether the engine gives this template contents as lists of parts or as strings.
     pub(super) fn content_format(&self) -> ContentFormat {
-        self.content_format
+        self.inspection.content_format
+    }
+
+    /// Whether what it renders can be known here.
+    pub(super) fn is_reproducible(&self) -> bool {
+        !self.inspection.adds_to_safe
     }
 
     /// Whether it knows the role `developer` (vLLM 0.32, `renderers/hf.py`: the name stands in its source).
@@ -143,7 +152,7 @@ impl fmt::Debug for ChatTemplate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ChatTemplate")
             .field("bytes", &self.source.len())
-            .field("content_format", &self.content_format)
+            .field("inspection", &self.inspection)
             .finish_non_exhaustive()
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde::Deserialize;
 use serde_json::{Map, Value as Json};
 
-use super::{ChatTemplate, Conversation, Message};
+use super::{ChatTemplate, ContentFormat, Conversation, Message};
 
 #[derive(Deserialize)]
 struct Case {
@@ -40,13 +40,17 @@ fn templates_of_published_models_render_as_in_transformers() {
         PathBuf::from(std::env::var_os("KVROUTE_TEMPLATES").expect("KVROUTE_TEMPLATES names a folder"));
     let cases = std::fs::read_to_string(folder.join("rendered.jsonl")).unwrap();
     let mut templates: HashMap<String, Option<ChatTemplate>> = HashMap::new();
-    let (mut equal, mut refused, mut different) = (0, 0, Vec::new());
+    let (mut equal, mut refused, mut not_rendered, mut different) = (0, 0, 0, Vec::new());
     for line in cases.lines() {
         let case: Case = serde_json::from_str(line).unwrap();
         let template = templates.entry(case.template.clone()).or_insert_with(|| {
             let source = std::fs::read_to_string(folder.join("templates").join(&case.template)).unwrap();
             ChatTemplate::new(&source, case.special_tokens.clone(), 10_000_000, 1 << 20).ok()
         });
+        if template.as_ref().is_some_and(|template| !template.is_reproducible()) {
+            not_rendered += 1;
+            continue;
+        }
         let given = case.given;
         let conversation = Conversation {
             messages: given.messages,
@@ -73,11 +77,26 @@ fn templates_of_published_models_render_as_in_transformers() {
         }
     }
     println!(
-        "{} templates: {equal} conversations equal, {refused} refused by both, {} different",
+        "{} templates: {equal} conversations equal, {refused} refused by both, {not_rendered} not rendered here, {} different",
         templates.len(),
         different.len()
     );
+    assert!(equal > 40 * templates.len() && not_rendered * 50 < equal);
+    check_formats(&templates);
     assert!(different.is_empty(), "{}", different.join("\n"));
+}
+
+/// The formats that vLLM 0.32 detects for these templates.
+fn check_formats(templates: &HashMap<String, Option<ChatTemplate>>) {
+    let expected: HashMap<String, String> =
+        serde_json::from_str(include_str!("../../../tests/templates/content_formats.json")).unwrap();
+    for (name, template) in templates {
+        let format = match template.as_ref().map(ChatTemplate::content_format) {
+            Some(ContentFormat::Parts) => "parts",
+            _ => "string",
+        };
+        assert_eq!(expected.get(name).map(String::as_str), Some(format), "{name}");
+    }
 }
 
 /// Where two texts part.

@@ -1,10 +1,14 @@
-//! Whether a template wants a message's content as a string or as a list of parts: vLLM 0.32 looks whether it loops
-//! over contents (`renderers/hf.py`, `_detect_content_format`), and this is the same look at the same tree.
+//! What can be seen of a template before it is rendered.
+//!
+//! Whether it wants a message's content as a string or as a list of parts: vLLM 0.32 looks whether it loops over contents
+//! (`renderers/hf.py`, `_detect_content_format`), and this is the same look at the same tree.
 
 use std::collections::{HashSet, VecDeque};
 
 use minijinja::machinery::{ast, parse};
 use minijinja::syntax::SyntaxConfig;
+
+use super::source::LOOPED;
 
 /// How contents are given to a template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,27 +19,45 @@ pub(in super::super) enum ContentFormat {
     Parts,
 }
 
-/// The format a template wants. What cannot be looked into wants strings.
-pub(super) fn detect(source: &str) -> ContentFormat {
-    let Ok(root) = parse(source, "chat_template", SyntaxConfig::default()) else {
-        return ContentFormat::String;
-    };
+/// What was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Inspection {
+    /// The format it wants. What cannot be looked into wants strings.
+    pub(super) content_format: ContentFormat,
+    /// Whether it adds text to text that it marked as safe. Python then escapes what is added; this is not reproduced.
+    pub(super) adds_to_safe: bool,
+}
+
+/// Looks into a prepared source.
+pub(super) fn inspect(source: &str) -> Inspection {
     let mut nodes = Nodes::default();
-    nodes.statement(&root, None);
-    match nodes.loops_over_content() {
-        Some(true) => ContentFormat::Parts,
-        _ => ContentFormat::String,
+    let mut seen = Inspection { content_format: ContentFormat::String, adds_to_safe: false };
+    if let Ok(root) = parse(source, "chat_template", SyntaxConfig::default()) {
+        nodes.statement(&root, None);
+        if nodes.loops_over_content() == Some(true) {
+            seen.content_format = ContentFormat::Parts;
+        }
+        seen.adds_to_safe = nodes.adds_to_safe;
     }
+    seen
 }
 
 /// What of a tree is looked at.
 #[derive(Default)]
 struct Nodes<'a> {
     assignments: Vec<&'a ast::Set<'a>>,
-    /// Each loop, and the outermost macro around it.
-    loops: Vec<(&'a ast::ForLoop<'a>, Option<usize>)>,
+    loops: Vec<Loop<'a>>,
     macros: Vec<&'a ast::Macro<'a>>,
     calls: Vec<&'a ast::Call<'a>>,
+    adds_to_safe: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Loop<'a> {
+    over: &'a ast::Expr<'a>,
+    target: &'a ast::Expr<'a>,
+    /// The outermost macro around it.
+    within: Option<usize>,
 }
 
 impl<'a> Nodes<'a> {
@@ -54,9 +76,9 @@ impl<'a> Nodes<'a> {
             }
         }
         let mut messages = Vec::new();
-        for (each, _) in &self.loops {
-            if conversations.iter().any(|variable| is_elements(&each.iter, variable, None)) {
-                messages.push(name(&each.target)?);
+        for each in &self.loops {
+            if conversations.iter().any(|variable| is_elements(each.over, variable, None)) {
+                messages.push(name(each.target)?);
             }
         }
         let is_content = |expr: &ast::Expr<'_>| {
@@ -64,11 +86,12 @@ impl<'a> Nodes<'a> {
         };
         let parameters: Vec<HashSet<&str>> =
             self.macros.iter().map(|m| self.content_parameters(m, &is_content)).collect();
-        for (each, within) in &self.loops {
-            let over = name(&each.iter);
-            let by_parameter = within.is_some_and(|m| over.is_some_and(|over| parameters[m].contains(over)));
-            if is_content(&each.iter) || by_parameter || (within.is_none() && over == Some("content")) {
-                return name(&each.target).map(|_| true);
+        for each in &self.loops {
+            let over = name(each.over);
+            let by_parameter =
+                each.within.is_some_and(|m| over.is_some_and(|over| parameters[m].contains(over)));
+            if is_content(each.over) || by_parameter || (each.within.is_none() && over == Some("content")) {
+                return name(each.target).map(|_| true);
             }
         }
         Some(false)
@@ -111,8 +134,14 @@ impl<'a> Nodes<'a> {
             ast::Stmt::Template(node) => self.statements(&node.children, within),
             ast::Stmt::EmitExpr(node) => self.expression(&node.expr),
             ast::Stmt::ForLoop(node) => {
-                self.loops.push((node, within));
-                self.expression(&node.iter);
+                let over = match &node.iter {
+                    ast::Expr::Filter(filter) if filter.name == LOOPED => {
+                        filter.expr.as_ref().unwrap_or(&node.iter)
+                    }
+                    iter => iter,
+                };
+                self.loops.push(Loop { over, target: &node.target, within });
+                self.expression(over);
                 node.filter_expr.iter().for_each(|expr| self.expression(expr));
                 self.statements(&node.body, within);
                 self.statements(&node.else_body, within);
@@ -186,6 +215,8 @@ impl<'a> Nodes<'a> {
             }
             ast::Expr::UnaryOp(node) => self.expression(&node.expr),
             ast::Expr::BinOp(node) => {
+                self.adds_to_safe |= matches!(node.op, ast::BinOpKind::Add)
+                    && (is_marked_safe(&node.left) || is_marked_safe(&node.right));
                 self.expression(&node.left);
                 self.expression(&node.right);
             }
@@ -221,6 +252,10 @@ impl<'a> Nodes<'a> {
     }
 }
 
+fn is_marked_safe(expression: &ast::Expr<'_>) -> bool {
+    matches!(expression, ast::Expr::Filter(filter) if matches!(filter.name, "safe" | "e" | "escape" | "forceescape"))
+}
+
 fn name<'a>(expression: &ast::Expr<'a>) -> Option<&'a str> {
     match expression {
         ast::Expr::Var(variable) => Some(variable.id),
@@ -250,5 +285,56 @@ fn is_item(expression: &ast::Expr<'_>, variable: &str, key: &str) -> bool {
                 && subscript.as_ref().and_then(|value| value.as_str()) == Some(key)
         }
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::source::prepared;
+    use super::*;
+
+    fn format(source: &str) -> ContentFormat {
+        inspect(&prepared(source).unwrap()).content_format
+    }
+
+    #[test]
+    fn templates_that_loop_over_contents_want_parts() {
+        for source in [
+            "{% for message in messages %}{% for part in message.content %}{% endfor %}{% endfor %}",
+            "{% for m in messages[1:] %}{% for part in m['content'] | list %}{% endfor %}{% endfor %}",
+            "{% set loop_messages = messages %}{% set rest = loop_messages[1:] %}{% for m in rest %}{% for p in m.content if p %}{% endfor %}{% endfor %}",
+            "{% for content in content %}{% endfor %}",
+            "{% macro show(c) %}{% for p in c %}{% endfor %}{% endmacro %}{% for m in messages %}{{ show(m.content) }}{% endfor %}",
+            "{% macro show(a, c) %}{% for p in c %}{% endfor %}{% endmacro %}{% for m in messages %}{{ show(1, c=m['content']) }}{% endfor %}",
+        ] {
+            assert_eq!(format(source), ContentFormat::Parts, "{source}");
+        }
+    }
+
+    #[test]
+    fn other_templates_want_strings() {
+        for source in [
+            "{% for message in messages %}{{ message.content }}{% endfor %}",
+            "{% for message in messages %}{% for call in message.tool_calls %}{% endfor %}{% endfor %}",
+            "{% for message in others %}{% for part in message.content %}{% endfor %}{% endfor %}",
+            "{% macro show(content) %}{% for p in content %}{% endfor %}{% endmacro %}{{ show(x) }}",
+            // vLLM gives up where a target is not a name.
+            "{% set ns.m = messages %}{% for message in messages %}{% for part in message.content %}{% endfor %}{% endfor %}",
+            "{% for a, b in messages %}{% for part in a.content %}{% endfor %}{% endfor %}",
+        ] {
+            assert_eq!(format(source), ContentFormat::String, "{source}");
+        }
+    }
+
+    #[test]
+    fn adding_to_safe_text_is_seen() {
+        for (source, adds) in [
+            ("{{ 'a'|safe + b }}", true),
+            ("{{ a + (b|e) }}", true),
+            ("{{ a|tojson|safe }}", false),
+            ("{{ a ~ (b|safe) ~ c }}", false),
+        ] {
+            assert_eq!(inspect(source).adds_to_safe, adds, "{source}");
+        }
     }
 }
