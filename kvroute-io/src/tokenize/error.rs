@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::Untokenized;
+
 /// What went wrong and where: the message names the file, the field of the request (`messages[3].content`) or the
 /// line of the template.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,3 +54,24 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// Why a request has no token ids: it is refused, or they cannot be known here.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// An engine would refuse it too.
+    Error(Error),
+    /// An engine would not, but what it computes is not known here.
+    Untokenized(Untokenized),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl From<Untokenized> for Failure {
+    fn from(reason: Untokenized) -> Self {
+        Self::Untokenized(reason)
+    }
+}

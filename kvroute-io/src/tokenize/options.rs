@@ -13,7 +13,8 @@ pub struct TokenizerOptions {
     /// Arguments of the template that the engines were given by `--default-chat-template-kwargs`.
     pub chat_template_kwargs: Map<String, Value>,
     /// Whether the engines accept a template in the request (`--trust-request-chat-template`). If not, a request that
-    /// brings one is refused, as they do.
+    /// brings one is refused, as they do. The bounds below hold for such a template too, but not all memory counts: one
+    /// that doubles a list again and again takes what there is, here and in the engine.
     pub trust_request_chat_template: bool,
     /// Whether the engines leave tools out where `tool_choice` is "none"
     /// (`--exclude-tools-when-tool-choice-none`).

@@ -7,11 +7,12 @@ use serde_json::{Map, Value};
 
 use super::chat::ChatTemplate;
 use super::encoder::Encoder;
+use super::error::Failure;
 use super::files::{Files, Settings};
+use super::request::Body;
 use super::request::chat::Chat;
 use super::request::completions::{Completions, Prompt};
 use super::request::responses::Responses;
-use super::request::{Body, Failure};
 use super::{Endpoint, Error, ErrorKind, TokenizedPrompt, TokenizerOptions, Untokenized};
 
 /// The files of a model's tokenizer, as bytes.

@@ -19,15 +19,6 @@ pub(super) fn new() -> Result<Environment<'static>, Error> {
     // A template's name decides about escaping otherwise; Python's default is none.
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
     environment.set_unknown_method_callback(method);
-    environment.set_formatter(|out, _, value| {
-        if value.is_undefined() {
-            return Ok(());
-        }
-        if let Some(text) = value.as_str() {
-            return out.write_str(text).map_err(Error::from);
-        }
-        write!(out, "{value}").map_err(Error::from)
-    });
     environment.add_filter("tojson", tojson);
     environment.add_filter("trim", trim);
     environment.add_filter("indent", python::indent);

@@ -79,7 +79,8 @@ impl Style {
             ValueKind::Bool => out.push_str(if value.is_true() { "true" } else { "false" }),
             ValueKind::Number => self.number(out, value)?,
             ValueKind::String => self.string(out, value.as_str().unwrap_or_default()),
-            ValueKind::Seq => {
+            // Lists that were added up are iterables here.
+            ValueKind::Seq | ValueKind::Iterable if !python::is_generator(value) => {
                 let items = value.try_iter()?;
                 self.items(out, depth, ('[', ']'), items, |out, item| self.write(out, &item, depth + 1))?;
             }

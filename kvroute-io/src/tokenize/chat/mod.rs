@@ -28,7 +28,8 @@ use minijinja::Environment;
 use minijinja::value::Value;
 use serde_json::{Map, Value as Json};
 
-use super::{Error, ErrorKind};
+use super::error::Failure;
+use super::{Error, ErrorKind, Untokenized};
 use final_message::FinalMessage;
 pub(super) use inspection::ContentFormat;
 use inspection::Inspection;
@@ -103,7 +104,7 @@ impl ChatTemplate {
     }
 
     /// The text of a conversation.
-    pub(super) fn render(&self, conversation: Conversation) -> Result<String, Error> {
+    pub(super) fn render(&self, conversation: Conversation) -> Result<String, Failure> {
         let Conversation {
             mut messages,
             tools,
@@ -116,7 +117,9 @@ impl ChatTemplate {
         prepare(&mut messages);
         if continue_final_message {
             if add_generation_prompt {
-                return Err(refused("continue_final_message and add_generation_prompt exclude each other"));
+                return Err(
+                    refused("continue_final_message and add_generation_prompt exclude each other").into()
+                );
             }
             let last = messages.last_mut().ok_or_else(|| refused("messages: empty"))?;
             final_message = Some(FinalMessage::mark(last, &self.source)?);
@@ -139,10 +142,10 @@ impl ChatTemplate {
 
         let template = self.environment.get_template(NAME).map_err(|error| template_error(&error))?;
         let mut rendered = Bounded { text: Vec::new(), max_bytes: self.max_bytes };
-        template.render_captured_to(context, &mut rendered).map_err(|error| template_error(&error))?;
+        template.render_captured_to(context, &mut rendered).map_err(|error| failure(&error))?;
         let rendered = String::from_utf8(rendered.text).map_err(|_| refused("output that is not UTF-8"))?;
         match final_message {
-            Some(final_message) => final_message.cut(rendered),
+            Some(final_message) => Ok(final_message.cut(rendered)?),
             None => Ok(rendered),
         }
     }
@@ -173,6 +176,15 @@ fn prepare(messages: &mut [Message]) {
 
 fn refused(message: &str) -> Error {
     Error::new(ErrorKind::Template, format!("chat template: {message}"))
+}
+
+/// A name that is not known here may be known to Jinja2.
+fn failure(error: &minijinja::Error) -> Failure {
+    use minijinja::ErrorKind::{UnknownFilter, UnknownFunction, UnknownMethod, UnknownTest};
+    match error.kind() {
+        UnknownFilter | UnknownFunction | UnknownMethod | UnknownTest => Untokenized::NotReproducible.into(),
+        _ => template_error(error).into(),
+    }
 }
 
 fn template_error(error: &minijinja::Error) -> Error {

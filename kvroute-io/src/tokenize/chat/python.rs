@@ -84,6 +84,11 @@ pub(super) fn generator(items: Vec<Value>) -> Value {
     Value::from_object(Generator(items))
 }
 
+/// Whether a value is such a generator.
+pub(super) fn is_generator(value: &Value) -> bool {
+    value.downcast_object_ref::<Generator>().is_some()
+}
+
 /// What a `for` goes through; see [`super::source`].
 pub(super) fn looped(value: Value) -> Result<Value, Error> {
     if value.is_none() {

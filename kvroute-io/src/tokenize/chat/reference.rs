@@ -70,7 +70,7 @@ fn templates_of_published_models_render_as_in_transformers() {
                 different.push(format!("{place}: {}", difference(&ours, &theirs)))
             }
             (None, Some(_)) => different.push(format!("{place}: does not compile here")),
-            (Some(Err(error)), Some(_)) => different.push(format!("{place}: refused here: {error}")),
+            (Some(Err(error)), Some(_)) => different.push(format!("{place}: refused here: {error:?}")),
             (Some(Ok(_)), None) => {
                 different.push(format!("{place}: refused there: {}", case.refused.unwrap_or_default()));
             }

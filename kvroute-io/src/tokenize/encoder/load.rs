@@ -11,7 +11,7 @@ use tokenizers::{AddedToken, PreTokenizerWrapper, Tokenizer};
 
 use super::added::AddedTokens;
 use super::cuts::{self, Cuts};
-use super::{Error, Segmenter};
+use super::{Error, Segmenter, guarded};
 
 /// The pattern that is built into ByteLevel (tokenizers 0.23, `pre_tokenizers/byte_level.rs`).
 const BYTE_LEVEL: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
@@ -29,11 +29,22 @@ pub(in super::super) struct Configuration {
 
 /// Loads a tokenizer.
 pub(super) fn tokenizer(json: &[u8], configuration: &Configuration) -> Result<Tokenizer, Error> {
-    let mut tokenizer = Tokenizer::from_bytes(json).map_err(|error| invalid(&error.to_string()))?;
-    // Requests are neither truncated nor padded, whatever the file says.
-    tokenizer.with_truncation(None).map_err(|error| invalid(&error.to_string()))?;
-    tokenizer.with_padding(None);
-    tokenizer.set_encode_special_tokens(configuration.split_special_tokens);
+    guarded("tokenizer.json", || {
+        let mut tokenizer = Tokenizer::from_bytes(json)?;
+        // Requests are neither truncated nor padded, whatever the file says.
+        tokenizer.with_truncation(None)?;
+        tokenizer.with_padding(None);
+        tokenizer.set_encode_special_tokens(configuration.split_special_tokens);
+        let tokens = tokens_to_add(&tokenizer, configuration);
+        if !tokens.is_empty() {
+            tokenizer.add_tokens(tokens)?;
+        }
+        Ok(tokenizer)
+    })
+}
+
+/// What the configuration adds or changes.
+fn tokens_to_add(tokenizer: &Tokenizer, configuration: &Configuration) -> Vec<AddedToken> {
     let known = tokenizer.get_added_tokens_decoder();
     let contents: BTreeSet<&str> = known.values().map(|token| token.content.as_str()).collect();
     let mut tokens: Vec<AddedToken> = configuration
@@ -47,10 +58,7 @@ pub(super) fn tokenizer(json: &[u8], configuration: &Configuration) -> Result<To
             tokens.push(AddedToken::from(special.as_str(), true));
         }
     }
-    if !tokens.is_empty() {
-        tokenizer.add_tokens(tokens).map_err(|error| invalid(&error.to_string()))?;
-    }
-    Ok(tokenizer)
+    tokens
 }
 
 /// Equal in all that matters; equality of tokens in the library is that of contents.
@@ -58,10 +66,6 @@ fn same(one: &AddedToken, other: &AddedToken) -> bool {
     let flags =
         |token: &AddedToken| (token.single_word, token.lstrip, token.rstrip, token.normalized, token.special);
     one.content == other.content && flags(one) == flags(other)
-}
-
-fn invalid(message: &str) -> Error {
-    Error::tokenizer(format!("tokenizer.json: {message}"))
 }
 
 /// How this tokenizer's texts can be cut, or why they cannot.

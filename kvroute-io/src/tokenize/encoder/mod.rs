@@ -34,11 +34,12 @@ mod cuts;
 mod load;
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use tokenizers::{Encoding, Token};
 
-use super::{CacheCounters, Error, ErrorKind, Segmentation};
+use super::{CacheCounters, Error, Segmentation};
 use added::{AddedTokens, Segment};
 use cache::Cache;
 use cuts::Cuts;
@@ -118,9 +119,7 @@ impl Encoder {
 
     /// The ids of a text, by the library alone.
     pub(super) fn encode_in_full(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, Error> {
-        let encoding =
-            self.tokenizer.encode_fast(text, add_special_tokens).map_err(|error| failed(&error))?;
-        Ok(encoding.get_ids().to_vec())
+        guarded("encoding", || Ok(self.tokenizer.encode_fast(text, add_special_tokens)?.get_ids().to_vec()))
     }
 
     fn piece(
@@ -159,8 +158,10 @@ impl fmt::Debug for Encoder {
 
 /// What the post-processor puts around a text: around one token that no vocabulary has.
 fn frame(tokenizer: &tokenizers::Tokenizer) -> Result<(Vec<u32>, Vec<u32>), Error> {
-    let inner = Encoding::from_tokens(vec![Token::new(u32::MAX, "text".to_owned(), (0, 4))], 0);
-    let framed = tokenizer.post_process(inner, None, true).map_err(|error| failed(&error))?;
+    let framed = guarded("tokenizer.json: its post-processor", || {
+        let inner = Encoding::from_tokens(vec![Token::new(u32::MAX, "text".to_owned(), (0, 4))], 0);
+        tokenizer.post_process(inner, None, true)
+    })?;
     let mut parts = framed.get_ids().splitn(2, |&id| id == u32::MAX);
     match (parts.next(), parts.next()) {
         (Some(before), Some(behind)) => Ok((before.to_vec(), behind.to_vec())),
@@ -168,6 +169,11 @@ fn frame(tokenizer: &tokenizers::Tokenizer) -> Result<(Vec<u32>, Vec<u32>), Erro
     }
 }
 
-fn failed(error: &tokenizers::Error) -> Error {
-    Error::new(ErrorKind::Tokenizer, format!("encoding failed: {error}"))
+/// Calls the library. It panics on some files that are not sound; that is an error like any other.
+fn guarded<T>(what: &str, call: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, Error> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(Error::tokenizer(format!("{what}: {error}"))),
+        Err(_) => Err(Error::tokenizer(format!("{what}: the tokenizers library panicked"))),
+    }
 }

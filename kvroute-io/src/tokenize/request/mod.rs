@@ -8,28 +8,8 @@ mod tools;
 
 use serde_json::{Map, Value};
 
+use super::error::Failure;
 use super::{Error, Untokenized};
-
-/// Why a request has no token ids: it is refused, or they cannot be known here.
-#[derive(Debug)]
-pub(super) enum Failure {
-    /// An engine would refuse it too.
-    Error(Error),
-    /// An engine would not, but what it computes is not known here.
-    Untokenized(Untokenized),
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self::Error(error)
-    }
-}
-
-impl From<Untokenized> for Failure {
-    fn from(reason: Untokenized) -> Self {
-        Self::Untokenized(reason)
-    }
-}
 
 /// A request's body.
 #[derive(Debug)]
