@@ -42,7 +42,8 @@ pub(crate) fn client(config: &GatewayConfig) -> Result<Client, Error> {
     http.set_nodelay(true);
     http.set_connect_timeout(Some(Duration::from_millis(config.timeouts.connect_ms)));
     let https = HttpsConnectorBuilder::new().with_native_roots();
-    let https = https.map_err(|error| crate::config::invalid(format!("the machine's certificates: {error}")))?;
+    let https =
+        https.map_err(|error| crate::config::invalid(format!("the machine's certificates: {error}")))?;
     let connector = https.https_or_http().enable_http1().wrap_connector(http);
     Ok(legacy::Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
@@ -75,7 +76,8 @@ impl Outgoing {
 
 fn uri(pod: &Destination, path: &PathAndQuery) -> Uri {
     let scheme = if pod.url.is_https() { "https" } else { "http" };
-    let uri = Uri::builder().scheme(scheme).authority(pod.url.authority()).path_and_query(path.clone()).build();
+    let uri =
+        Uri::builder().scheme(scheme).authority(pod.url.authority()).path_and_query(path.clone()).build();
     // The parts were parts of URLs before.
     uri.unwrap_or_default()
 }
@@ -95,8 +97,15 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
     const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
     let always = [
-        CONNECTION, KEEP_ALIVE, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, PROXY_CONNECTION, TE, TRAILER,
-        TRANSFER_ENCODING, UPGRADE,
+        CONNECTION,
+        KEEP_ALIVE,
+        PROXY_AUTHENTICATE,
+        PROXY_AUTHORIZATION,
+        PROXY_CONNECTION,
+        TE,
+        TRAILER,
+        TRANSFER_ENCODING,
+        UPGRADE,
     ];
     for name in always.iter().chain(&named) {
         headers.remove(name);
@@ -121,9 +130,18 @@ mod tests {
     fn headers_of_one_connection_do_not_travel_on() {
         let mut headers = HeaderMap::new();
         for (name, value) in [
-            ("connection", "close, X-Mine"), ("x-mine", "1"), ("keep-alive", "timeout=5"), ("te", "trailers"),
-            ("transfer-encoding", "chunked"), ("host", "gateway"), ("content-length", "7"),
-            ("expect", "100-continue"), ("x-data-parallel-rank", "1"), ("x-prefiller-host-port", "h:1"), ("authorization", "Bearer k"), ("x-request-id", "r"),
+            ("connection", "close, X-Mine"),
+            ("x-mine", "1"),
+            ("keep-alive", "timeout=5"),
+            ("te", "trailers"),
+            ("transfer-encoding", "chunked"),
+            ("host", "gateway"),
+            ("content-length", "7"),
+            ("expect", "100-continue"),
+            ("x-data-parallel-rank", "1"),
+            ("x-prefiller-host-port", "h:1"),
+            ("authorization", "Bearer k"),
+            ("x-request-id", "r"),
         ] {
             headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
         }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use kvroute_core::Error;
 use kvroute_core::config::value::{mapping, present};
 use kvroute_core::config::{self, Config, Problem};
-use kvroute_core::Error;
 use kvroute_io::fleet::FleetConfig;
 use kvroute_io::pods::{PodConfig, PodUrl};
 use schemars::JsonSchema;
@@ -63,7 +63,9 @@ impl config::Document for Document {
         self.fleet.check_with(&self.router).map_err(|p| p.at("fleet"))?;
         config::Document::checked(&self.router).map_err(|p| p.at("router"))?;
         if !self.router.pods.is_empty() {
-            return Err(Problem::new("pods come from `fleet` here; none may be named").at("pods").at("router"));
+            return Err(Problem::new("pods come from `fleet` here; none may be named")
+                .at("pods")
+                .at("router"));
         }
         if self.gateway.session.token_cookie.is_some() && self.router.sessions.key.is_none() {
             let problem = Problem::new("session tokens need a key: `router.sessions.key`");

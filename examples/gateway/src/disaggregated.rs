@@ -73,8 +73,9 @@ pub(crate) async fn prefill(
     let body = timeout_at(deadline, Limited::new(answer.into_body(), MAX_ANSWER).collect()).await;
     let body = body.map_err(|_| Failure::new(pod, "its answer to the prefill request took too long"))?;
     let body = body.map_err(|error| Failure::new(pod, error))?.to_bytes();
-    let transfer: Transfer<'_> = serde_json::from_slice(&body)
-        .map_err(|error| Failure::new(pod, format!("its answer to the prefill request cannot be read: {error}")))?;
+    let transfer: Transfer<'_> = serde_json::from_slice(&body).map_err(|error| {
+        Failure::new(pod, format!("its answer to the prefill request cannot be read: {error}"))
+    })?;
     match transfer.kv_transfer_params {
         Some(params) if params.get() != "null" => decode.body = fields.with_transfer(params),
         // Then the decode pod computes the prompt itself.
@@ -88,7 +89,8 @@ fn request_id() -> HeaderValue {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    HeaderValue::try_from(format!("kvroute-{started:x}-{number:x}")).unwrap_or(HeaderValue::from_static("kvroute"))
+    HeaderValue::try_from(format!("kvroute-{started:x}-{number:x}"))
+        .unwrap_or(HeaderValue::from_static("kvroute"))
 }
 
 #[derive(Deserialize)]
@@ -164,18 +166,25 @@ mod tests {
     fn the_prefill_pod_is_asked_for_one_token_and_to_keep_the_kv() {
         let fields = Fields::read(BODY.as_bytes()).unwrap();
         let body = fields.for_prefill(Endpoint::Chat);
-        assert!(String::from_utf8_lossy(&body).contains("18446744073709551616"), "other fields stay as written");
+        assert!(
+            String::from_utf8_lossy(&body).contains("18446744073709551616"),
+            "other fields stay as written"
+        );
         let asked: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(asked["kv_transfer_params"]["do_remote_decode"], json!(true));
         assert_eq!((&asked["max_tokens"], &asked["max_completion_tokens"]), (&json!(1), &json!(1)));
-        assert_eq!((&asked["stream"], asked.get("stream_options"), asked.get("min_tokens")), (&json!(false), None, None));
+        assert_eq!(
+            (&asked["stream"], asked.get("stream_options"), asked.get("min_tokens")),
+            (&json!(false), None, None)
+        );
         let response: Value = serde_json::from_slice(&fields.for_prefill(Endpoint::Responses)).unwrap();
         assert_eq!((&response["max_output_tokens"], response.get("max_tokens")), (&json!(1), None));
     }
 
     #[test]
     fn the_decode_pod_gets_the_request_as_it_was_with_where_the_kv_is() {
-        let params: Box<RawValue> = serde_json::from_str(r#"{"remote_block_ids":[1,2],"remote_port":5600}"#).unwrap();
+        let params: Box<RawValue> =
+            serde_json::from_str(r#"{"remote_block_ids":[1,2],"remote_port":5600}"#).unwrap();
         let fields = Fields::read(BODY.as_bytes()).unwrap();
         let asked: Value = serde_json::from_slice(&fields.with_transfer(&params)).unwrap();
         let mut expected: Value = serde_json::from_str(BODY).unwrap();

@@ -59,19 +59,13 @@ impl ApiError {
     /// 408: the client took too long to send its request.
     pub fn slow_request(limit_ms: u64) -> Self {
         let message = format!("The request's body did not arrive within {limit_ms} ms");
-        Self {
-            closes: true,
-            ..Self::new(StatusCode::REQUEST_TIMEOUT, "invalid_request_error", message)
-        }
+        Self { closes: true, ..Self::new(StatusCode::REQUEST_TIMEOUT, "invalid_request_error", message) }
     }
 
     /// 413: the body is longer than `limit` bytes.
     pub fn too_large(limit: usize) -> Self {
         let message = format!("The request's body is longer than {limit} bytes");
-        Self {
-            closes: true,
-            ..Self::new(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request_error", message)
-        }
+        Self { closes: true, ..Self::new(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request_error", message) }
     }
 
     /// 502: no pod answered, for this reason.
@@ -81,12 +75,18 @@ impl ApiError {
 
     /// 503: there is nobody to ask now.
     pub fn unavailable(message: impl Into<String>) -> Self {
-        Self { code: Some("unavailable"), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", message) }
+        Self {
+            code: Some("unavailable"),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", message)
+        }
     }
 
     /// 504: a pod did not answer in time.
     pub fn timed_out(message: impl Into<String>) -> Self {
-        Self { code: Some("pod_timed_out"), ..Self::new(StatusCode::GATEWAY_TIMEOUT, "server_error", message) }
+        Self {
+            code: Some("pod_timed_out"),
+            ..Self::new(StatusCode::GATEWAY_TIMEOUT, "server_error", message)
+        }
     }
 
     /// 500: a fault of the gateway's own.

@@ -94,7 +94,8 @@ pub(crate) async fn explain(
 }
 
 fn unwrapped(body: &Bytes) -> Result<(Endpoint, Bytes), ApiError> {
-    let expected = "expected {\"endpoint\": \"/v1/completions\", \"request\": {...}}, or a request with ?endpoint=...";
+    let expected =
+        "expected {\"endpoint\": \"/v1/completions\", \"request\": {...}}, or a request with ?endpoint=...";
     let wrapped: Wrapped<'_> = serde_json::from_slice(body)
         .map_err(|error| ApiError::bad_request(format!("{error}; {expected}"), None))?;
     Ok((endpoint(&wrapped.endpoint)?, body.slice_ref(wrapped.request.get().as_bytes())))

@@ -77,7 +77,8 @@ impl Flight {
     /// The head of the answer goes to the client.
     pub(crate) fn answered(&mut self, status: u16, headers: &HeaderMap) {
         self.outcome.status = status;
-        if !self.is_success() || !self.outcome.endpoint.generates() || headers.contains_key(CONTENT_ENCODING) {
+        if !self.is_success() || !self.outcome.endpoint.generates() || headers.contains_key(CONTENT_ENCODING)
+        {
             return;
         }
         let kind = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);

@@ -190,7 +190,11 @@ impl Answered {
             && let Some(token) = gateway.session_token(&route)
         {
             let secure = if settings.tls.is_some() { "; Secure" } else { "" };
-            insert(&mut head.headers, SET_COOKIE, format!("{cookie}={token}; Path=/; HttpOnly; SameSite=Lax{secure}"));
+            insert(
+                &mut head.headers,
+                SET_COOKIE,
+                format!("{cookie}={token}; Path=/; HttpOnly; SameSite=Lax{secure}"),
+            );
         }
         let idle = Duration::from_millis(settings.timeouts.idle_ms);
         let body = PassingBody::new(body, flight, deadlines, idle);

@@ -12,11 +12,11 @@ use kvroute_core::{Error, Router};
 use crate::client::{Client, client};
 use crate::config::{Document, GatewayConfig, Routing};
 use crate::decision_log::DecisionLog;
-use kvroute_io::fleet::Fleet;
 use crate::outcome::{Observer, RequestOutcome};
 use crate::request::Asked;
 use crate::snapshots;
 use crate::tokenizers::Tokenizers;
+use kvroute_io::fleet::Fleet;
 
 /// A gateway: pods, a router that knows what they hold, and how requests get from clients to them.
 pub struct Gateway {

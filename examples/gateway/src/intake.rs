@@ -45,19 +45,25 @@ impl Drop for Held {
 pub(crate) async fn read_body(gateway: &Arc<Gateway>, body: Incoming) -> Result<(Bytes, Held), ApiError> {
     let settings = gateway.settings();
     let body_ms = settings.timeouts.body_ms;
-    let read = timeout(Duration::from_millis(body_ms), collect(gateway, body, settings.limits.max_body_bytes));
+    let read =
+        timeout(Duration::from_millis(body_ms), collect(gateway, body, settings.limits.max_body_bytes));
     read.await.unwrap_or_else(|_| Err(ApiError::slow_request(body_ms)))
 }
 
-async fn collect(gateway: &Arc<Gateway>, mut body: Incoming, limit: usize) -> Result<(Bytes, Held), ApiError> {
+async fn collect(
+    gateway: &Arc<Gateway>,
+    mut body: Incoming,
+    limit: usize,
+) -> Result<(Bytes, Held), ApiError> {
     if body.size_hint().lower() > limit as u64 {
         return Err(ApiError::too_large(limit));
     }
     let mut held = Held { gateway: Arc::clone(gateway), bytes: 0 };
     let (mut first, mut whole) = (Bytes::new(), BytesMut::new());
     while let Some(frame) = body.frame().await {
-        let frame =
-            frame.map_err(|error| ApiError::bad_request(format!("The request breaks off: {error}"), None).closing())?;
+        let frame = frame.map_err(|error| {
+            ApiError::bad_request(format!("The request breaks off: {error}"), None).closing()
+        })?;
         let Ok(piece) = frame.into_data() else { continue };
         held.hold(piece.len())?;
         if held.bytes > limit {

@@ -63,14 +63,18 @@ fn options() -> Result<Option<Options>, Failure> {
             Arg::Long("check") => options.check = true,
             Arg::Value(url) => options.urls.push(url.string()?),
             Arg::Long("print-schema") => return print(&format!("{:#}\n", Document::json_schema())),
-            Arg::Long("version") => return print(concat!("kvroute-gateway ", env!("CARGO_PKG_VERSION"), "\n")),
+            Arg::Long("version") => {
+                return print(concat!("kvroute-gateway ", env!("CARGO_PKG_VERSION"), "\n"));
+            }
             Arg::Long("help") | Arg::Short('h') => return print(HELP),
             other => return Err(other.unexpected().into()),
         }
     }
     match (&options.config, options.urls.is_empty()) {
         (None, true) => Err("no pods: give their URLs, or --config FILE (--help says more)".into()),
-        (Some(_), false) => Err("pods are in the configuration's file; give URLs or --config, not both".into()),
+        (Some(_), false) => {
+            Err("pods are in the configuration's file; give URLs or --config, not both".into())
+        }
         _ => Ok(Some(options)),
     }
 }

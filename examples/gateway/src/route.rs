@@ -14,9 +14,9 @@ use kvroute_io::pods::PodUrl;
 
 use crate::config::Routing;
 use crate::error::ApiError;
-use kvroute_io::fleet::Model;
 use crate::gateway::Gateway;
 use crate::request::{Asked, PromptForm};
+use kvroute_io::fleet::Model;
 
 /// A pod as requests are sent to it.
 #[derive(Clone, Debug)]
@@ -138,9 +138,15 @@ impl Gateway {
         })
     }
 
-    fn route_of(&self, request: &Request<'_>, dispatch: &Dispatch, workspace: &Workspace) -> Result<Route, ApiError> {
+    fn route_of(
+        &self,
+        request: &Request<'_>,
+        dispatch: &Dispatch,
+        workspace: &Workspace,
+    ) -> Result<Route, ApiError> {
         if let Some(log) = self.decision_log()
-            && let Some(record) = self.router().record(request, workspace, Some(dispatch), RecordOptions::default())
+            && let Some(record) =
+                self.router().record(request, workspace, Some(dispatch), RecordOptions::default())
         {
             log.write(record.to_json());
         }
@@ -170,7 +176,8 @@ impl Gateway {
     /// The next pod that takes requests and serves the model.
     fn next_in_turn(&self, told: &Told) -> Result<Route, ApiError> {
         let mut pods = self.router().pods();
-        let may_go = |name: &str| told.subset.as_ref().is_none_or(|names| names.iter().any(|only| only == name));
+        let may_go =
+            |name: &str| told.subset.as_ref().is_none_or(|names| names.iter().any(|only| only == name));
         pods.retain(|pod| {
             pod.is_accepting() && pod.domain().serves(told.served.as_deref()) && may_go(pod.name())
         });

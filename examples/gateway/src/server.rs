@@ -90,8 +90,7 @@ pub async fn serve(
 
 /// Errors of one connection are its own; where the process has no more files, accepting again at once would spin.
 async fn pause_after(error: &io::Error) {
-    let is_of_one =
-        matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset);
+    let is_of_one = matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset);
     if !is_of_one {
         tracing::warn!(%error, "connections cannot be accepted");
         sleep(Duration::from_millis(100)).await;
@@ -119,7 +118,9 @@ async fn serve_connection(
         async move { Ok::<_, Infallible>(answer(gateway, request).await) }
     });
     let result = match tls {
-        None => watcher.watch(http.serve_connection(TokioIo::new(StallGuard::new(stream, write)), service)).await,
+        None => {
+            watcher.watch(http.serve_connection(TokioIo::new(StallGuard::new(stream, write)), service)).await
+        }
         Some(tls) => match timeout(head, tls.accept(stream)).await {
             Ok(Ok(stream)) => {
                 let io = TokioIo::new(StallGuard::new(stream, write));

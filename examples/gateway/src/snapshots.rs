@@ -82,7 +82,9 @@ pub(crate) async fn restore_then_release(path: PathBuf, gateway: Arc<Gateway>) {
             for pod in &report.pods {
                 match &pod.blocks {
                     Ok(blocks) => tracing::info!(pod = pod.name, rank = pod.dp_rank, ?blocks, "restored"),
-                    Err(refusal) => tracing::warn!(pod = pod.name, rank = pod.dp_rank, ?refusal, "not restored"),
+                    Err(refusal) => {
+                        tracing::warn!(pod = pod.name, rank = pod.dp_rank, ?refusal, "not restored")
+                    }
                 }
             }
             tracing::info!(sessions = report.sessions, left_out = report.sessions_left_out, "restored");
@@ -106,7 +108,8 @@ pub async fn keep(config: SnapshotConfig, gateway: Arc<Gateway>) {
     loop {
         sleep(Duration::from_millis(config.interval_ms)).await;
         let (gateway, path) = (Arc::clone(&gateway), config.path.clone());
-        let written = tokio::task::spawn_blocking(move || write(gateway.router(), gateway.now(), &path)).await;
+        let written =
+            tokio::task::spawn_blocking(move || write(gateway.router(), gateway.now(), &path)).await;
         match written {
             Ok(Ok(bytes)) => tracing::debug!(bytes, "a snapshot was written"),
             Ok(Err(error)) => tracing::error!(%error, "no snapshot was written"),

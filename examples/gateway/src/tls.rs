@@ -27,7 +27,8 @@ impl Tls {
     ///
     /// `InvalidInput` with the file that cannot be read or is not what it should be.
     pub fn load(config: &TlsConfig) -> Result<Self, Error> {
-        let fail = |path: &Path, error: &dyn std::fmt::Display| invalid(format!("{}: {error}", path.display()));
+        let fail =
+            |path: &Path, error: &dyn std::fmt::Display| invalid(format!("{}: {error}", path.display()));
         let certificate = &*config.certificate;
         let chain: Result<Vec<_>, _> =
             CertificateDer::pem_file_iter(certificate).and_then(|certificates| certificates.collect());

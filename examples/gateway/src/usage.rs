@@ -145,7 +145,11 @@ impl UsageReader {
     fn take(&mut self, byte: u8) {
         if byte == b'\n' && self.form == Form::Events {
             // A line ends: whatever was wrong with it, the next one stands alone.
-            *self = Self { last: mem::take(&mut self.last), kept: mem::take(&mut self.kept), ..Self::new(self.form) };
+            *self = Self {
+                last: mem::take(&mut self.last),
+                kept: mem::take(&mut self.kept),
+                ..Self::new(self.form)
+            };
             return;
         }
         if self.keeping.is_some() {
@@ -250,7 +254,11 @@ mod tests {
     }
 
     fn usage(prompt: usize, cached: Option<usize>, completion: usize) -> Option<Usage> {
-        Some(Usage { prompt_tokens: Some(prompt), cached_tokens: cached, completion_tokens: Some(completion) })
+        Some(Usage {
+            prompt_tokens: Some(prompt),
+            cached_tokens: cached,
+            completion_tokens: Some(completion),
+        })
     }
 
     #[test]
@@ -303,7 +311,9 @@ mod tests {
         reader.push(long.as_bytes());
         assert_eq!(reader.usage(), None);
         assert!(reader.kept.capacity() <= 2 * UsageReader::LIMIT);
-        for garbage in ["}}}]]]{{{", "\"", "{\"usage\":{\"prompt_tokens\":-1}}", "{\"usage\":{\"prompt_tokens\":{}}}"] {
+        for garbage in
+            ["}}}]]]{{{", "\"", "{\"usage\":{\"prompt_tokens\":-1}}", "{\"usage\":{\"prompt_tokens\":{}}}"]
+        {
             assert_eq!(read(Form::Document, garbage), None, "{garbage}");
         }
         // A line that ends within a text does not take the next one with it.

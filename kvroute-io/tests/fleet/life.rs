@@ -49,7 +49,9 @@ async fn a_pod_that_does_not_answer_gets_no_requests_until_it_does() {
 
     failing.answer("/metrics", Reply::Hang);
     let silent = until_state(&fleet, &name, PodState::Silent).await;
-    assert!(silent.scrapes.failures_in_a_row >= 3 && silent.error.unwrap().contains("/metrics: no answer within"));
+    assert!(
+        silent.scrapes.failures_in_a_row >= 3 && silent.error.unwrap().contains("/metrics: no answer within")
+    );
     assert_eq!(chosen(&fleet), [&*steady_name]);
     failing.answer("/metrics", metrics(0, 1000));
     until_state(&fleet, &name, PodState::Ready).await;
@@ -95,9 +97,9 @@ async fn a_pod_that_leaves_the_list_finishes_what_it_has() {
     // A request in flight on it.
     let (context, subset) = (HashContext::default(), [&*name]);
     let prompt: Vec<u32> = (0..100).collect();
-    let request = kvroute_core::Request { subset: Some(&subset), ..kvroute_core::Request::new(&prompt, &context) };
-    let dispatch =
-        fleet.router().dispatch(&request, fleet.clock().now(), &mut Workspace::default()).unwrap();
+    let request =
+        kvroute_core::Request { subset: Some(&subset), ..kvroute_core::Request::new(&prompt, &context) };
+    let dispatch = fleet.router().dispatch(&request, fleet.clock().now(), &mut Workspace::default()).unwrap();
 
     fleet.reconfigure(config(&[&stays])).unwrap();
     until_state(&fleet, &name, PodState::Draining).await;

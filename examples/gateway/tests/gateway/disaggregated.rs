@@ -18,7 +18,8 @@ fn document(decode: &Pod, prefill: &Pod, protocol: &str) -> String {
 
 fn prompt(tokens: u32) -> String {
     let token_ids: Vec<u32> = (0..tokens).collect();
-    json!({ "model": "m", "prompt": token_ids, "max_tokens": 50, "stream": true, "temperature": 0.125 }).to_string()
+    json!({ "model": "m", "prompt": token_ids, "max_tokens": 50, "stream": true, "temperature": 0.125 })
+        .to_string()
 }
 
 #[tokio::test]
@@ -44,7 +45,8 @@ async fn vllms_pods_are_asked_one_after_the_other() {
     let answer = Answer::json(&json!({ "choices": [], "kv_transfer_params": params }));
     let (decode, prefill) = (Pod::answering(completion(0)).await, Pod::answering(answer).await);
     let running = Running::with_document(&document(&decode, &prefill, "vllm"), 2).await;
-    let got = post_with(running.address, "/v1/completions", "authorization: Bearer k\r\n", &prompt(200)).await;
+    let got =
+        post_with(running.address, "/v1/completions", "authorization: Bearer k\r\n", &prompt(200)).await;
     assert_eq!(got.status, 200);
     let (asked, answered) = (prefill.seen().remove(0), decode.seen().remove(0));
     assert_eq!(asked.path, "/v1/completions");
@@ -72,7 +74,8 @@ async fn where_the_prefill_pod_fails_the_decode_pod_computes_the_prompt() {
         assert_eq!(decode.seen()[0].body, prompt(200).as_bytes());
         assert_eq!(running.wait_for_outcomes(1).await[0].retries, 1);
     }
-    let refusal = Answer::json(&json!({ "error": { "message": "too long", "type": "BadRequest" } })).status(400);
+    let refusal =
+        Answer::json(&json!({ "error": { "message": "too long", "type": "BadRequest" } })).status(400);
     let (decode, prefill) = (Pod::answering(completion(0)).await, Pod::answering(refusal).await);
     let running = Running::with_document(&document(&decode, &prefill, "vllm"), 2).await;
     let got = post(running.address, "/v1/completions", &prompt(200)).await;

@@ -213,7 +213,11 @@ fn about_itself(path: &str) -> Option<Answer> {
                 "vllm:cache_config_info{block_size=\"16\",num_gpu_blocks=\"1000\",engine=\"0\",",
                 "enable_prefix_caching=\"True\",prefix_caching_hash_algo=\"sha256\"} 1.0\n",
             );
-            Some(Answer { kind: "text/plain; version=0.0.4", length: None, ..Answer::stream(vec![send(page)]) })
+            Some(Answer {
+                kind: "text/plain; version=0.0.4",
+                length: None,
+                ..Answer::stream(vec![send(page)])
+            })
         }
         "/health" => Some(Answer::stream(vec![])),
         _ => None,
@@ -266,7 +270,9 @@ impl Body for Scripted {
                     return Poll::Ready(Some(Ok(Frame::data(bytes))));
                 }
                 Some(Step::Wait(time)) => self.timer = Some(Box::pin(sleep(time))),
-                Some(Step::Break) => return Poll::Ready(Some(Err(std::io::ErrorKind::ConnectionReset.into()))),
+                Some(Step::Break) => {
+                    return Poll::Ready(Some(Err(std::io::ErrorKind::ConnectionReset.into())));
+                }
             }
         }
     }
@@ -332,10 +338,14 @@ async fn misbehave(mut stream: TcpStream, manner: Manner, counter: &AtomicUsize)
         let text = String::from_utf8_lossy(&head).into_owned();
         let path = text.split(' ').nth(1).unwrap_or_default();
         if let Some(answer) = about_itself(path) {
-            let body: Vec<u8> = answer.body.iter().flat_map(|step| match step {
-                Step::Send(bytes) => bytes.to_vec(),
-                _ => Vec::new(),
-            }).collect();
+            let body: Vec<u8> = answer
+                .body
+                .iter()
+                .flat_map(|step| match step {
+                    Step::Send(bytes) => bytes.to_vec(),
+                    _ => Vec::new(),
+                })
+                .collect();
             let head = format!("HTTP/1.1 {} x\r\ncontent-length: {}\r\n\r\n", answer.status, body.len());
             stream.write_all(head.as_bytes()).await?;
             stream.write_all(&body).await?;

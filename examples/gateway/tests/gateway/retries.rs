@@ -50,7 +50,9 @@ async fn a_busy_pod_is_tried_elsewhere() {
 #[tokio::test]
 async fn what_a_pod_refuses_or_fails_at_is_its_answer() {
     for status in [400, 404, 422, 429, 500] {
-        let pod = Pod::answering(Answer::json(&serde_json::json!({"error": {"message": "no"}})).status(status)).await;
+        let pod =
+            Pod::answering(Answer::json(&serde_json::json!({"error": {"message": "no"}})).status(status))
+                .await;
         let other = Pod::answering(completion(0)).await;
         let running = Running::start(&[pod.url()], "").await;
         let got = post(running.address, "/v1/completions", PROMPT).await;
@@ -63,7 +65,11 @@ async fn what_a_pod_refuses_or_fails_at_is_its_answer() {
 
 #[tokio::test]
 async fn tries_are_bounded_and_the_last_failure_is_told() {
-    let pods = [RawPod::start(Manner::Reset).await, RawPod::start(Manner::Reset).await, RawPod::start(Manner::Reset).await];
+    let pods = [
+        RawPod::start(Manner::Reset).await,
+        RawPod::start(Manner::Reset).await,
+        RawPod::start(Manner::Reset).await,
+    ];
     let urls: Vec<_> = pods.iter().map(RawPod::url).collect();
     let running = Running::start(&urls, "retries: 1").await;
     let got = post(running.address, "/v1/completions", PROMPT).await;

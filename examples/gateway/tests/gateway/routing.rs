@@ -121,7 +121,8 @@ async fn a_client_without_an_id_gets_a_token_that_brings_it_back() {
         assert_eq!(got.header("x-kvroute-pod"), Some(&*home), "turn {turn}");
         cookie = got.header("set-cookie").expect("it is renewed").to_owned();
     }
-    let with_id = post_with(running.address, "/v1/completions", "x-session-id: a\r\n", &prompt_of(9000, 200)).await;
+    let with_id =
+        post_with(running.address, "/v1/completions", "x-session-id: a\r\n", &prompt_of(9000, 200)).await;
     assert_eq!(with_id.header("set-cookie"), None);
 }
 
@@ -144,7 +145,9 @@ async fn explain_says_where_a_request_would_go_and_changes_nothing() {
     assert_eq!(got.header("x-kvroute-pod"), explained["decision"]["pod"].as_str());
     let text = post_with(running.address, "/explain", "accept: text/plain\r\n", &wrapped).await;
     assert!(String::from_utf8_lossy(&text.body).starts_with("prompt of 320 tokens"));
-    for bad in ["", "{}", r#"{"endpoint":"/v1/embeddings","request":{}}"#, r#"{"endpoint":"/v1/completions"}"#] {
+    for bad in
+        ["", "{}", r#"{"endpoint":"/v1/embeddings","request":{}}"#, r#"{"endpoint":"/v1/completions"}"#]
+    {
         assert_eq!(post(running.address, "/explain", bad).await.status, 400, "{bad}");
     }
 }

@@ -72,7 +72,9 @@ async fn a_file_that_changes_counts_and_a_broken_one_does_not() {
     let path = folder.0.join("gateway.yaml");
     let text = |gateway: &str, policy: &str| {
         let url = pod.url();
-        format!("gateway: {{{gateway}}}\nfleet: {{pods: ['{url}']}}\nrouter: {{policy: {{preset: {policy}}}}}\n")
+        format!(
+            "gateway: {{{gateway}}}\nfleet: {{pods: ['{url}']}}\nrouter: {{policy: {{preset: {policy}}}}}\n"
+        )
     };
     fs::write(&path, text("", "cost")).unwrap();
     let mut file = ConfigFile::open(&path).unwrap();
@@ -110,10 +112,12 @@ async fn pods_can_be_exchanged_while_it_runs() {
     fs::write(&path, text(&new)).unwrap();
     assert_eq!(file.reload(&running.gateway), Reloaded::Applied { needs_restart: vec![] });
     let name = new.name();
-    running.until("the new pod is there alone", |running| {
-        let pods = running.gateway.router().pods();
-        pods.len() == 1 && pods[0].name() == name
-    }).await;
+    running
+        .until("the new pod is there alone", |running| {
+            let pods = running.gateway.router().pods();
+            pods.len() == 1 && pods[0].name() == name
+        })
+        .await;
     assert_eq!(post(running.address, "/v1/completions", PROMPT).await.status, 200);
     assert_eq!((old.seen().len(), new.seen().len()), (0, 1));
 }
@@ -123,7 +127,8 @@ async fn decisions_and_their_outcomes_are_written_and_can_be_read() {
     let pod = Pod::answering(completion(0)).await;
     let folder = Folder::new("decisions");
     let path = folder.0.join("decisions.jsonl");
-    let running = Running::start(&[pod.url()], &format!("decision_log: {{path: '{}'}}", path.display())).await;
+    let running =
+        Running::start(&[pod.url()], &format!("decision_log: {{path: '{}'}}", path.display())).await;
     for _ in 0..3 {
         post(running.address, "/v1/completions", PROMPT).await;
     }
@@ -142,9 +147,13 @@ async fn a_gateway_that_starts_again_goes_on_where_it_was() {
     let path = folder.0.join("router.snapshot");
     let section = format!("answer_headers: true, snapshot: {{path: '{}', interval_ms: 0}}", path.display());
     let urls = [pod.url(), other.url()];
-    let prompt = format!(r#"{{"model":"m","prompt":[{}]}}"#, (0..400).map(|id| id.to_string()).collect::<Vec<_>>().join(","));
+    let prompt = format!(
+        r#"{{"model":"m","prompt":[{}]}}"#,
+        (0..400).map(|id| id.to_string()).collect::<Vec<_>>().join(",")
+    );
     let before = Running::start(&urls, &section).await;
-    let home = post(before.address, "/v1/completions", &prompt).await.header("x-kvroute-pod").unwrap().to_owned();
+    let home =
+        post(before.address, "/v1/completions", &prompt).await.header("x-kvroute-pod").unwrap().to_owned();
     before.gateway.close();
     drop(before);
 
@@ -197,7 +206,8 @@ async fn requests_wait_for_nobody_before_pods_have_answered() {
     let gateway = kvroute_gateway::gateway::Gateway::start(&document, Vec::new()).unwrap();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let serving = tokio::spawn(kvroute_gateway::server::serve(gateway, listener, None, std::future::pending()));
+    let serving =
+        tokio::spawn(kvroute_gateway::server::serve(gateway, listener, None, std::future::pending()));
     sleep(Duration::from_millis(50)).await;
     assert_eq!(get(address, "/ready").await.status, 503);
     assert_eq!(get(address, "/health").await.status, 200);

@@ -38,7 +38,11 @@ pub(crate) struct Running {
 impl Running {
     /// In front of these pods, with what else its section says, as YAML in one line: `retries: 1, ...`.
     pub(crate) async fn start(urls: &[String], section: &str) -> Self {
-        Self::with_document(&format!("gateway: {{{section}}}\nfleet: {{pods: [{}]}}\n", quoted(urls)), urls.len()).await
+        Self::with_document(
+            &format!("gateway: {{{section}}}\nfleet: {{pods: [{}]}}\n", quoted(urls)),
+            urls.len(),
+        )
+        .await
     }
 
     pub(crate) async fn with_document(document: &str, pods: usize) -> Self {
@@ -53,9 +57,11 @@ impl Running {
         };
         let task = tokio::spawn(serve(Arc::clone(&gateway), listener, None, stopped));
         let running = Self { gateway, address, watch, stop: Some(stop), task };
-        running.until("all pods take requests", |running| {
-            running.gateway.router().pods().iter().filter(|pod| pod.is_accepting()).count() == pods
-        }).await;
+        running
+            .until("all pods take requests", |running| {
+                running.gateway.router().pods().iter().filter(|pod| pod.is_accepting()).count() == pods
+            })
+            .await;
         running
     }
 

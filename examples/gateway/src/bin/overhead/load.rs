@@ -134,8 +134,8 @@ fn token_ids(first: u32, number: u32) -> String {
 /// Words that no two seeds have in the same order.
 fn words(seed: u32, bytes: usize) -> String {
     const WORDS: [&str; 16] = [
-        "the", "cache", "holds", "a", "prefix", "of", "every", "prompt", "that", "was", "sent", "here", "before", "and",
-        "waits", "for",
+        "the", "cache", "holds", "a", "prefix", "of", "every", "prompt", "that", "was", "sent", "here",
+        "before", "and", "waits", "for",
     ];
     let mut state = u64::from(seed).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut text = String::with_capacity(bytes + 16);

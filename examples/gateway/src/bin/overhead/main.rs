@@ -109,7 +109,8 @@ fn start(runtime: &Runtime, document: &Document) -> Result<SocketAddr, Failure> 
 
 fn print(name: &str, latencies: &mut [Latencies; 3]) {
     let millis = |duration: Duration| duration.as_secs_f64() * 1e3;
-    let figures = latencies.each_mut().map(|latencies| [millis(latencies.at(0.5)), millis(latencies.at(0.99))]);
+    let figures =
+        latencies.each_mut().map(|latencies| [millis(latencies.at(0.5)), millis(latencies.at(0.99))]);
     print!("{name:<30}");
     figures.iter().flatten().for_each(|figure| print!("{figure:>8.3}"));
     let failures: usize = latencies.iter().map(|latencies| latencies.failures).sum();
