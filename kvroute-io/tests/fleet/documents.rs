@@ -37,24 +37,46 @@ fleet:
 fn what_is_wrong_is_said_with_its_place() {
     for (document, error) in [
         ("fleet:\n  scrap: {}\n", "fleet: unknown key `scrap`; did you mean `scrape`? (line 2, column 3)"),
-        ("router:\n  index: {shrads: 1}\n", "router.index: unknown key `shrads`; did you mean `shards`? (line 2, column 11)"),
-        ("router:\n  index: {shards: 0}\n", "router.index.shards: found `0`, expected 1 to 4096 (line 2, column 19)"),
-        ("router:\n  pods: [{name: a, domain: d}]\n  domains: {d: {block_size: 16}}\n",
-            "router.pods: pods come from `fleet` here; none may be named (line 2, column 9)"),
-        ("fleet:\n  pods: [nonsense]\n",
-            "fleet.pods[0]: found no http:// or https:// in front, expected a URL such as http://10.0.0.7:8000 (line 2, column 10)"),
-        ("fleet:\n  pods:\n  - {url: 'http://a', domain: x}\n",
-            "fleet.pods[0].domain: found `x`, expected one of the router's `domains` (line 3, column 31)"),
-        ("fleet:\n  pods: [http://a, http://a]\n",
-            "fleet.pods[1]: pod `a:80` is there already, at [0] (line 2, column 20)"),
-        ("fleet:\n  pods: [{url: http://a, capacity: 0}]\n",
-            "fleet.pods[0].capacity: found `0`, expected a finite number above 0 (line 2, column 36)"),
-        ("fleet:\n  known: {block_size: 0}\n",
-            "fleet.known.block_size: found `0`, expected 1 to 65536 tokens (line 2, column 23)"),
-        ("fleet:\n  scrape: {interval_ms: 1000, stale_ms: 10}\n",
-            "fleet.scrape.stale_ms: found `10`, expected 1000 or more (line 2, column 41)"),
-        ("{\"fleet\": {\"dns\": {\"interval_ms\": 1}}}",
-            "fleet.dns.interval_ms: found `1`, expected 10 or more (line 1, column 35)"),
+        (
+            "router:\n  index: {shrads: 1}\n",
+            "router.index: unknown key `shrads`; did you mean `shards`? (line 2, column 11)",
+        ),
+        (
+            "router:\n  index: {shards: 0}\n",
+            "router.index.shards: found `0`, expected 1 to 4096 (line 2, column 19)",
+        ),
+        (
+            "router:\n  pods: [{name: a, domain: d}]\n  domains: {d: {block_size: 16}}\n",
+            "router.pods: pods come from `fleet` here; none may be named (line 2, column 9)",
+        ),
+        (
+            "fleet:\n  pods: [nonsense]\n",
+            "fleet.pods[0]: found no http:// or https:// in front, expected a URL such as http://10.0.0.7:8000 (line 2, column 10)",
+        ),
+        (
+            "fleet:\n  pods:\n  - {url: 'http://a', domain: x}\n",
+            "fleet.pods[0].domain: found `x`, expected one of the router's `domains` (line 3, column 31)",
+        ),
+        (
+            "fleet:\n  pods: [http://a, http://a]\n",
+            "fleet.pods[1]: pod `a:80` is there already, at [0] (line 2, column 20)",
+        ),
+        (
+            "fleet:\n  pods: [{url: http://a, capacity: 0}]\n",
+            "fleet.pods[0].capacity: found `0`, expected a finite number above 0 (line 2, column 36)",
+        ),
+        (
+            "fleet:\n  known: {block_size: 0}\n",
+            "fleet.known.block_size: found `0`, expected 1 to 65536 tokens (line 2, column 23)",
+        ),
+        (
+            "fleet:\n  scrape: {interval_ms: 1000, stale_ms: 10}\n",
+            "fleet.scrape.stale_ms: found `10`, expected 1000 or more (line 2, column 41)",
+        ),
+        (
+            "{\"fleet\": {\"dns\": {\"interval_ms\": 1}}}",
+            "fleet.dns.interval_ms: found `1`, expected 10 or more (line 1, column 35)",
+        ),
     ] {
         assert_eq!(FleetDocument::parse(document).unwrap_err().to_string(), error);
     }
@@ -72,7 +94,8 @@ async fn pods_come_and_go_with_a_file() {
     let path = directory.join("pods.yaml");
     let (first, second) = (FakePod::vllm().await, FakePod::vllm().await);
     let write = |pods: &[&FakePod]| {
-        let lines: String = pods.iter().map(|pod| format!("- {{url: '{}', domain: mine}}\n", pod.url)).collect();
+        let lines: String =
+            pods.iter().map(|pod| format!("- {{url: '{}', domain: mine}}\n", pod.url)).collect();
         std::fs::write(&path, format!("pods:\n{lines}")).unwrap();
     };
     write(&[&first]);

@@ -31,7 +31,7 @@ async fn load_is_reported_and_forgotten_when_it_is_old() {
     assert_eq!((status.state, status.error.as_deref()), (PodState::Ready, Some("GET /metrics: status 404")));
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(fleet.router().pod(&name, 0).unwrap().id(), id, "it was learnt again, and is what it was");
-    assert_eq!(chosen(\&fleet), [&*name]);
+    assert_eq!(chosen(&fleet), [&*name]);
     fake.answer("/metrics", metrics(1, 1000));
     until("there is one again", || load().filter(|load| load.running == 1)).await;
     let status = pod(&fleet, &name).unwrap();
@@ -49,8 +49,10 @@ async fn a_pod_that_does_not_answer_gets_no_requests_until_it_does() {
 
     failing.answer("/metrics", Reply::Hang);
     let silent = until_state(&fleet, &name, PodState::Silent).await;
-    assert!(silent.scrapes.failures_in_a_row >= 3 && silent.error.unwrap().contains("/metrics: no answer within"));
-    assert_eq!(chosen(\&fleet), [&*steady_name]);
+    assert!(
+        silent.scrapes.failures_in_a_row >= 3 && silent.error.unwrap().contains("/metrics: no answer within")
+    );
+    assert_eq!(chosen(&fleet), [&*steady_name]);
     failing.answer("/metrics", metrics(0, 1000));
     until_state(&fleet, &name, PodState::Ready).await;
     assert!(fleet.router().pod_by_id(id).unwrap().is_accepting(), "it is the same as before");
@@ -58,7 +60,7 @@ async fn a_pod_that_does_not_answer_gets_no_requests_until_it_does() {
     failing.stop().await;
     let silent = until_state(&fleet, &name, PodState::Silent).await;
     assert!(silent.error.unwrap().contains("unreachable"));
-    assert_eq!(chosen(\&fleet), [&*steady_name]);
+    assert_eq!(chosen(&fleet), [&*steady_name]);
     // Another one at its place: it is what it is from the start, not what was there before.
     let other = FakePod::at(port).await;
     other.answer("/v1/models", Reply::text(MODELS.replace("tiny", "other")));
@@ -95,13 +97,13 @@ async fn a_pod_that_leaves_the_list_finishes_what_it_has() {
     // A request in flight on it.
     let (context, subset) = (HashContext::default(), [&*name]);
     let prompt: Vec<u32> = (0..100).collect();
-    let request = kvroute_core::Request { subset: Some(&subset), ..kvroute_core::Request::new(&prompt, &context) };
-    let dispatch =
-        fleet.router().dispatch(&request, fleet.clock().now(), &mut Workspace::default()).unwrap();
+    let request =
+        kvroute_core::Request { subset: Some(&subset), ..kvroute_core::Request::new(&prompt, &context) };
+    let dispatch = fleet.router().dispatch(&request, fleet.clock().now(), &mut Workspace::default()).unwrap();
 
     fleet.reconfigure(config(&[&stays])).unwrap();
     until_state(&fleet, &name, PodState::Draining).await;
-    assert_eq!(chosen(\&fleet), [&*kept]);
+    assert_eq!(chosen(&fleet), [&*kept]);
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(fleet.target(dispatch.decision.pod).is_some(), "its request goes on");
 

@@ -45,7 +45,10 @@ pub(crate) fn metrics(running: u32, started: u32) -> Reply {
         "vllm:num_requests_running{engine=\"0\",model_name=\"tiny\"} 0.0",
         &format!("vllm:num_requests_running{{engine=\"0\",model_name=\"tiny\"}} {running}.0"),
     );
-    Reply::text(page.replace("process_start_time_seconds 1.79533560102e+09", &format!("process_start_time_seconds {started}")))
+    Reply::text(page.replace(
+        "process_start_time_seconds 1.79533560102e+09",
+        &format!("process_start_time_seconds {started}"),
+    ))
 }
 
 /// For each path, how often it was asked for, and with which key last.
@@ -109,11 +112,7 @@ impl FakePod {
     }
 }
 
-async fn serve(
-    listener: TcpListener,
-    answers: Arc<Mutex<BTreeMap<String, Reply>>>,
-    asked: Asked,
-) {
+async fn serve(listener: TcpListener, answers: Arc<Mutex<BTreeMap<String, Reply>>>, asked: Asked) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
         let (answers, asked) = (Arc::clone(&answers), Arc::clone(&asked));
@@ -212,5 +211,7 @@ pub(crate) fn directory(test: &str) -> std::path::PathBuf {
 
 /// Keeps a future's output short of the time a test may take.
 pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), future).await.unwrap_or_else(|_| panic!("{what} takes for ever"))
+    tokio::time::timeout(Duration::from_secs(20), future)
+        .await
+        .unwrap_or_else(|_| panic!("{what} takes for ever"))
 }
