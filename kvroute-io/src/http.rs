@@ -1,6 +1,7 @@
 //! Questions to pods over HTTP: with bounds on time and size, over connections that are kept.
 
 use std::fmt;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,9 +20,11 @@ use crate::pods::PodUrl;
 #[derive(Clone)]
 pub(crate) struct HttpClient {
     plain: Client<HttpConnector, Empty<Bytes>>,
-    /// Or why there is none.
-    tls: Result<Client<HttpsConnector<HttpConnector>, Empty<Bytes>>, String>,
+    /// Made when it is first needed, because that reads all root certificates; or why there is none.
+    tls: Arc<OnceLock<Result<TlsClient, String>>>,
 }
+
+type TlsClient = Client<HttpsConnector<HttpConnector>, Empty<Bytes>>;
 
 impl fmt::Debug for HttpClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -68,21 +71,18 @@ pub(crate) struct Answer {
 
 impl HttpClient {
     pub(crate) fn new() -> Self {
-        let builder = || {
-            let mut builder = Client::builder(TokioExecutor::new());
-            // Servers close idle connections by themselves, uvicorn after 5 s; a request that meets a closed one is
-            // sent again over a new one.
-            builder.pool_timer(TokioTimer::new()).pool_idle_timeout(Duration::from_secs(60));
-            builder.pool_max_idle_per_host(1);
-            builder
-        };
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
-        let tls = HttpsConnectorBuilder::new()
-            .with_native_roots()
-            .map(|tls| builder().build(tls.https_only().enable_http1().build()))
-            .map_err(|error| format!("no root certificates for TLS: {error}"));
-        Self { plain: builder().build(connector), tls }
+        Self { plain: builder().build(connector), tls: Arc::default() }
+    }
+
+    fn tls(&self) -> Result<&TlsClient, HttpError> {
+        let make = || {
+            let tls = HttpsConnectorBuilder::new().with_native_roots();
+            tls.map(|tls| builder().build(tls.https_only().enable_http1().build()))
+                .map_err(|error| format!("no root certificates for TLS: {error}"))
+        };
+        self.tls.get_or_init(make).as_ref().map_err(|why| HttpError::Unreachable(why.clone()))
     }
 
     /// What the pod answers to GET `path`, whatever its status.
@@ -128,8 +128,7 @@ impl HttpClient {
         request: Request<Empty<Bytes>>,
     ) -> Result<Response<Incoming>, HttpError> {
         let sent = if url.is_https() {
-            let client = self.tls.as_ref().map_err(|why| HttpError::Unreachable(why.clone()))?;
-            client.request(request).await
+            self.tls()?.request(request).await
         } else {
             self.plain.request(request).await
         };
@@ -141,6 +140,15 @@ impl HttpClient {
             }
         })
     }
+}
+
+fn builder() -> legacy::Builder {
+    let mut builder = Client::builder(TokioExecutor::new());
+    // Servers close idle connections by themselves, uvicorn after 5 s; a request that meets a closed one is sent again
+    // over a new one.
+    builder.pool_timer(TokioTimer::new()).pool_idle_timeout(Duration::from_secs(60));
+    builder.pool_max_idle_per_host(1);
+    builder
 }
 
 /// Why a pod did not answer.

@@ -1,12 +1,10 @@
 //! A pod's task: learn, join, scrape and learn again, leave.
 
 use std::future::Future;
-use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::header::HeaderValue;
 use kvroute_core::AdapterReport;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -18,7 +16,7 @@ use super::record::{RankRecord, Record};
 use super::status::PodState;
 use crate::http::{Bounds, HttpClient, Lines};
 use crate::load::{Metrics, Scraper, phase};
-use crate::pods::learn::{Learnt, learn};
+use crate::pods::learn::{Learnt, learn, read_token};
 use crate::pods::{Knowledge, PodConfig, domain};
 
 /// What is wanted of a pod.
@@ -210,7 +208,7 @@ impl Pod {
         let is_suspect = self.failures > 0 || self.is_silent;
         let ask = async {
             let _place = plan.learners.enter(is_suspect).await;
-            let token = read_token(plan.learn.token_file.clone()).await?;
+            let token = read_token(plan.learn.token_file.clone()).await.map_err(|error| (false, error))?;
             let bounds = |timeout_ms, max_bytes: u64| Bounds {
                 timeout: Duration::from_millis(timeout_ms),
                 max_bytes: usize::try_from(max_bytes).unwrap_or(usize::MAX),
@@ -329,6 +327,7 @@ impl Pod {
                 Ok(metrics) => {
                     scrapes.failures_in_a_row = 0;
                     scrapes.engine = metrics.engine.or(scrapes.engine);
+                    scrapes.malformed_lines += u64::from(metrics.malformed);
                     if metrics.ranks.iter().any(|rank| rank.load.is_some()) {
                         scrapes.reports += 1;
                     } else {
@@ -433,20 +432,4 @@ impl Pod {
         leave(&self.shared, &ids);
         self.shared.directory.withdraw(&self.name);
     }
-}
-
-/// The key that pods ask for, as the value of a header.
-async fn read_token(path: Option<PathBuf>) -> Result<Option<HeaderValue>, (bool, String)> {
-    let Some(path) = path else { return Ok(None) };
-    let fail = |what: String| (false, format!("fleet.learn.token_file {}: {what}", path.display()));
-    let read = tokio::task::spawn_blocking({
-        let path = path.clone();
-        move || std::fs::read_to_string(path)
-    });
-    let text =
-        read.await.map_err(|error| fail(error.to_string()))?.map_err(|error| fail(error.to_string()))?;
-    let value = HeaderValue::try_from(format!("Bearer {}", text.trim()));
-    let mut value = value.map_err(|_| fail("it has characters that no header can have".into()))?;
-    value.set_sensitive(true);
-    Ok(Some(value))
 }

@@ -82,6 +82,8 @@ pub struct ScrapeStatus {
     pub failures: u64,
     /// The last of those, in a row.
     pub failures_in_a_row: u32,
+    /// Lines about load, or what else is wanted of them, that could not be read.
+    pub malformed_lines: u64,
     /// Restarts of the engine that were noticed.
     pub restarts: u64,
     /// Seconds the last one took.

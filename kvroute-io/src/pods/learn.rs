@@ -1,6 +1,7 @@
 //! Asking a pod what it is.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use hyper::StatusCode;
 use hyper::header::HeaderValue;
@@ -92,6 +93,26 @@ impl LearnError {
     pub(crate) fn is_silence(&self) -> bool {
         matches!(self.reason, Reason::Http(_))
     }
+}
+
+/// The key that pods ask for, as the value of a header.
+///
+/// # Errors
+///
+/// Why the file cannot be read, or holds no key.
+pub(crate) async fn read_token(path: Option<PathBuf>) -> Result<Option<HeaderValue>, String> {
+    let Some(path) = path else { return Ok(None) };
+    let fail = |what: String| format!("fleet.learn.token_file {}: {what}", path.display());
+    let read = tokio::task::spawn_blocking({
+        let path = path.clone();
+        move || std::fs::read_to_string(path)
+    });
+    let text =
+        read.await.map_err(|error| fail(error.to_string()))?.map_err(|error| fail(error.to_string()))?;
+    let value = HeaderValue::try_from(format!("Bearer {}", text.trim()));
+    let mut value = value.map_err(|_| fail("it has characters that no header can have".into()))?;
+    value.set_sensitive(true);
+    Ok(Some(value))
 }
 
 /// Why a pod could not be asked.

@@ -12,6 +12,7 @@ mod endpoint;
 mod fact;
 mod knowledge;
 pub(crate) mod learn;
+mod said;
 pub(crate) mod source;
 mod url;
 
