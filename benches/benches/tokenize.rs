@@ -76,7 +76,8 @@ fn history(tokenizer: &Tokenizer, text: &str, tokens: usize) -> Vec<Value> {
         }
         let content = &text[from..to];
         length += tokenizer.encode_in_full(content, false).expect("text").len();
-        messages.push(json!({ "role": ["user", "assistant"][messages.len() % 2], "content": content }));
+        let role = ["user", "assistant"][messages.len() % 2];
+        messages.push(json!({ "role": role, "content": content }));
         from = to;
     }
     messages

@@ -29,16 +29,18 @@ fn completion(text: &str) -> Bytes {
     serde_json::to_vec(&serde_json::json!({ "prompt": text })).unwrap().into()
 }
 
-/// A prompt that takes long.
+/// A prompt that takes long, and of which no part was seen.
 fn long(number: usize) -> Bytes {
-    completion(&format!("{number} zebra-{number} ").repeat(100_000))
+    completion(&(0..LONG_WORDS).map(|word| format!("{number}zebra{word} ")).collect::<String>())
 }
+
+const LONG_WORDS: usize = 60_000;
 
 fn is_overloaded(prompts: &[TokenizedPrompt]) -> bool {
     matches!(prompts, [TokenizedPrompt::Text { reason: Untokenized::Overloaded, .. }])
 }
 
-fn eventually(condition: impl Fn() -> bool) {
+fn eventually(mut condition: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(60);
     while !condition() {
         assert!(Instant::now() < end, "it did not happen within a minute");
@@ -88,15 +90,22 @@ fn a_full_queue_answers_at_once_with_text() {
 #[test]
 fn what_is_not_tokenized_in_time_is_answered_with_text_and_known_the_next_time() {
     let tokenizer = tokenizer();
-    let pool = TokenizerPool::new(Arc::clone(&tokenizer), &options(1, 10, Duration::from_millis(1))).unwrap();
-    let running = pool.submit(Endpoint::Completions, long(1));
-    let waiting = pool.submit(Endpoint::Completions, long(2));
-    assert!(is_overloaded(&block_on(waiting).unwrap()));
-    assert!(is_overloaded(&block_on(running).unwrap()));
-    assert_eq!(pool.counters().too_late, 2);
+    let pool =
+        TokenizerPool::new(Arc::clone(&tokenizer), &options(1, 10, Duration::from_millis(20))).unwrap();
+    // Until the thread was quick enough to begin with one.
+    let mut submitted = 0;
+    eventually(|| {
+        submitted += 1;
+        let answers = [submitted, submitted + 1_000].map(|n| pool.submit(Endpoint::Completions, long(n)));
+        for answer in answers {
+            assert!(is_overloaded(&block_on(answer).unwrap()));
+        }
+        tokenizer.cache_counters().miss_bytes > 0
+    });
+    assert_eq!(pool.counters().too_late, 2 * submitted as u64);
     assert_eq!(pool.counters().waiting, 0, "what nobody waits for is not worked on");
     // The thread finishes what it began.
-    eventually(|| tokenizer.cache_counters().miss_bytes > 1_000_000);
+    eventually(|| tokenizer.cache_counters().miss_bytes > 10 * LONG_WORDS as u64);
     assert_eq!(pool.counters().answered, 0);
 }
 
