@@ -46,6 +46,10 @@ fn tokenize(c: &mut Criterion) {
                 BatchSize::LargeInput,
             );
         });
+        group.bench_function(BenchmarkId::new("history-seen/reading", tokens), |b| {
+            b.iter(|| serde_json::from_slice::<Value>(&seen));
+        });
+        // Reading included.
         group.bench_function(BenchmarkId::new("history-seen/rendering", tokens), |b| {
             b.iter(|| tokenizer.rendered(Endpoint::ChatCompletions, &seen, now));
         });

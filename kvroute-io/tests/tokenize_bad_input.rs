@@ -223,6 +223,13 @@ fn what_cannot_be_known_here_is_text_with_the_reason() {
     let mut parts = Parts::default();
     let file = file();
     parts.tokenizer = &file;
+    for config in [r#"{"model_type": "gpt_oss"}"#, r#"{"architectures": ["DeepseekV32ForCausalLM"]}"#] {
+        parts.model_config = Some(config.as_bytes());
+        let own = Tokenizer::from_parts(parts, &TokenizerOptions::default()).unwrap();
+        let found = chat(&own, &json!({ "messages": [{ "role": "user", "content": "x" }] })).unwrap();
+        assert!(matches!(&found[..], [TokenizedPrompt::Text { reason: Untokenized::OwnRenderer, .. }]));
+    }
+    parts.model_config = Some(br#"{"architectures": ["LlamaForCausalLM"]}"#);
     let without = Tokenizer::from_parts(parts, &TokenizerOptions::default()).unwrap();
     let found = chat(&without, &json!({ "messages": [{ "role": "user", "content": "x" }] })).unwrap();
     assert!(matches!(&found[..], [TokenizedPrompt::Text { reason: Untokenized::NoChatTemplate, .. }]));

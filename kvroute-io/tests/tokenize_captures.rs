@@ -76,3 +76,33 @@ fn token_ids_are_those_of_the_engine() {
         assert!(tokenizer.cache_counters().hit_bytes > 0);
     }
 }
+
+/// Shows all that a template is given.
+const SHOWS_ALL: &str = "{{ messages | tojson }}\n{{ tools | tojson }}\n{{ add_generation_prompt }} {{ enable_thinking }} {{ reasoning_effort }} {{ documents | tojson }} {{ mood }}";
+/// Makes the engine hand contents over as parts.
+const LOOPS_OVER_PARTS: &str =
+    "{% for message in messages %}{% for part in message.content %}{% endfor %}{% endfor %}";
+
+#[test]
+fn messages_and_tools_are_those_that_the_engine_gives_to_a_template() {
+    let [strings, parts] = [SHOWS_ALL.to_owned(), format!("{SHOWS_ALL}{LOOPS_OVER_PARTS}")].map(|template| {
+        let mut options = TokenizerOptions::default();
+        options.chat_template = Some(template);
+        Tokenizer::from_dir(&testdata(), &options).unwrap()
+    });
+    let lines = std::fs::read_to_string(testdata().join("conversations.jsonl")).unwrap();
+    for (number, line) in lines.lines().enumerate() {
+        let place = format!("line {}", number + 1);
+        let line: Value = serde_json::from_str(line).unwrap();
+        let tokenizer = if line["parts"] == true { &parts } else { &strings };
+        let endpoint =
+            if line["endpoint"] == "chat" { Endpoint::ChatCompletions } else { Endpoint::Responses };
+        let body = serde_json::to_vec(&line["body"]).unwrap();
+        let rendered = tokenizer.rendered(endpoint, &body, SystemTime::UNIX_EPOCH);
+        match line["rendered"].as_str() {
+            Some(expected) => assert_eq!(rendered.unwrap().as_deref(), Some(expected), "{place}"),
+            None => assert!(rendered.is_err(), "{place}: {} there, here {rendered:?}", line["refused"]),
+        }
+    }
+    assert_eq!(lines.lines().count(), 116);
+}

@@ -16,6 +16,18 @@ const MAX_BYTES: u64 = 256 << 20;
 const SPECIAL_TOKENS: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
+/// Architectures with a renderer of their own (vLLM 0.32, `config/model.py`).
+const OWN_RENDERERS: [&str; 8] = [
+    "DeepseekV32ForCausalLM",
+    "DeepseekV41ForCausalLM",
+    "DeepseekV4ForCausalLM",
+    "DeepseekV4ForConditionalGeneration",
+    "InklingForCausalLM",
+    "InklingForConditionalGeneration",
+    "KimiK3ForConditionalGeneration",
+    "MoonshotKimiaForCausalLM",
+];
+
 /// The files of a folder, in memory.
 #[derive(Debug)]
 pub(super) struct Files {
@@ -24,6 +36,8 @@ pub(super) struct Files {
     chat_template: Option<Vec<u8>>,
     tool_use_template: Option<Vec<u8>>,
     special_tokens_map: Option<Vec<u8>>,
+    model_config: Option<Vec<u8>>,
+    tekken: bool,
 }
 
 impl Files {
@@ -37,6 +51,8 @@ impl Files {
             chat_template: read(&folder.join("chat_template.jinja"))?,
             tool_use_template: read(&folder.join("additional_chat_templates/tool_use.jinja"))?,
             special_tokens_map: read(&folder.join("special_tokens_map.json"))?,
+            model_config: read(&folder.join("config.json"))?,
+            tekken: folder.join("tekken.json").exists(),
         })
     }
 
@@ -47,6 +63,8 @@ impl Files {
             chat_template: self.chat_template.as_deref(),
             tool_use_template: self.tool_use_template.as_deref(),
             special_tokens_map: self.special_tokens_map.as_deref(),
+            model_config: self.model_config.as_deref(),
+            tekken: self.tekken,
         }
     }
 }
@@ -75,6 +93,8 @@ pub(super) struct Settings {
     pub(super) special_tokens: Map<String, Value>,
     /// What it adds to the tokenizer.
     pub(super) configuration: Configuration,
+    /// Whether the engine renders chats by code of its own.
+    pub(super) own_renderer: bool,
 }
 
 impl Settings {
@@ -90,6 +110,7 @@ impl Settings {
             (Some(listed), _) => settings.configuration.added_tokens = added_tokens(listed)?,
             (None, None) => {}
         }
+        settings.own_renderer = parts.tekken || parts.model_config.map_or(Ok(false), has_own_renderer)?;
         settings.configuration.split_special_tokens =
             config.get("split_special_tokens") == Some(&Value::Bool(true));
         settings.read_special_tokens(&config);
@@ -133,6 +154,14 @@ impl Settings {
         let named = self.special_tokens.values().filter_map(|token| token.as_str().map(str::to_owned));
         self.configuration.special_tokens.splice(0..0, named);
     }
+}
+
+fn has_own_renderer(model_config: &[u8]) -> Result<bool, Error> {
+    let config = object(model_config, "config.json")?;
+    let architectures = config.get("architectures").and_then(Value::as_array);
+    let mut architectures = architectures.into_iter().flatten().filter_map(Value::as_str);
+    let harmony = config.get("model_type").is_some_and(|kind| kind == "gpt_oss");
+    Ok(harmony || architectures.any(|architecture| OWN_RENDERERS.contains(&architecture)))
 }
 
 /// A special token is its content, or an object with it.

@@ -71,6 +71,9 @@ pub enum Untokenized {
     StoredConversation,
     /// A chat, and the tokenizer's folder has no chat template. The engine may have been given one.
     NoChatTemplate,
+    /// A chat of a model whose chats the engine renders by code of its own, not by a template: gpt-oss, models with
+    /// Mistral's `tekken.json`, DeepSeek V3.2 and V4, Kimi K3, Kimi Audio, Inkling (vLLM 0.32).
+    OwnRenderer,
     /// Something that is not exactly reproduced here (a number that JSON parsers read differently, `suffix`,
     /// truncation to the model's length); see the module's documentation.
     NotReproducible,
@@ -94,6 +97,7 @@ impl Untokenized {
             Self::Media => "media",
             Self::StoredConversation => "stored_conversation",
             Self::NoChatTemplate => "no_chat_template",
+            Self::OwnRenderer => "own_renderer",
             Self::NotReproducible => "not_reproducible",
         }
     }

@@ -29,6 +29,10 @@ pub struct Parts<'a> {
     pub tool_use_template: Option<&'a [u8]>,
     /// `special_tokens_map.json`.
     pub special_tokens_map: Option<&'a [u8]>,
+    /// `config.json`, the model's: whether the engine renders its chats by code of its own.
+    pub model_config: Option<&'a [u8]>,
+    /// Whether there is a `tekken.json`: Mistral's own tokenizer, which the engine prefers.
+    pub tekken: bool,
 }
 
 /// Whether text that was seen before need not be encoded again.
@@ -70,12 +74,15 @@ pub struct Tokenizer {
     /// In place of the other where there are tools.
     tool_use_template: Option<ChatTemplate>,
     special_tokens: Map<String, Value>,
+    /// Whether the engine renders chats by code of its own.
+    own_renderer: bool,
     options: TokenizerOptions,
 }
 
 impl Tokenizer {
     /// Reads a model's folder: `tokenizer.json`, and where they are there `tokenizer_config.json`,
-    /// `chat_template.jinja`, `additional_chat_templates/tool_use.jinja` and `special_tokens_map.json`.
+    /// `chat_template.jinja`, `additional_chat_templates/tool_use.jinja`, `special_tokens_map.json` and `config.json`;
+    /// whether there is a `tekken.json`.
     ///
     /// # Errors
     ///
@@ -93,7 +100,7 @@ impl Tokenizer {
     ///
     /// As [`Self::from_dir`].
     pub fn from_parts(parts: Parts<'_>, options: &TokenizerOptions) -> Result<Self, Error> {
-        let Settings { templates: (template, tool_use), special_tokens, configuration } =
+        let Settings { templates: (template, tool_use), special_tokens, configuration, own_renderer } =
             Settings::read(&parts)?;
         let encoder = Encoder::new(parts.tokenizer, &configuration, options.cache_bytes)?;
         let (template, tool_use) = match &options.chat_template {
@@ -105,6 +112,7 @@ impl Tokenizer {
             template: None,
             tool_use_template: None,
             special_tokens,
+            own_renderer,
             options: options.clone(),
         };
         tokenizer.template = template.map(|source| tokenizer.compiled(&source)).transpose()?;
@@ -202,6 +210,9 @@ impl Tokenizer {
 
     /// The text of a chat, and whether special tokens go around it.
     fn chat(&self, endpoint: Endpoint, body: Body, now: SystemTime) -> Result<(String, bool), Failure> {
+        if self.own_renderer {
+            return Err(Untokenized::OwnRenderer.into());
+        }
         let (text, add_special_tokens) = match endpoint {
             Endpoint::Completions => return Err(Error::request("a completion has no messages").into()),
             Endpoint::ChatCompletions => {

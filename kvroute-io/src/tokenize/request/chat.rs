@@ -154,6 +154,14 @@ fn validated(message: Value, place: &str) -> Result<Value, Error> {
     if role != "assistant" && message.get("content").is_some_and(Value::is_null) {
         return Err(Error::request(format!("{place}.content: null")));
     }
+    if let Some(Value::Array(parts)) = message.get("content") {
+        // Those of the responses API.
+        let foreign =
+            |part: &Value| part.get("type").is_some_and(|kind| kind == "input_text" || kind == "output_text");
+        if let Some(at) = parts.iter().position(foreign) {
+            return Err(Error::request(format!("{place}.content[{at}].type: not one of a chat completion")));
+        }
+    }
     if let Some(reasoning) = message.remove("reasoning_content").filter(|reasoning| !reasoning.is_null())
         && message.get("reasoning").is_none_or(Value::is_null)
     {
