@@ -142,6 +142,10 @@ impl Asked {
         if !endpoint.generates() {
             return Ok(Self::without_prompt(body));
         }
+        // Of a list Serde would take the fields in their order.
+        if body.trim_ascii_start().first() != Some(&b'{') {
+            return Err(ApiError::bad_request("The request's body is no JSON object", None));
+        }
         let mut body: Body<'_> = serde_json::from_slice(body)
             .map_err(|error| ApiError::bad_request(format!("The request's body cannot be read: {error}"), None))?;
         let prompts = body.prompt.as_ref().map_or(1, |prompts| prompts.count);
