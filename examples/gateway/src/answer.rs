@@ -61,7 +61,7 @@ pub struct PassingBody {
     body: Incoming,
     flight: Flight,
     timer: Pin<Box<Sleep>>,
-    /// When the next piece must have come; the timer is set anew only when it rings.
+    /// When the next piece must have come. The timer may ring before: it is not set anew for each piece.
     due: Instant,
     idle: Duration,
     /// When all of it must have come.
@@ -104,12 +104,15 @@ impl PassingBody {
     }
 
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let due = self.due;
+        if due < self.timer.deadline() {
+            self.timer.as_mut().reset(due);
+        }
         while self.timer.as_mut().poll(cx).is_ready() {
-            if self.timer.deadline() >= self.due {
+            if self.timer.deadline() >= due {
                 self.flight.failed();
                 return Poll::Ready(Some(Err("the pod took too long".into())));
             }
-            let due = self.due;
             self.timer.as_mut().reset(due);
         }
         Poll::Pending
