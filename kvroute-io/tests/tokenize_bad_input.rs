@@ -251,7 +251,7 @@ fn bodies_nested_too_deeply_or_too_large_are_refused() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn damaged_tokenizer_files_never_panic(at in 0usize..120_000, bytes in proptest::collection::vec(any::<u8>(), 1..4)) {

@@ -4,8 +4,8 @@ use kvroute_io::tokenize::{Parts, Segmentation, Tokenizer, TokenizerOptions};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-/// What texts are made of: what pre-tokenizers tell apart, and added tokens, whole and in part.
-const FRAGMENTS: [&str; 48] = [
+/// What texts are made of: what pre-tokenizers tell apart.
+const FRAGMENTS: [&str; 42] = [
     "a",
     "The",
     " quick",
@@ -47,18 +47,17 @@ const FRAGMENTS: [&str; 48] = [
     "\u{feff}",
     "\u{1c}",
     "▁",
-    "<|x|>",
-    "<|x",
-    "|>",
-    "<|xy|>",
-    "</s>",
-    "[MASK]",
     "word",
 ];
+/// Added tokens, whole and in part.
+const TOKENS: [&str; 8] = ["<|x|>", "<|x", "|>", "<|xy|>", "</s>", "[MASK]", "<|im_end|>", ""];
 
+/// Texts long enough for cuts between added tokens.
 fn text() -> impl Strategy<Value = String> {
-    let fragments = proptest::collection::vec(proptest::sample::select(&FRAGMENTS[..]), 0..700);
-    fragments.prop_map(|fragments| fragments.concat())
+    let between = proptest::collection::vec(proptest::sample::select(&FRAGMENTS[..]), 0..900);
+    let token = proptest::sample::select(&TOKENS[..]);
+    let parts = proptest::collection::vec((between, token), 1..4);
+    parts.prop_map(|parts| parts.into_iter().map(|(between, token)| between.concat() + token).collect())
 }
 
 fn captured() -> Value {
@@ -82,6 +81,16 @@ fn byte_level(normalizer: Value, pre_tokenizer: Value) -> Value {
     tokenizer["pre_tokenizer"] = pre_tokenizer;
     tokenizer["added_tokens"].as_array_mut().unwrap().push(added(2048, "<|x|>", &[]));
     tokenizer["added_tokens"].as_array_mut().unwrap().push(added(2049, "<|xy|>", &["rstrip"]));
+    tokenizer
+}
+
+/// The same tokenizer with a model that has one id for every pre-token, so that ids tell where pre-tokens end. Merges of
+/// real vocabularies seldom would.
+fn revealing(mut tokenizer: Value) -> Value {
+    tokenizer["model"]["vocab"] = json!({ "<unk>": 3000 });
+    tokenizer["model"]["merges"] = json!([]);
+    tokenizer["model"]["unk_token"] = "<unk>".into();
+    tokenizer["model"]["fuse_unk"] = true.into();
     tokenizer
 }
 
@@ -289,7 +298,14 @@ fn kinds() -> Vec<(&'static str, Tokenizer, Segmentation)> {
         ),
         ("Unigram", unigram(), tokens),
     ];
-    kinds.into_iter().map(|(name, json, segmentation)| (name, tokenizer(&json), segmentation)).collect()
+    let mut all = Vec::new();
+    for (name, json, segmentation) in kinds {
+        if json["pre_tokenizer"].to_string().contains("ByteLevel") {
+            all.push((name, tokenizer(&revealing(json.clone())), segmentation.clone()));
+        }
+        all.push((name, tokenizer(&json), segmentation));
+    }
+    all
 }
 
 #[test]
@@ -335,10 +351,10 @@ fn a_space_taken_along_by_one_token_can_be_the_next_one() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn ids_are_those_of_a_full_encoding(texts in proptest::collection::vec(text(), 1..4)) {
+    fn ids_are_those_of_a_full_encoding(texts in proptest::collection::vec(text(), 1..3)) {
         thread_local!(static KINDS: Vec<(&'static str, Tokenizer, Segmentation)> = kinds());
         KINDS.with(|kinds| {
             for (name, tokenizer, _) in kinds {
