@@ -1,7 +1,7 @@
 //! The fleet as data.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::num::NonZeroUsize;
 
 use kvroute_core::Error;
 use kvroute_core::config::value::{present, text};
@@ -9,6 +9,7 @@ use kvroute_core::config::{self, Config, Document, Problem};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::events::SubscriberOptions;
 use crate::pods::config::{pods, pods_schema};
 use crate::pods::source::check_pods;
 use crate::pods::{KnownConfig, PodConfig};
@@ -45,6 +46,8 @@ pub struct FleetConfig {
     pub learn: LearnConfig,
     /// How pods are asked how busy they are.
     pub scrape: ScrapeConfig,
+    /// How streams of events are followed.
+    pub events: EventsConfig,
     /// How long a pod that left the list goes on with the requests it has, before it is removed; milliseconds.
     pub drain_ms: u64,
 }
@@ -171,6 +174,49 @@ impl Default for ScrapeConfig {
     }
 }
 
+/// How streams of events are followed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct EventsConfig {
+    /// Threads that streams are spread over.
+    #[schemars(range(min = 1, max = 256))]
+    pub threads: u32,
+    /// Batches a stream may hold back while it waits for a replay.
+    #[schemars(range(min = 1))]
+    pub max_held_batches: u32,
+    /// Bytes those may have.
+    #[schemars(range(min = 1))]
+    pub max_held_bytes: u32,
+    /// Longest message that is taken; bytes.
+    #[schemars(range(min = 1))]
+    pub max_message_bytes: u32,
+}
+
+impl Default for EventsConfig {
+    fn default() -> Self {
+        let options = SubscriberOptions::default();
+        let small = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        Self {
+            threads: small(options.threads.get()),
+            max_held_batches: small(options.max_held_batches),
+            max_held_bytes: small(options.max_held_bytes),
+            max_message_bytes: options.max_message_bytes,
+        }
+    }
+}
+
+impl EventsConfig {
+    pub(super) fn options(&self) -> SubscriberOptions {
+        SubscriberOptions {
+            threads: NonZeroUsize::new(self.threads as usize).unwrap_or(NonZeroUsize::MIN),
+            max_held_batches: self.max_held_batches as usize,
+            max_held_bytes: self.max_held_bytes as usize,
+            max_message_bytes: self.max_message_bytes,
+            ..SubscriberOptions::default()
+        }
+    }
+}
+
 impl Default for FleetConfig {
     fn default() -> Self {
         Self {
@@ -180,6 +226,7 @@ impl Default for FleetConfig {
             known: KnownConfig::default(),
             learn: LearnConfig::default(),
             scrape: ScrapeConfig::default(),
+            events: EventsConfig::default(),
             drain_ms: 30_000,
         }
     }
@@ -245,6 +292,13 @@ impl FleetConfig {
         at_least(1, self.scrape.concurrency.into(), "scrape", "concurrency")?;
         at_least(1, self.scrape.failures.into(), "scrape", "failures")?;
         at_least(self.scrape.interval_ms, self.scrape.stale_ms, "scrape", "stale_ms")?;
+        at_least(1, self.events.threads.into(), "events", "threads")?;
+        at_least(1, self.events.max_held_batches.into(), "events", "max_held_batches")?;
+        at_least(1, self.events.max_held_bytes.into(), "events", "max_held_bytes")?;
+        at_least(1, self.events.max_message_bytes.into(), "events", "max_message_bytes")?;
+        if self.events.threads > 256 {
+            return Err(Problem::found(self.events.threads, "256 at most").at("threads").at("events"));
+        }
         if let Some(file) = &self.file {
             at_least(10, file.interval_ms, "file", "interval_ms")?;
         }
@@ -253,7 +307,3 @@ impl FleetConfig {
     }
 }
 
-/// Milliseconds of the configuration.
-pub(super) fn millis(number: u64) -> Duration {
-    Duration::from_millis(number)
-}

@@ -9,7 +9,7 @@ use kvroute_core::{CacheDomain, PodId, PodSpec, Router};
 
 use super::Target;
 use super::directory::Directory;
-use super::events::Events;
+use crate::events::{Stream, SubscribeError, Subscriber};
 use crate::pods::{EventStream, Knowledge, PodConfig};
 
 /// What all pods share.
@@ -17,7 +17,7 @@ use crate::pods::{EventStream, Knowledge, PodConfig};
 pub(super) struct Shared {
     pub(super) router: Arc<Router>,
     pub(super) directory: Directory,
-    pub(super) events: Events,
+    pub(super) subscriber: Subscriber,
 }
 
 /// What a pod is in the router. Whether two are equal tells whether it has to join anew.
@@ -78,7 +78,7 @@ impl Membership {
             let ranks = u32::try_from(self.ranks.len()).unwrap_or(u32::MAX);
             let target = Target { name: self.pod.name(), url: self.pod.url.clone(), rank, ranks };
             shared.directory.insert(id, target);
-            if let Some(Err(why)) = stream.map(|stream| shared.events.add(id, stream)) {
+            if let Some(Err(why)) = stream.map(|stream| subscribe(&shared.subscriber, id, stream)) {
                 troubles.push(format!("no events of rank {rank}: {why}"));
             }
         }
@@ -104,10 +104,16 @@ impl Membership {
     }
 }
 
+/// Subscribes to a pod's events.
+fn subscribe(subscriber: &Subscriber, pod: PodId, stream: &EventStream) -> Result<(), SubscribeError> {
+    let EventStream { endpoint, mode, replay_endpoint, topic, rank: _ } = stream.clone();
+    subscriber.add(Stream { pod, endpoint, mode, replay_endpoint, topic })
+}
+
 /// Takes pods out of the router, with their subscriptions.
 pub(super) fn leave(shared: &Shared, ids: &[PodId]) {
     for &id in ids {
-        shared.events.remove(id);
+        shared.subscriber.remove(id);
         // It is there, unless the embedder removed it itself.
         let _ = shared.router.remove_pod(id);
         shared.directory.remove(id);

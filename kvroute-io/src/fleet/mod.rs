@@ -13,7 +13,6 @@
 mod clock;
 mod config;
 mod directory;
-mod events;
 mod member;
 mod model;
 mod pod;
@@ -30,13 +29,13 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 pub use clock::Clock;
-pub use config::{DnsConfig, FileConfig, FleetConfig, FleetDocument, LearnConfig, ScrapeConfig};
+pub use config::{DnsConfig, EventsConfig, FileConfig, FleetConfig, FleetDocument, LearnConfig, ScrapeConfig};
 pub use model::{Model, ModelStatus};
 pub use status::{FleetStatus, PodState, PodStatus, RankStatus, ScrapeStatus};
 
+use crate::events::Subscriber;
 use crate::pods::PodUrl;
 use directory::Directory;
-use events::Events;
 use member::Shared;
 use reconcile::{Reconciler, Seen};
 
@@ -73,10 +72,12 @@ impl Fleet {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` if the configuration is wrong.
+    /// `InvalidInput` if the configuration is wrong, or the system gives no threads or sockets for the events.
     pub fn start(router: Arc<Router>, config: FleetConfig) -> Result<Self, Error> {
         check(&router, &config)?;
-        let shared = Arc::new(Shared { router, directory: Directory::default(), events: Events });
+        let subscriber = Subscriber::start(Arc::clone(&router), config.events.options());
+        let subscriber = subscriber.map_err(|error| Problem::new(error.to_string()).at("events").at("fleet"))?;
+        let shared = Arc::new(Shared { router, directory: Directory::default(), subscriber });
         let (clock, config, seen) = (Clock::new(), Arc::new(config), Arc::default());
         let (configs, receiver) = watch::channel(Arc::clone(&config));
         let reconciler = Reconciler::new(Arc::clone(&shared), clock, config, Arc::clone(&seen));
@@ -85,7 +86,7 @@ impl Fleet {
     }
 
     /// Goes on by another configuration: pods that are no longer named are drained, new ones are asked, those that are
-    /// described otherwise join anew, all others stay as they are.
+    /// described otherwise join anew, all others stay as they are. What `events` says only counts at the start.
     ///
     /// # Errors
     ///
@@ -134,7 +135,8 @@ impl Fleet {
             (seen.sources.clone(), seen.records.clone())
         };
         let pods = records.iter().map(|(name, record)| record.lock().status(name)).collect();
-        FleetStatus { sources, pods, models: self.shared.directory.status() }
+        let (models, events) = (self.shared.directory.status(), self.shared.subscriber.status());
+        FleetStatus { sources, pods, models, events }
     }
 
     /// Stops all tasks and takes the pods out of the router.

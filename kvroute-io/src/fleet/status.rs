@@ -4,6 +4,7 @@ use kvroute_core::LoadReport;
 use serde::Serialize;
 
 use super::model::ModelStatus;
+use crate::events::SubscriberStatus;
 use crate::load::{AdapterUse, CacheUse, Engine};
 use crate::pods::{Knowledge, PodUrl, SourceStatus};
 
@@ -17,6 +18,8 @@ pub struct FleetStatus {
     pub pods: Vec<PodStatus>,
     /// All models and adapters, by name.
     pub models: Vec<ModelStatus>,
+    /// The streams of events.
+    pub events: SubscriberStatus,
 }
 
 /// What a pod is at.

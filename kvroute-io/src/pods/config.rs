@@ -12,6 +12,7 @@ use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::PodUrl;
+use crate::events::Mode;
 
 /// A pod, or all those behind a name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -87,10 +88,11 @@ pub struct KnownConfig {
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "optional_text")]
     #[schemars(with = "String")]
     pub events_endpoint: Option<String>,
-    /// Who binds that endpoint; absent: vLLM's rule.
+    /// Who listens on that endpoint: the pod (`connect`: the router connects) or the router (`bind`); absent: vLLM's
+    /// rule.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "present")]
-    #[schemars(with = "Binding")]
-    pub events_binding: Option<Binding>,
+    #[schemars(with = "Mode")]
+    pub events_mode: Option<Mode>,
     /// ZeroMQ endpoint of rank 0's replays, such as `tcp://*:5600`.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "optional_text")]
     #[schemars(with = "String")]
@@ -110,16 +112,6 @@ pub enum Hashing {
     Native,
     /// By kvroute's own scheme, of the token ids in events. Works with any engine.
     Translated,
-}
-
-/// Which side of an event stream binds its endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Binding {
-    /// The pod binds, the router connects.
-    Pod,
-    /// The router binds, pods connect.
-    Router,
 }
 
 impl PodConfig {
@@ -190,7 +182,7 @@ impl KnownConfig {
         }
         first!(
             model_root, block_size, version, hash_algorithm, hash_seed, hashing, ranks, events_endpoint,
-            events_binding, replay_endpoint, topic
+            events_mode, replay_endpoint, topic
         )
     }
 }

@@ -1,7 +1,8 @@
 //! ZeroMQ endpoints as pods say them, and as they are reached from here.
 
 use super::url::{bracketed, is_loopback};
-use super::{Binding, PodUrl};
+use super::PodUrl;
+use crate::events::Mode;
 
 /// An endpoint's host that names no particular machine.
 fn is_any(host: &str) -> bool {
@@ -15,15 +16,15 @@ fn tcp(endpoint: &str) -> Option<(&str, u16)> {
     Some((host, port.parse().ok()?))
 }
 
-/// Which side binds: vLLM's publisher does if the endpoint has a `*` or `::` in it, or is no TCP; else it connects
+/// Who listens: vLLM's publisher does if the endpoint has a `*` or `::` in it, or is no TCP; else it connects
 /// (`ZmqEventPublisher._socket_setup`, vLLM 0.32). An endpoint at 0.0.0.0 can be connected to by nobody else, so the pod
 /// is taken to bind it.
-pub(super) fn binding(endpoint: &str) -> Binding {
-    let is_pods = endpoint.contains('*')
+pub(super) fn mode(endpoint: &str) -> Mode {
+    let is_bound = endpoint.contains('*')
         || endpoint.contains("::")
         || !endpoint.starts_with("tcp://")
         || tcp(endpoint).is_some_and(|(host, _)| is_any(host));
-    if is_pods { Binding::Pod } else { Binding::Router }
+    if is_bound { Mode::Connect } else { Mode::Bind }
 }
 
 /// The endpoint at which the router connects to what a pod binds: a host that names no other machine than the pod's own
@@ -59,19 +60,6 @@ pub(super) fn at_router(endpoint: &str, url: &PodUrl) -> Result<String, String> 
     }
 }
 
-/// The endpoint of a data-parallel rank where `endpoint` is rank 0's: the port is `rank` higher
-/// (`ZmqEventPublisher.offset_endpoint_port`, vLLM 0.32).
-pub(super) fn of_rank(endpoint: &str, rank: u32) -> Result<String, String> {
-    if rank == 0 {
-        return Ok(endpoint.into());
-    }
-    let moved = tcp(endpoint).and_then(|(host, port)| {
-        let port = u16::try_from(u32::from(port).checked_add(rank)?).ok()?;
-        Some(format!("tcp://{}:{port}", bracketed(host)))
-    });
-    moved.ok_or_else(|| format!("{endpoint:?} has no port for rank {rank}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,12 +69,12 @@ mod tests {
     }
 
     #[test]
-    fn who_binds_is_vllms_rule() {
+    fn who_listens_is_vllms_rule() {
         for endpoint in ["tcp://*:5557", "tcp://[::]:5557", "ipc:///tmp/x", "tcp://0.0.0.0:5557"] {
-            assert_eq!(binding(endpoint), Binding::Pod, "{endpoint}");
+            assert_eq!(mode(endpoint), Mode::Connect, "{endpoint}");
         }
         for endpoint in ["tcp://127.0.0.1:5557", "tcp://router:5557", "tcp://10.0.0.1:5557"] {
-            assert_eq!(binding(endpoint), Binding::Router, "{endpoint}");
+            assert_eq!(mode(endpoint), Mode::Bind, "{endpoint}");
         }
     }
 
@@ -115,15 +103,5 @@ mod tests {
         assert_eq!(at_router("tcp://router.svc:5557", &far).as_deref(), Ok("tcp://*:5557"));
         let error = at_router("tcp://127.0.0.1:5557", &far).unwrap_err();
         assert!(error.contains("own loopback"), "{error}");
-    }
-
-    #[test]
-    fn each_rank_has_the_next_port() {
-        assert_eq!(of_rank("tcp://*:5557", 3).as_deref(), Ok("tcp://*:5560"));
-        assert_eq!(of_rank("tcp://[::]:5557", 1).as_deref(), Ok("tcp://[::]:5558"));
-        assert_eq!(of_rank("ipc:///tmp/x", 0).as_deref(), Ok("ipc:///tmp/x"));
-        for (endpoint, rank) in [("ipc:///tmp/x", 1), ("tcp://*:65535", 1), ("tcp://*:5557", u32::MAX)] {
-            assert!(of_rank(endpoint, rank).is_err(), "{endpoint} {rank}");
-        }
     }
 }

@@ -8,9 +8,10 @@ use kvroute_core::{BlockHasher, CacheDomain};
 use serde::Serialize;
 
 use super::answers::{ModelAnswer, SourceAnswer};
-use super::endpoint::{at_pod, at_router, binding, of_rank};
+use super::endpoint::{at_pod, at_router, mode};
 use super::learn::Learnt;
-use super::{Binding, Fact, KnownConfig, Origin, PodUrl};
+use super::{Fact, KnownConfig, Origin, PodUrl};
+use crate::events::{Mode, rank_endpoint};
 use crate::load::{Engine, Metrics};
 
 /// What is known of a pod, and from where.
@@ -39,8 +40,8 @@ pub struct Knowledge {
     pub ranks: Fact<Vec<u32>>,
     /// Rank 0's endpoint of KV events, as it was said.
     pub events_endpoint: Fact<String>,
-    /// Who binds it.
-    pub events_binding: Fact<Binding>,
+    /// Who listens there.
+    pub events_mode: Fact<Mode>,
     /// Rank 0's endpoint of replays, as it was said.
     pub replay_endpoint: Fact<String>,
     /// Topic of its events.
@@ -87,8 +88,8 @@ pub struct EventStream {
     pub rank: u32,
     /// The ZeroMQ endpoint, as it is reached from here.
     pub endpoint: String,
-    /// Who binds it.
-    pub binding: Binding,
+    /// Who listens there.
+    pub mode: Mode,
     /// The endpoint of replays, as it is reached from here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replay_endpoint: Option<String>,
@@ -114,15 +115,15 @@ impl Knowledge {
             ranks: Fact::new(known.ranks.map(|ranks| (0..ranks).collect()), said.ranks())
                 .or_assume(|| Some(vec![0])),
             events_endpoint: Fact::new(known.events_endpoint.clone(), said.first(|s| s.endpoint.clone())),
-            events_binding: Fact::default(),
+            events_mode: Fact::default(),
             replay_endpoint: Fact::new(known.replay_endpoint.clone(), said.first(|s| s.replay_endpoint.clone())),
             topic: Fact::new(known.topic.clone(), said.first(|s| s.topic.clone()))
                 .or_assume(|| Some(String::new())),
             streams: Vec::new(),
             notes: Vec::new(),
         };
-        all.events_binding = Fact::new(known.events_binding, None)
-            .or_assume(|| all.events_endpoint.value.as_deref().map(binding));
+        all.events_mode = Fact::new(known.events_mode, None)
+            .or_assume(|| all.events_endpoint.value.as_deref().map(mode));
         if all.prefix_caching.value == Some(false) {
             all.notes.push("prefix caching is off".into());
         }
@@ -174,13 +175,10 @@ impl Knowledge {
     fn stream(&mut self, url: &PodUrl, said: &Said<'_>, rank: u32) -> Result<EventStream, String> {
         let endpoint = said.of_rank(rank, &self.events_endpoint, |source| source.endpoint.as_deref())?;
         let endpoint = endpoint.ok_or("it has no endpoint")?;
-        let binding = match self.events_binding.value {
-            Some(binding) => binding,
-            None => binding(&endpoint),
-        };
-        let endpoint = match binding {
-            Binding::Pod => at_pod(&endpoint, url)?,
-            Binding::Router => at_router(&endpoint, url)?,
+        let mode = self.events_mode.value.unwrap_or_else(|| mode(&endpoint));
+        let endpoint = match mode {
+            Mode::Connect => at_pod(&endpoint, url)?,
+            Mode::Bind => at_router(&endpoint, url)?,
         };
         let replay = said.of_rank(rank, &self.replay_endpoint, |source| source.replay_endpoint.as_deref());
         let replay = replay.and_then(|replay| replay.map(|replay| at_pod(&replay, url)).transpose());
@@ -189,7 +187,7 @@ impl Knowledge {
             None
         });
         let topic = self.topic.value.clone().unwrap_or_default();
-        Ok(EventStream { rank, endpoint, binding, replay_endpoint, topic })
+        Ok(EventStream { rank, endpoint, mode, replay_endpoint, topic })
     }
 }
 
@@ -256,8 +254,12 @@ impl<'a> Said<'a> {
         of: impl Fn(&SourceAnswer) -> Option<&str>,
     ) -> Result<Option<String>, String> {
         let Some(endpoint) = &fact.value else { return Ok(None) };
+        let moved = |endpoint: &str, rank| match rank_endpoint(endpoint, rank) {
+            Ok(endpoint) => Ok(Some(endpoint)),
+            Err(error) => Err(error.to_string()),
+        };
         if fact.origin == Origin::Configured {
-            return of_rank(endpoint, rank).map(Some);
+            return moved(endpoint, rank);
         }
         let own = self.sources.get(&rank).copied().and_then(&of);
         // Publishers that all say the same say what they were configured with.
@@ -265,8 +267,8 @@ impl<'a> Said<'a> {
         let is_moved = first.is_some_and(|(first, source)| *first == rank || of(source) != own);
         match own {
             Some(own) if is_moved => Ok(Some(own.into())),
-            Some(own) => of_rank(own, rank).map(Some),
-            None => of_rank(endpoint, rank).map(Some),
+            Some(own) => moved(own, rank),
+            None => moved(endpoint, rank),
         }
     }
 
@@ -325,7 +327,7 @@ mod tests {
         let stream = EventStream {
             rank: 0,
             endpoint: "tcp://127.0.0.1:5557".into(),
-            binding: Binding::Router,
+            mode: Mode::Bind,
             replay_endpoint: Some("tcp://127.0.0.1:5600".into()),
             topic: "kv@pod-0@tiny".into(),
         };

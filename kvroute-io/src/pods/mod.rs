@@ -15,7 +15,7 @@ pub(crate) mod learn;
 pub(crate) mod source;
 mod url;
 
-pub use config::{Binding, Hashing, KnownConfig, PodConfig};
+pub use config::{Hashing, KnownConfig, PodConfig};
 pub use fact::{Fact, Origin};
 pub use knowledge::{EventStream, Knowledge, SeedStatus, ServedModel};
 pub use source::SourceStatus;
