@@ -190,7 +190,7 @@ impl Board {
             next = next.max(total.min(best));
             best = best.max(total);
         }
-        (next > f64::NEG_INFINITY).then(|| best - next)
+        (next > f64::NEG_INFINITY).then_some(best - next)
     }
 
     /// Why there is nobody.
