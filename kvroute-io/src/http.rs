@@ -11,6 +11,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::pods::PodUrl;
 
@@ -33,6 +34,29 @@ impl fmt::Debug for HttpClient {
 pub(crate) struct Bounds {
     pub(crate) timeout: Duration,
     pub(crate) max_bytes: usize,
+}
+
+/// How many pods are asked at one time. Those that did not answer last time wait in a line of their own: pods that hang,
+/// each until its time is over, would keep all others waiting.
+#[derive(Debug)]
+pub(crate) struct Lines {
+    trusted: Semaphore,
+    suspect: Semaphore,
+}
+
+impl Lines {
+    /// `concurrency` pods at one time, and a quarter as many suspects.
+    pub(crate) fn new(concurrency: usize) -> Self {
+        let line = |places: usize| Semaphore::new(places.clamp(1, Semaphore::MAX_PERMITS));
+        Self { trusted: line(concurrency), suspect: line(concurrency / 4) }
+    }
+
+    /// Waits for a place, which is given back when the answer is dropped.
+    pub(crate) async fn enter(&self, is_suspect: bool) -> Option<SemaphorePermit<'_>> {
+        let line = if is_suspect { &self.suspect } else { &self.trusted };
+        // The semaphores are never closed.
+        line.acquire().await.ok()
+    }
 }
 
 /// What a pod answered.

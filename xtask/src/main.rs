@@ -17,6 +17,7 @@ mod schema;
 mod source;
 mod steps;
 mod symbols;
+mod templates;
 mod test;
 mod tool;
 mod versions;

@@ -41,10 +41,11 @@ pub(crate) fn check(root: &Path) -> Result<String, String> {
 }
 
 /// A virtual environment.
-struct Environment(PathBuf);
+pub(crate) struct Environment(PathBuf);
 
 impl Environment {
-    fn python(&self) -> Command {
+    /// Its interpreter.
+    pub(crate) fn python(&self) -> Command {
         let mut python = command(&[self.0.join("bin/python")]);
         // The repository's folders stay as they are.
         python.env("PYTHONDONTWRITEBYTECODE", "1");
@@ -53,7 +54,10 @@ impl Environment {
 }
 
 /// Makes the environment unless it is there, and installs `requirements` into it.
-fn environment(folder: &Path, requirements: &[&str]) -> Result<Environment, String> {
+///
+/// # Errors
+/// What pip says, or that there is no Python.
+pub(crate) fn environment(folder: &Path, requirements: &[&str]) -> Result<Environment, String> {
     let environment = Environment(folder.to_owned());
     if !folder.join("bin/python").exists() {
         run(command(&[interpreter()?.as_str(), "-m", "venv"]).arg(folder))?;

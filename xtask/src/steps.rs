@@ -7,7 +7,7 @@ use crate::tool::{
     self, CARGO_DENY, CARGO_FUZZ, CC, CLIPPY, CXX, GO, MIRI, PKG_CONFIG, PYTHON, RUST_SRC, RUSTFMT, Tool,
     VALGRIND, WASM, WASM_TARGET, cargo,
 };
-use crate::{c, dependencies, fuzz, golang, library, modules, python, source, symbols, versions};
+use crate::{c, dependencies, fuzz, golang, library, modules, python, source, symbols, templates, versions};
 
 /// The crate whose purity is checked.
 const CORE: &str = "kvroute-core";
@@ -209,6 +209,13 @@ pub(crate) const STEPS: &[Step] = &[
         run: Run::Always,
         needs: &[&PYTHON],
         check: |context| python::check(&context.root).into(),
+    },
+    Step {
+        name: "templates",
+        what: "chat templates of published models render as in transformers",
+        run: Run::NotQuick,
+        needs: &[&PYTHON],
+        check: |context| templates::check(&context.root).into(),
     },
     Step {
         name: "corpus",

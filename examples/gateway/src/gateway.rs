@@ -36,7 +36,7 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Starts what a configuration describes; to be called inside a tokio runtime. It serves nobody yet
+    /// Starts what a configuration describes, from a snapshot if there is one; to be called inside a tokio runtime. It serves nobody yet
     /// ([`serve`](crate::server::serve)).
     ///
     /// # Errors
@@ -44,18 +44,26 @@ impl Gateway {
     /// What is wrong with the configuration, a tokenizer that cannot be read, a decision log that cannot be written.
     pub fn start(document: &Document, observers: Vec<Box<dyn Observer>>) -> Result<Arc<Self>, Error> {
         let router = Arc::new(document.router.build()?);
-        Ok(Arc::new(Self {
+        let snapshot = document.gateway.snapshot.as_ref().filter(|snapshot| snapshot.path.exists());
+        let gateway = Arc::new(Self {
             tokenizers: Tokenizers::load(&document.tokenizers)?,
             client: client(&document.gateway)?,
             decision_log: document.gateway.decision_log.as_ref().map(DecisionLog::open).transpose()?,
-            fleet: Fleet::start(router, document.fleet.clone())?,
+            fleet: Fleet::start_held(router, document.fleet.clone())?,
             watch: Watch::start(&document.gateway)?,
             settings: ArcSwap::from_pointee(document.gateway.clone()),
             observers,
             is_draining: AtomicBool::new(false),
             buffered: AtomicUsize::new(0),
             turn: AtomicUsize::new(0),
-        }))
+        });
+        match snapshot {
+            Some(snapshot) => {
+                tokio::spawn(snapshots::restore_then_release(snapshot.path.clone(), Arc::clone(&gateway)));
+            }
+            None => gateway.fleet.release_events(),
+        }
+        Ok(gateway)
     }
 
     /// Pods and what feeds the router.

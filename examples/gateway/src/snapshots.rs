@@ -2,11 +2,12 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kvroute_core::{Error, Restore, RestoreReport, Router};
+use kvroute_io::fleet::PodState;
 use tokio::time::sleep;
 
 use crate::config::{SnapshotConfig, invalid};
@@ -33,7 +34,7 @@ pub fn write(router: &Router, now: Duration, path: &Path) -> Result<u64, Error> 
     Ok(bytes)
 }
 
-/// Reads a snapshot into a router; `None` if there is no such file.
+/// Reads a snapshot into a router, for the pods that are there; `None` if there is no such file.
 ///
 /// # Errors
 ///
@@ -52,7 +53,49 @@ pub fn restore(router: &Router, now: Duration, path: &Path) -> Result<Option<Res
             length => restore.push(&chunk[..length]).map_err(|error| fail(&error))?,
         }
     }
-    restore.finish(router, now).map(Some).map_err(|error| fail(&error))
+    let report = restore.finish(router, now).map_err(|error| fail(&error))?;
+    for pod in &report.pods {
+        // A pod that is not here is nowhere to send requests to; whether it comes back its source knows.
+        if let Some(id) = pod.id.filter(|_| pod.added) {
+            router.remove_pod(id)?;
+        }
+    }
+    Ok(Some(report))
+}
+
+/// How long pods have to say what they are, before what the snapshot knows of them is given up.
+const LEARNING: Duration = Duration::from_secs(20);
+
+/// Reads the snapshot when all pods have said what they are, and then lets their events come: only pods without events
+/// take in what was known of them.
+pub(crate) async fn restore_then_release(path: PathBuf, gateway: Arc<Gateway>) {
+    let start = Instant::now();
+    while is_learning(&gateway) && start.elapsed() < LEARNING {
+        sleep(Duration::from_millis(50)).await;
+    }
+    let restoring = Arc::clone(&gateway);
+    let restored =
+        tokio::task::spawn_blocking(move || restore(restoring.router(), restoring.now(), &path)).await;
+    gateway.fleet().release_events();
+    match restored {
+        Ok(Ok(Some(report))) => {
+            for pod in &report.pods {
+                match &pod.blocks {
+                    Ok(blocks) => tracing::info!(pod = pod.name, rank = pod.dp_rank, ?blocks, "restored"),
+                    Err(refusal) => tracing::warn!(pod = pod.name, rank = pod.dp_rank, ?refusal, "not restored"),
+                }
+            }
+            tracing::info!(sessions = report.sessions, left_out = report.sessions_left_out, "restored");
+        }
+        Ok(Ok(None)) => {}
+        Ok(Err(error)) => tracing::error!(%error, "nothing was restored"),
+        Err(error) => tracing::error!(%error, "nothing was restored"),
+    }
+}
+
+fn is_learning(gateway: &Gateway) -> bool {
+    let pods = gateway.fleet().status().pods;
+    pods.is_empty() || pods.iter().any(|pod| pod.state == PodState::Learning)
 }
 
 /// Writes a snapshot now and then, for ever.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use kvroute_core::config::PodConfig as RouterPodConfig;
 use kvroute_core::index::GapPolicy;
 use kvroute_core::{CacheDomain, PodId, PodSpec, Router};
+use parking_lot::Mutex;
 
 use super::Target;
 use super::directory::Directory;
@@ -18,6 +19,33 @@ pub(super) struct Shared {
     pub(super) router: Arc<Router>,
     pub(super) directory: Directory,
     pub(super) subscriber: Subscriber,
+    /// Streams that are to be subscribed to, but not yet; `None`: nothing waits.
+    pub(super) held: Mutex<Option<Vec<(PodId, EventStream)>>>,
+}
+
+impl Shared {
+    /// Subscribes to a pod's events, or has that wait.
+    fn subscribe(&self, pod: PodId, stream: &EventStream) -> Result<(), SubscribeError> {
+        if let Some(held) = &mut *self.held.lock() {
+            held.push((pod, stream.clone()));
+            return Ok(());
+        }
+        let EventStream { endpoint, mode, replay_endpoint, topic, rank: _ } = stream.clone();
+        self.subscriber.add(Stream { pod, endpoint, mode, replay_endpoint, topic })
+    }
+
+    /// Subscribes to all that waits; from now on nothing does.
+    pub(super) fn release(&self) {
+        let held = self.held.lock().take();
+        for (pod, stream) in held.into_iter().flatten() {
+            // One that left meanwhile has no events any more.
+            if self.router.pod_by_id(pod).is_ok()
+                && let Err(error) = self.subscribe(pod, &stream)
+            {
+                tracing::warn!(%pod, endpoint = stream.endpoint, %error, "no events");
+            }
+        }
+    }
 }
 
 /// What a pod is in the router. Whether two are equal tells whether it has to join anew.
@@ -78,7 +106,7 @@ impl Membership {
             let ranks = u32::try_from(self.ranks.len()).unwrap_or(u32::MAX);
             let target = Target { name: self.pod.name(), url: self.pod.url.clone(), rank, ranks };
             shared.directory.insert(id, target);
-            if let Some(Err(why)) = stream.map(|stream| subscribe(&shared.subscriber, id, stream)) {
+            if let Some(Err(why)) = stream.map(|stream| shared.subscribe(id, stream)) {
                 troubles.push(format!("no events of rank {rank}: {why}"));
             }
         }
@@ -102,12 +130,6 @@ impl Membership {
         }
         Ok(spec)
     }
-}
-
-/// Subscribes to a pod's events.
-fn subscribe(subscriber: &Subscriber, pod: PodId, stream: &EventStream) -> Result<(), SubscribeError> {
-    let EventStream { endpoint, mode, replay_endpoint, topic, rank: _ } = stream.clone();
-    subscriber.add(Stream { pod, endpoint, mode, replay_endpoint, topic })
 }
 
 /// Takes pods out of the router, with their subscriptions.

@@ -74,15 +74,33 @@ impl Fleet {
     ///
     /// `InvalidInput` if the configuration is wrong, or the system gives no threads or sockets for the events.
     pub fn start(router: Arc<Router>, config: FleetConfig) -> Result<Self, Error> {
+        let fleet = Self::start_held(router, config)?;
+        fleet.release_events();
+        Ok(fleet)
+    }
+
+    /// The same, but that no events are subscribed to before [`release_events`](Self::release_events): for those who
+    /// restore a snapshot, which only pods without events take in ([`kvroute_core::Restore`]).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`start`](Self::start).
+    pub fn start_held(router: Arc<Router>, config: FleetConfig) -> Result<Self, Error> {
         check(&router, &config)?;
         let subscriber = Subscriber::start(Arc::clone(&router), config.events.options());
         let subscriber = subscriber.map_err(|error| Problem::new(error.to_string()).at("events").at("fleet"))?;
-        let shared = Arc::new(Shared { router, directory: Directory::default(), subscriber });
+        let held = Mutex::new(Some(Vec::new()));
+        let shared = Arc::new(Shared { router, directory: Directory::default(), subscriber, held });
         let (clock, config, seen) = (Clock::new(), Arc::new(config), Arc::default());
         let (configs, receiver) = watch::channel(Arc::clone(&config));
         let reconciler = Reconciler::new(Arc::clone(&shared), clock, config, Arc::clone(&seen));
         let reconciler = tokio::spawn(reconciler.run(receiver));
         Ok(Self { shared, clock, configs, seen, reconciler })
+    }
+
+    /// Subscribes to the events of all pods that are there, and from now on to those of others as they come.
+    pub fn release_events(&self) {
+        self.shared.release();
     }
 
     /// Goes on by another configuration: pods that are no longer named are drained, new ones are asked, those that are

@@ -9,14 +9,14 @@ use std::time::Duration;
 use hyper::header::HeaderValue;
 use kvroute_core::AdapterReport;
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::config::{LearnConfig, ScrapeConfig};
 use super::member::{Membership, Shared, leave};
 use super::record::{RankRecord, Record};
 use super::status::PodState;
-use crate::http::{Bounds, HttpClient};
+use crate::http::{Bounds, HttpClient, Lines};
 use crate::load::{Metrics, Scraper, phase};
 use crate::pods::learn::{Learnt, learn};
 use crate::pods::{Knowledge, PodConfig, domain};
@@ -41,7 +41,7 @@ pub(super) struct Plan {
     pub(super) scraper: Scraper,
     /// Bounds how many pods are learnt at one time; apart from scraping, so that pods that hang at one thing do not
     /// keep others from the other.
-    pub(super) learners: Arc<Semaphore>,
+    pub(super) learners: Arc<Lines>,
 }
 
 impl Plan {
@@ -106,6 +106,8 @@ struct Pod {
     drained: Option<Instant>,
     /// When its engine started; seconds since 1970.
     started: Option<f64>,
+    /// What it said last.
+    learnt: Option<Learnt>,
 }
 
 impl Pod {
@@ -124,6 +126,7 @@ impl Pod {
             is_silent: false,
             drained: None,
             started: None,
+            learnt: None,
         }
     }
 
@@ -202,9 +205,9 @@ impl Pod {
 
     async fn learn(&mut self) {
         let plan = Arc::clone(&self.plan);
+        let is_suspect = self.failures > 0 || self.is_silent;
         let ask = async {
-            // The semaphore is never closed.
-            let _permit = plan.learners.acquire().await;
+            let _place = plan.learners.enter(is_suspect).await;
             let token = read_token(plan.learn.token_file.clone()).await?;
             let bounds = |timeout_ms, max_bytes: u64| Bounds {
                 timeout: Duration::from_millis(timeout_ms),
@@ -247,7 +250,12 @@ impl Pod {
     }
 
     /// Takes in what it is: it joins the router, or joins it anew if it is another one than before.
-    fn take(&mut self, learnt: Learnt) -> Result<(), String> {
+    fn take(&mut self, mut learnt: Learnt) -> Result<(), String> {
+        let is_restarted = learnt.metrics.as_ref().is_some_and(|metrics| self.note_start(metrics));
+        let metrics = learnt.metrics.clone().unwrap_or_default();
+        if let Some(before) = self.learnt.take().filter(|_| !is_restarted && !self.is_silent) {
+            learnt.fill(before);
+        }
         let pod = &self.plan.pod;
         let mut known = Knowledge::new(&pod.url, &pod.known, &learnt);
         let domain = match &pod.domain {
@@ -259,8 +267,7 @@ impl Pod {
             None => domain::of_pod(&pod.known, &mut known).map_err(|error| error.to_string())?,
         };
         let membership = Membership::new(pod, domain, &known);
-        let metrics = learnt.metrics.unwrap_or_default();
-        let is_restarted = self.note_start(&metrics);
+        self.learnt = Some(learnt);
         // Without events nothing else tells that its cache is empty.
         let is_emptied = is_restarted && membership.streams.is_empty();
         if is_emptied || self.membership.as_ref() != Some(&membership) {
@@ -295,7 +302,8 @@ impl Pod {
 
     async fn scrape(&mut self) {
         let (begin, plan) = (Instant::now(), Arc::clone(&self.plan));
-        let answer = self.while_ageing(plan.scraper.scrape(&plan.pod.url)).await;
+        let is_suspect = self.record.lock().scrapes.failures_in_a_row > 0;
+        let answer = self.while_ageing(plan.scraper.scrape(&plan.pod.url, is_suspect)).await;
         let mut wait = None;
         {
             let mut record = self.record.lock();
@@ -319,7 +327,6 @@ impl Pod {
                     scrapes.engine = metrics.engine.or(scrapes.engine);
                     if metrics.ranks.iter().any(|rank| rank.load.is_some()) {
                         scrapes.reports += 1;
-                        record.scrape_error = None;
                     } else {
                         scrapes.without_report += 1;
                         record.scrape_error = Some("GET /metrics: no load of a known engine in it".into());
@@ -358,13 +365,16 @@ impl Pod {
     fn report(&self, metrics: &Metrics) {
         let now = Instant::now();
         let router = &self.shared.router;
-        for rank in &mut self.record.lock().ranks {
+        let mut record = self.record.lock();
+        let Record { ranks, scrape_error, .. } = &mut *record;
+        for rank in ranks {
             let Some(said) = metrics.ranks.iter().find(|said| said.rank == rank.rank) else { continue };
             rank.cache = said.cache.or(rank.cache);
             let Some(load) = said.load else { continue };
             // It may have been removed by the embedder, and all that is parsed is in range.
             let _ = router.report_load(rank.id, load);
             (rank.load, rank.is_stale) = (Some((load, now)), false);
+            *scrape_error = None;
             if let Some(adapters) = metrics.adapters.as_ref().filter(|new| rank.adapters.as_ref() != Some(new)) {
                 let running: Vec<_> = adapters.running.iter().map(String::as_str).collect();
                 let waiting: Vec<_> = adapters.waiting.iter().map(String::as_str).collect();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
@@ -14,7 +14,7 @@ use super::config::FleetConfig;
 use super::member::Shared;
 use super::pod::{Plan, Wanted, follow};
 use super::record::Record;
-use crate::http::{Bounds, HttpClient};
+use crate::http::{Bounds, HttpClient, Lines};
 use crate::load::Scraper;
 use crate::pods::source::Sources;
 use crate::pods::{PodConfig, SourceStatus};
@@ -44,7 +44,7 @@ pub(super) struct Reconciler {
     config: Arc<FleetConfig>,
     client: HttpClient,
     scraper: Scraper,
-    learners: Arc<Semaphore>,
+    learners: Arc<Lines>,
     sources: Sources,
     pods: BTreeMap<String, Followed>,
     tasks: JoinSet<()>,
@@ -173,12 +173,11 @@ impl Reconciler {
 }
 
 /// What bounds how many pods are asked at one time.
-fn bounded(client: &HttpClient, config: &FleetConfig) -> (Scraper, Arc<Semaphore>) {
+fn bounded(client: &HttpClient, config: &FleetConfig) -> (Scraper, Arc<Lines>) {
     let bounds = Bounds {
         timeout: Duration::from_millis(config.scrape.timeout_ms),
         max_bytes: usize::try_from(config.scrape.max_bytes).unwrap_or(usize::MAX),
     };
     let concurrency = config.scrape.concurrency as usize;
-    let learners = Semaphore::new(concurrency.clamp(1, Semaphore::MAX_PERMITS));
-    (Scraper::with_client(client.clone(), bounds, concurrency), Arc::new(learners))
+    (Scraper::with_client(client.clone(), bounds, concurrency), Arc::new(Lines::new(concurrency)))
 }

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::StatusCode;
-use tokio::sync::Semaphore;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Metrics;
-use crate::http::{Bounds, HttpClient, HttpError};
+use crate::http::{Bounds, HttpClient, HttpError, Lines};
 use crate::pods::PodUrl;
 
 /// Fetches and reads `/metrics` of pods, a bounded number of them at one time. Connections are kept. Cheap to clone;
@@ -17,12 +16,13 @@ use crate::pods::PodUrl;
 #[derive(Clone, Debug)]
 pub struct Scraper {
     client: HttpClient,
-    permits: Arc<Semaphore>,
+    lines: Arc<Lines>,
     bounds: Bounds,
 }
 
 impl Scraper {
-    /// A scraper that waits `timeout` for an answer, reads `max_bytes` of it, and asks `concurrency` pods at one time.
+    /// A scraper that waits `timeout` for an answer, reads `max_bytes` of it, and asks `concurrency` pods at one time,
+    /// and a quarter as many suspects.
     #[must_use]
     pub fn new(timeout: Duration, max_bytes: usize, concurrency: usize) -> Self {
         Self::with_client(HttpClient::new(), Bounds { timeout, max_bytes }, concurrency)
@@ -30,18 +30,17 @@ impl Scraper {
 
     /// A scraper over a client's connections.
     pub(crate) fn with_client(client: HttpClient, bounds: Bounds, concurrency: usize) -> Self {
-        let permits = Arc::new(Semaphore::new(concurrency.clamp(1, Semaphore::MAX_PERMITS)));
-        Self { client, permits, bounds }
+        Self { client, lines: Arc::new(Lines::new(concurrency)), bounds }
     }
 
-    /// What the pod's metrics say now. The time that others are waited for does not count.
+    /// What the pod's metrics say now. The time that others are waited for does not count. A suspect is one that did not
+    /// answer last time: those wait for each other, and keep nobody else waiting.
     ///
     /// # Errors
     ///
     /// If there was no answer within the bounds, or not a page of metrics.
-    pub async fn scrape(&self, url: &PodUrl) -> Result<Metrics, ScrapeError> {
-        // The semaphore is never closed.
-        let _permit = self.permits.acquire().await;
+    pub async fn scrape(&self, url: &PodUrl, is_suspect: bool) -> Result<Metrics, ScrapeError> {
+        let _place = self.lines.enter(is_suspect).await;
         let answer = self.client.get(url, "/metrics", None, self.bounds).await.map_err(ScrapeError::Http)?;
         if answer.status != StatusCode::OK {
             return Err(ScrapeError::Status(answer.status.as_u16()));

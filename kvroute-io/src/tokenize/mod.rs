@@ -9,10 +9,14 @@
 //! A [`TokenizerPool`] does this on threads of its own, so that a long prompt never holds up an event loop, and when it
 //! cannot keep up it answers with text at once.
 
+mod chat;
+mod encoder;
 mod error;
+mod files;
 mod options;
 mod pool;
 mod prompt;
+mod request;
 mod tokenizer;
 
 pub use error::{Error, ErrorKind};

@@ -48,12 +48,12 @@ pub struct PoolOptions {
     pub threads: usize,
     /// Requests that may wait; beyond, requests are answered with text.
     pub queue: usize,
-    /// Time a request may wait before it is begun; beyond, it is answered with text.
+    /// Time after which a request is answered with text if it is not tokenized.
     pub wait: Duration,
 }
 
 impl Default for PoolOptions {
     fn default() -> Self {
-        Self { threads: 2, queue: 256, wait: Duration::from_millis(20) }
+        Self { threads: 2, queue: 256, wait: Duration::from_millis(100) }
     }
 }

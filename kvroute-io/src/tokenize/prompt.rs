@@ -62,7 +62,7 @@ impl TokenizedPrompt {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Untokenized {
-    /// The pool's queue was full, or the request would have waited longer than [`PoolOptions::wait`](super::PoolOptions).
+    /// The pool's queue was full, or the request was not tokenized within [`PoolOptions::wait`](super::PoolOptions::wait).
     Overloaded,
     /// It has images, audio, video or embeddings, whose tokens the engine's processor decides.
     Media,

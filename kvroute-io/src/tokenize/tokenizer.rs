@@ -3,7 +3,16 @@
 use std::path::Path;
 use std::time::SystemTime;
 
-use super::{Endpoint, Error, TokenizedPrompt, TokenizerOptions};
+use serde_json::{Map, Value};
+
+use super::chat::{ChatTemplate, Conversation};
+use super::encoder::Encoder;
+use super::files::{Files, Settings};
+use super::request::chat::Chat;
+use super::request::completions::{Completions, Prompt};
+use super::request::responses::Responses;
+use super::request::{Body, Failure};
+use super::{Endpoint, Error, ErrorKind, TokenizedPrompt, TokenizerOptions, Untokenized};
 
 /// The files of a model's tokenizer, as bytes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -15,6 +24,8 @@ pub struct Parts<'a> {
     pub config: Option<&'a [u8]>,
     /// `chat_template.jinja`; goes before the one in the configuration.
     pub chat_template: Option<&'a [u8]>,
+    /// `additional_chat_templates/tool_use.jinja`; in place of the other where there are tools.
+    pub tool_use_template: Option<&'a [u8]>,
     /// `special_tokens_map.json`.
     pub special_tokens_map: Option<&'a [u8]>,
 }
@@ -53,21 +64,26 @@ pub struct CacheCounters {
 /// Turns requests into the token ids that the engine will compute. Shared by threads; see the module's documentation.
 #[derive(Debug)]
 pub struct Tokenizer {
-    segmentation: Segmentation,
+    encoder: Encoder,
+    template: Option<ChatTemplate>,
+    /// In place of the other where there are tools.
+    tool_use_template: Option<ChatTemplate>,
+    special_tokens: Map<String, Value>,
+    options: TokenizerOptions,
 }
 
 impl Tokenizer {
     /// Reads a model's folder: `tokenizer.json`, and where they are there `tokenizer_config.json`,
-    /// `chat_template.jinja` and `special_tokens_map.json`.
+    /// `chat_template.jinja`, `additional_chat_templates/tool_use.jinja` and `special_tokens_map.json`.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Tokenizer`](super::ErrorKind::Tokenizer) with the file's name if one cannot be read, is not what
-    /// it should be, or is larger than a tokenizer can be;
-    /// [`ErrorKind::Template`](super::ErrorKind::Template) if the chat template does not compile.
+    /// [`ErrorKind::Tokenizer`] with the file's name if one cannot be read, is not what it should be, or is larger than
+    /// a tokenizer can be; [`ErrorKind::Template`] if a chat template does not compile.
     pub fn from_dir(folder: &Path, options: &TokenizerOptions) -> Result<Self, Error> {
-        let _ = options;
-        Err(Error::tokenizer(format!("{}: not implemented yet", folder.display())))
+        let files = Files::read(folder)?;
+        Self::from_parts(files.parts(), options)
+            .map_err(|error| Error::new(error.kind(), format!("{}: {error}", folder.display())))
     }
 
     /// Makes a tokenizer from the bytes of those files.
@@ -76,8 +92,23 @@ impl Tokenizer {
     ///
     /// As [`Self::from_dir`].
     pub fn from_parts(parts: Parts<'_>, options: &TokenizerOptions) -> Result<Self, Error> {
-        let _ = (parts, options);
-        Err(Error::tokenizer("not implemented yet"))
+        let Settings { templates: (template, tool_use), special_tokens, configuration } =
+            Settings::read(&parts)?;
+        let encoder = Encoder::new(parts.tokenizer, &configuration, options.cache_bytes)?;
+        let (template, tool_use) = match &options.chat_template {
+            Some(given) => (Some(given.clone()), None),
+            None => (template, tool_use),
+        };
+        let mut tokenizer = Self {
+            encoder,
+            template: None,
+            tool_use_template: None,
+            special_tokens,
+            options: options.clone(),
+        };
+        tokenizer.template = template.map(|source| tokenizer.compiled(&source)).transpose()?;
+        tokenizer.tool_use_template = tool_use.map(|source| tokenizer.compiled(&source)).transpose()?;
+        Ok(tokenizer)
     }
 
     /// The ids of a text; `add_special_tokens` puts those around it that the tokenizer's post-processor has for a
@@ -85,12 +116,21 @@ impl Tokenizer {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Limit`](super::ErrorKind::Limit) if it is longer than
-    /// [`TokenizerOptions::max_text_bytes`], [`ErrorKind::Tokenizer`](super::ErrorKind::Tokenizer) if the tokenizer
-    /// fails on it.
+    /// [`ErrorKind::Limit`] if it is longer than [`TokenizerOptions::max_text_bytes`], [`ErrorKind::Tokenizer`] if the
+    /// tokenizer fails on it.
     pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, Error> {
-        let _ = (text, add_special_tokens);
-        Err(Error::tokenizer("not implemented yet"))
+        self.within_bounds("text", text.len())?;
+        self.encoder.encode(text, add_special_tokens)
+    }
+
+    /// The same ids, by the library alone: nothing is cut, and the cache is not asked. For comparisons.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::encode`].
+    pub fn encode_in_full(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, Error> {
+        self.within_bounds("text", text.len())?;
+        self.encoder.encode_in_full(text, add_special_tokens)
     }
 
     /// The prompts of a request: one, or as many as a list of prompts has. `now` is what a template that asks for the
@@ -98,28 +138,106 @@ impl Tokenizer {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Request`](super::ErrorKind::Request) and [`ErrorKind::Template`](super::ErrorKind::Template) for
-    /// what an engine would refuse too, [`ErrorKind::Limit`](super::ErrorKind::Limit) for a bound of
-    /// [`TokenizerOptions`].
+    /// [`ErrorKind::Request`] and [`ErrorKind::Template`] for what an engine would refuse too, [`ErrorKind::Limit`] for
+    /// a bound of [`TokenizerOptions`].
     pub fn prompts(
         &self,
         endpoint: Endpoint,
         body: &[u8],
         now: SystemTime,
     ) -> Result<Vec<TokenizedPrompt>, Error> {
-        let _ = (endpoint, body, now);
-        Err(Error::tokenizer("not implemented yet"))
+        self.within_bounds("body", body.len())?;
+        match self.token_ids(endpoint, body, now) {
+            Ok(prompts) => Ok(prompts.into_iter().map(TokenizedPrompt::TokenIds).collect()),
+            Err(Failure::Untokenized(reason)) => Ok(vec![TokenizedPrompt::text(endpoint, body, reason)]),
+            Err(Failure::Error(error)) => Err(error),
+        }
+    }
+
+    /// The text that a chat's messages are rendered to; `None` if that is not known here.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::prompts`], and [`ErrorKind::Request`] for completions, which are not rendered.
+    pub fn rendered(
+        &self,
+        endpoint: Endpoint,
+        body: &[u8],
+        now: SystemTime,
+    ) -> Result<Option<String>, Error> {
+        self.within_bounds("body", body.len())?;
+        match self.chat(endpoint, Body::read(body)?, now) {
+            Ok((text, _)) => Ok(Some(text)),
+            Err(Failure::Untokenized(_)) => Ok(None),
+            Err(Failure::Error(error)) => Err(error),
+        }
     }
 
     /// Whether text that was seen before is encoded again.
     #[must_use]
     pub fn segmentation(&self) -> &Segmentation {
-        &self.segmentation
+        self.encoder.segmentation()
     }
 
     /// What the cache of segments has done so far.
     #[must_use]
     pub fn cache_counters(&self) -> CacheCounters {
-        CacheCounters::default()
+        self.encoder.cache_counters()
+    }
+
+    fn token_ids(&self, endpoint: Endpoint, body: &[u8], now: SystemTime) -> Result<Vec<Vec<u32>>, Failure> {
+        let body = Body::read(body)?;
+        if endpoint != Endpoint::Completions {
+            let (text, add_special_tokens) = self.chat(endpoint, body, now)?;
+            return Ok(vec![self.encoder.encode(&text, add_special_tokens)?]);
+        }
+        let Completions { prompts, add_special_tokens } = Completions::read(body)?;
+        let one = |prompt| match prompt {
+            Prompt::Text(text) => Ok(self.encoder.encode(&text, add_special_tokens)?),
+            Prompt::TokenIds(token_ids) => Ok(token_ids),
+        };
+        prompts.into_iter().map(one).collect()
+    }
+
+    /// The text of a chat, and whether special tokens go around it.
+    fn chat(&self, endpoint: Endpoint, body: Body, now: SystemTime) -> Result<(String, bool), Failure> {
+        let (text, add_special_tokens) = match endpoint {
+            Endpoint::Completions => return Err(Error::request("a completion has no messages").into()),
+            Endpoint::ChatCompletions => {
+                let chat = Chat::read(body, &self.options)?;
+                let own = chat.template.as_deref().map(|source| self.compiled(source)).transpose()?;
+                let template = own.as_ref().map_or_else(|| self.template_for(chat.has_tools()), Ok)?;
+                let (conversation, add_special_tokens) = chat.conversation(template, &self.options, now)?;
+                (Self::render(template, conversation)?, add_special_tokens)
+            }
+            Endpoint::Responses => {
+                let responses = Responses::read(body, &self.options)?;
+                let template = self.template_for(responses.has_tools())?;
+                (Self::render(template, responses.conversation(template, now)?)?, true)
+            }
+        };
+        Ok((text, add_special_tokens))
+    }
+
+    fn render(template: &ChatTemplate, conversation: Conversation) -> Result<String, Error> {
+        template.render(conversation)
+    }
+
+    fn template_for(&self, tools: bool) -> Result<&ChatTemplate, Failure> {
+        let tool_use = self.tool_use_template.as_ref().filter(|_| tools);
+        tool_use.or(self.template.as_ref()).ok_or_else(|| Untokenized::NoChatTemplate.into())
+    }
+
+    fn compiled(&self, source: &str) -> Result<ChatTemplate, Error> {
+        let TokenizerOptions { max_template_steps, max_text_bytes, .. } = self.options;
+        ChatTemplate::new(source, self.special_tokens.clone(), max_template_steps, max_text_bytes)
+    }
+
+    fn within_bounds(&self, what: &str, bytes: usize) -> Result<(), Error> {
+        if bytes <= self.options.max_text_bytes {
+            return Ok(());
+        }
+        let allowed = self.options.max_text_bytes;
+        Err(Error::new(ErrorKind::Limit, format!("{what}: {bytes} bytes, {allowed} are allowed")))
     }
 }

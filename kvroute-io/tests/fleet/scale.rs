@@ -1,5 +1,6 @@
 //! A thousand pods: what scraping them costs, and that those that hang keep no other waiting.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use kvroute_io::fleet::{FleetConfig, PodState};
@@ -79,9 +80,12 @@ fn a_thousand_pods_are_scraped_in_time_and_hanging_ones_disturb_none() {
             pod.answer("/metrics", Reply::Hang);
         }
         tokio::time::sleep(Duration::from_secs(4)).await;
-        let oldest = fleet.status().pods.iter().filter(|status| status.scrapes.failures == 0);
-        let oldest = oldest.filter_map(|status| status.ranks[0].load_seconds_ago).fold(0.0, f64::max);
-        assert!(oldest < 4.0, "a pod that answers was asked {oldest} s ago");
+        let answering: BTreeSet<_> = pods[PODS / 3..].iter().map(FakePod::name).collect();
+        let statuses = fleet.status().pods;
+        let answering = statuses.iter().filter(|status| answering.contains(&status.name));
+        let oldest = answering.filter_map(|status| status.ranks[0].load_seconds_ago).fold(0.0, f64::max);
+        println!("with {} that hang, the oldest report of the others is {oldest:.1} s old", PODS / 3);
+        assert!(oldest < 3.0, "a pod that answers was asked {oldest} s ago");
         soon("shutting down", fleet.shutdown()).await;
     });
     servers.shutdown_timeout(Duration::from_secs(1));

@@ -179,7 +179,7 @@ pub(crate) async fn until<T>(what: &str, mut find: impl FnMut() -> Option<T>) ->
 /// Waits until a pod is in this state.
 pub(crate) async fn until_state(fleet: &Fleet, name: &str, state: PodState) -> PodStatus {
     let is_there = || pod(fleet, name).filter(|pod| pod.state == state);
-    let waiting = until(&format!("{name} is {state:?}"), is_there);
+    let waiting = until("it is", is_there);
     match tokio::time::timeout(Duration::from_secs(15), waiting).await {
         Ok(pod) => pod,
         Err(_) => panic!("{name} does not become {state:?}: {:#?}", pod(fleet, name)),

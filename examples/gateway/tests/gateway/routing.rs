@@ -55,8 +55,9 @@ async fn chats_that_nobody_tokenizes_go_where_their_text_went() {
     let mut homes = Vec::new();
     for turn in 0..4 {
         messages.push(json!({ "role": "user", "content": format!("question {turn}") }));
-        let got = post(running.address, "/v1/chat/completions", &json!({ "model": "m", "messages": messages }).to_string());
-        homes.push(got.await.header("x-kvroute-pod").expect("it says").to_owned());
+        let body = json!({ "model": "m", "messages": messages }).to_string();
+        let got = post(running.address, "/v1/chat/completions", &body).await;
+        homes.push(got.header("x-kvroute-pod").expect("it says").to_owned());
         messages.push(json!({ "role": "assistant", "content": format!("answer {turn}") }));
     }
     assert!(homes.iter().all(|home| *home == homes[0]), "{homes:?}");

@@ -136,16 +136,33 @@ async fn decisions_and_their_outcomes_are_written_and_can_be_read() {
 }
 
 #[tokio::test]
-async fn what_the_router_knows_is_written_whole_or_not_at_all() {
-    let pod = Pod::answering(completion(0)).await;
+async fn a_gateway_that_starts_again_goes_on_where_it_was() {
+    let (pod, other) = (Pod::answering(completion(0)).await, Pod::answering(completion(0)).await);
     let folder = Folder::new("snapshot");
     let path = folder.0.join("router.snapshot");
-    let running = Running::start(&[pod.url()], &format!("snapshot: {{path: '{}'}}", path.display())).await;
-    post(running.address, "/v1/completions", PROMPT).await;
-    running.gateway.close();
-    let router = running.gateway.router();
-    let report = snapshots::restore(router, Duration::ZERO, &path).unwrap().expect("there is a file");
-    assert_eq!(report.pods.len(), 1);
+    let section = format!("answer_headers: true, snapshot: {{path: '{}', interval_ms: 0}}", path.display());
+    let urls = [pod.url(), other.url()];
+    let prompt = format!(r#"{{"model":"m","prompt":[{}]}}"#, (0..400).map(|id| id.to_string()).collect::<Vec<_>>().join(","));
+    let before = Running::start(&urls, &section).await;
+    let home = post(before.address, "/v1/completions", &prompt).await.header("x-kvroute-pod").unwrap().to_owned();
+    before.gateway.close();
+    drop(before);
+
+    let again = Running::start(&urls, &section).await;
+    let predicted = |running: &Running| {
+        let pods = running.gateway.router().status().pods;
+        pods.iter().find(|pod| pod.name == home).is_some_and(|pod| pod.predicted.blocks > 0)
+    };
+    again.until("what was sent is known again", predicted).await;
+    let got = post(again.address, "/v1/completions", &prompt).await;
+    assert_eq!(got.header("x-kvroute-pod"), Some(&*home));
+    drop(again);
+
+    // A pod that is gone stays gone, and a damaged file is refused as a whole.
+    let single = Running::start(&[if home == pod.name() { other.url() } else { pod.url() }], &section).await;
+    let router = single.gateway.router();
+    assert!(snapshots::restore(router, Duration::ZERO, &path).unwrap().is_some());
+    assert_eq!(router.pods().len(), 1);
     let mut bytes = fs::read(&path).unwrap();
     bytes.truncate(bytes.len() - 1);
     fs::write(&path, bytes).unwrap();
