@@ -61,7 +61,7 @@ fn requests(sheet: &mut Sheet<'_>, tallies: &Tallies) -> fmt::Result {
     let help = "Requests that began and have not ended.";
     sheet.gauge("kvroute_requests_in_flight", help, tallies.in_flight() as f64)?;
     let total = |count: &AtomicU64| count.load(Ordering::Relaxed);
-    let help = "Times that a request was sent to another pod.";
+    let help = "Times that a pod failed a request before its answer began, so that another one was looked for.";
     sheet.counter("kvroute_retries", help, total(&tallies.retries))?;
     let help = "Requests whose client left before their end.";
     sheet.counter("kvroute_disconnects", help, total(&tallies.disconnects))?;

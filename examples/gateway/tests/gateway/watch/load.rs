@@ -21,8 +21,10 @@ pub(super) async fn fleet(pods: usize, section: &str) -> (Vec<SimPod>, Running) 
 pub(super) async fn in_front_of(pods: &[SimPod], section: &str) -> Running {
     let urls: Vec<String> = pods.iter().map(SimPod::url).collect();
     let document = format!(
-        "gateway: {{{section}}}\nfleet: {{pods: [{}], scrape: {{interval_ms: 200}}}}\n",
-        quoted(&urls)
+        "gateway: {{{section}}}\nfleet: {{pods: [{}], scrape: {{interval_ms: 200}}}}\n\
+         tokenizers: {{m: {{path: '{}/../../testdata/tokenize'}}}}\n",
+        quoted(&urls),
+        env!("CARGO_MANIFEST_DIR"),
     );
     let running = Running::with_document(&document, pods.len()).await;
     running
@@ -55,8 +57,14 @@ pub(super) async fn conversations(address: SocketAddr, from: u32, number: u32) -
     sent
 }
 
-/// A request that each pod refuses as busy: retried, and then passed on.
+/// A prompt that has to be tokenized.
+pub(super) async fn text(address: SocketAddr) {
+    let body = json!({ "model": "m", "prompt": "Once upon a time, there was a prompt. ".repeat(20) }).to_string();
+    assert_eq!(post(address, "/v1/completions", &body).await.status, 200);
+}
+
+/// A request that each pod refuses as busy, until none is left.
 pub(super) async fn failing(address: SocketAddr) {
     let body = json!({ "model": "m", "prompt": [1, 2, 3], "fail": true }).to_string();
-    assert_eq!(post(address, "/v1/completions", &body).await.status, 503);
+    assert_eq!(post(address, "/v1/completions", &body).await.status, 502);
 }

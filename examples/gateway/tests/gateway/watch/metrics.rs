@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::load::{conversations, failing, fleet};
+use super::load::{conversations, failing, fleet, text};
 use crate::client::{get, post};
 use crate::pod::{Pod, completion};
 use crate::setup::Running;
@@ -102,12 +102,12 @@ async fn what_engines_had_cached_is_told_beside_what_was_expected() {
     let expected = tokens("kvroute_confirmed_expected_tokens_total");
     assert!(expected > 0.0 && expected <= cached, "events trail the engine: {expected} of {cached}");
     assert_eq!(page.sum("kvroute_requests_total", &[("status", "200"), ("model", "m")]), sent as f64);
-    assert_eq!(page.sum("kvroute_requests_total", &[("status", "503"), ("endpoint", "completions")]), 1.0);
-    assert_eq!(page.sum("kvroute_retries_total", &[]), 1.0, "there are two pods");
+    assert_eq!(page.sum("kvroute_requests_total", &[("status", "502"), ("endpoint", "completions")]), 1.0);
+    assert_eq!(page.sum("kvroute_retries_total", &[]), 2.0, "each of the two pods failed it");
     assert_eq!(page.sum("kvroute_requests_in_flight", &[]), 0.0);
     assert_eq!(page.sum("kvroute_routed_total", &[("role", "decode")]), sent as f64 + 1.0);
     assert_eq!(page.sum("kvroute_overhead_seconds_count", &[]), sent as f64 + 1.0);
-    assert_eq!(page.sum("kvroute_decision_margin_count", &[]), sent as f64 + 0.0);
+    assert_eq!(page.sum("kvroute_decision_margin_count", &[]), sent as f64, "the last pod had no competitor");
     assert_eq!(page.sum("kvroute_first_byte_seconds_count", &[]), sent as f64);
     assert!(page.sum("kvroute_first_byte_seconds_count", &[("cache", "partial")]) > 0.0);
     for pod in &pods {
@@ -148,6 +148,7 @@ async fn clients_that_leave_and_models_that_nobody_serves_are_counted() {
 async fn the_readme_lists_every_metric_as_it_is() {
     let (_pods, running) = fleet(1, "").await;
     conversations(running.address, 0, 1).await;
+    text(running.address).await;
     let page = Page::of(&running).await;
     let told: BTreeMap<_, _> = page.metrics.iter().map(|(name, (kind, help))| {
         let name = if kind == "counter" { format!("{name}_total") } else { name.clone() };
@@ -164,11 +165,6 @@ async fn the_readme_lists_every_metric_as_it_is() {
             labels.split(", ").map(|label| label.trim_matches('`').to_owned()).filter(|label| !label.is_empty()).collect();
         (name, (kind, help, labels))
     }).collect();
-    if std::env::var_os("KVROUTE_PRINT").is_some() {
-        for (name, (kind, help)) in &told {
-            println!("| `{name}` | {kind} |  | {help} |");
-        }
-    }
     let names = |keys: Vec<&String>| keys.into_iter().cloned().collect::<BTreeSet<_>>();
     assert_eq!(names(told.keys().collect()), names(listed.keys().collect()));
     for (name, (kind, help)) in &told {

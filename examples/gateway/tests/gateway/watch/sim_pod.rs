@@ -89,7 +89,11 @@ async fn respond(
         "/v1/completions" => match serde_json::from_slice::<Value>(&body) {
             Ok(value) if value["fail"] == true => (503, json!({"error": {"message": "busy"}}).to_string()),
             Ok(value) => {
-                let token_ids: Vec<u32> = serde_json::from_value(value["prompt"].clone()).unwrap_or_default();
+                // Of a text its bytes: what it costs matters here, not what it says.
+                let token_ids: Vec<u32> = match value["prompt"].as_str() {
+                    Some(text) => text.bytes().map(u32::from).collect(),
+                    None => serde_json::from_value(value["prompt"].clone()).expect("token ids"),
+                };
                 let (cached, computed) = state.lock().expect("no panic").complete(&token_ids);
                 sleep(PREFILL * computed).await;
                 let usage = json!({"prompt_tokens": token_ids.len(), "completion_tokens": 1,
