@@ -4,8 +4,8 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 use crate::tool::{
-    self, CARGO_DENY, CARGO_FUZZ, CC, CHROMIUM, CLIPPY, CXX, GO, MIRI, PKG_CONFIG, PROMETHEUS, PYTHON, RUST_SRC, RUSTFMT, Tool,
-    VALGRIND, WASM, WASM_TARGET, cargo,
+    self, CARGO_DENY, CARGO_FUZZ, CC, CHROMIUM, CLIPPY, CXX, GO, MIRI, PKG_CONFIG, PROMETHEUS, PYTHON,
+    RUST_SRC, RUSTFMT, Tool, VALGRIND, WASM, WASM_TARGET, cargo,
 };
 use crate::{c, dependencies, fuzz, golang, library, modules, python, source, symbols, templates, versions};
 

@@ -165,7 +165,10 @@ mod tests {
         let numbers: Vec<u64> = recent.all().iter().map(|decided| decided.number).collect();
         assert_eq!(numbers, (3..Recent::KEPT as u64 + 3).rev().collect::<Vec<_>>());
         assert!(recent.get(2).is_none());
-        assert!(recent.get(3).unwrap().explained().len() < 2000, "a client cannot fill the memory by its model's name");
+        assert!(
+            recent.get(3).unwrap().explained().len() < 2000,
+            "a client cannot fill the memory by its model's name"
+        );
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::{Arc, LazyLock};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, text};
@@ -52,7 +52,8 @@ impl Collector for Scrape {
 
 fn requests(sheet: &mut Sheet<'_>, tallies: &Tallies) -> fmt::Result {
     let counts = tallies.counts.lock();
-    let statuses: Vec<_> = counts.requests.iter().map(|(key, count)| (key, key.2.to_string(), *count)).collect();
+    let statuses: Vec<_> =
+        counts.requests.iter().map(|(key, count)| (key, key.2.to_string(), *count)).collect();
     let series = statuses.iter().map(|((endpoint, model, _), status, count)| {
         (vec![("endpoint", endpoint.name()), ("model", &**model), ("status", status.as_str())], *count)
     });
@@ -61,7 +62,8 @@ fn requests(sheet: &mut Sheet<'_>, tallies: &Tallies) -> fmt::Result {
     let help = "Requests that began and have not ended.";
     sheet.gauge("kvroute_requests_in_flight", help, tallies.in_flight() as f64)?;
     let total = |count: &AtomicU64| count.load(Ordering::Relaxed);
-    let help = "Times that a pod failed a request before its answer began, so that another one was looked for.";
+    let help =
+        "Times that a pod failed a request before its answer began, so that another one was looked for.";
     sheet.counter("kvroute_retries", help, total(&tallies.retries))?;
     let help = "Requests whose client left before their end.";
     sheet.counter("kvroute_disconnects", help, total(&tallies.disconnects))?;
@@ -84,13 +86,17 @@ struct PodLabels<'a>(Vec<(Labels<'a>, &'a PodTally)>);
 
 impl<'a> PodLabels<'a> {
     fn of(pods: impl Iterator<Item = (&'a PodKey, &'a PodTally)>) -> Self {
-        Self(pods.map(|((name, rank), tally)| (vec![("pod", &**name), ("dp_rank", rank_text(*rank))], tally)).collect())
+        Self(
+            pods.map(|((name, rank), tally)| (vec![("pod", &**name), ("dp_rank", rank_text(*rank))], tally))
+                .collect(),
+        )
     }
 }
 
 /// A data-parallel rank as a label's value. Ranks are few: their texts are made once.
 pub(super) fn rank_text(rank: u32) -> &'static str {
-    static RANKS: LazyLock<Vec<String>> = LazyLock::new(|| (0..1024).map(|rank: u32| rank.to_string()).collect());
+    static RANKS: LazyLock<Vec<String>> =
+        LazyLock::new(|| (0..1024).map(|rank: u32| rank.to_string()).collect());
     RANKS.get(rank as usize).map_or("1024 or more", String::as_str)
 }
 
@@ -141,7 +147,8 @@ fn latencies(sheet: &mut Sheet<'_>, tallies: &Tallies) -> fmt::Result {
     sheet.histograms("kvroute_first_byte_seconds", help, by_cache(&tallies.first_byte))?;
     let help = "From a request's last byte to the end of its answer, likewise; whole answers only.";
     sheet.histograms("kvroute_request_duration_seconds", help, by_cache(&tallies.duration))?;
-    let help = "Reading, tokenizing and routing: from a request's last byte to its being sent; of the last try.";
+    let help =
+        "Reading, tokenizing and routing: from a request's last byte to its being sent; of the last try.";
     sheet.histograms("kvroute_overhead_seconds", help, [(Vec::new(), &tallies.overhead)])?;
     let help = "Weighted sum of the scores of the pod that was taken.";
     sheet.histograms("kvroute_decision_score", help, [(Vec::new(), &tallies.score)])?;
@@ -168,7 +175,8 @@ fn prompts(sheet: &mut Sheet<'_>, gateway: &Gateway, tallies: &Tallies) -> fmt::
         .map(|(model, pool)| (vec![("model", model)], pool.counters(), pool.tokenizer().cache_counters()))
         .collect();
     let with = |labels: &Labels<'_>, name: &'static str, value: &'static str| {
-        let mut labels: Vec<(&'static str, String)> = labels.iter().map(|(k, v)| (*k, (*v).to_owned())).collect();
+        let mut labels: Vec<(&'static str, String)> =
+            labels.iter().map(|(k, v)| (*k, (*v).to_owned())).collect();
         labels.push((name, value.to_owned()));
         labels
     };
@@ -183,7 +191,8 @@ fn prompts(sheet: &mut Sheet<'_>, gateway: &Gateway, tallies: &Tallies) -> fmt::
             ]
         })
         .collect();
-    let help = "Requests that a model's tokenizer was asked for, by what came of it; all but tokenized are text.";
+    let help =
+        "Requests that a model's tokenizer was asked for, by what came of it; all but tokenized are text.";
     sheet.counters("kvroute_tokenizer_requests", help, borrowed(&results))?;
     let waiting = pools.iter().map(|(labels, pool, _)| (labels.clone(), pool.waiting as f64));
     sheet.gauges("kvroute_tokenizer_waiting", "Requests that wait to be tokenized.", waiting)?;
@@ -199,9 +208,7 @@ fn prompts(sheet: &mut Sheet<'_>, gateway: &Gateway, tallies: &Tallies) -> fmt::
     sheet.gauges("kvroute_tokenizer_cache_bytes", "Memory of the tokenizer's cache.", bytes)
 }
 
-fn borrowed<'a>(
-    series: &'a [(Vec<(&'static str, String)>, u64)],
-) -> impl Iterator<Item = (Labels<'a>, u64)> {
+fn borrowed<'a>(series: &'a [(Vec<(&'static str, String)>, u64)]) -> impl Iterator<Item = (Labels<'a>, u64)> {
     series.iter().map(|(labels, value)| (labels.iter().map(|(k, v)| (*k, v.as_str())).collect(), *value))
 }
 
@@ -213,7 +220,11 @@ fn itself(sheet: &mut Sheet<'_>, gateway: &Gateway) -> fmt::Result {
     let help = "Bytes of requests' bodies that are held.";
     sheet.gauge("kvroute_buffered_bytes", help, gateway.buffered_bytes() as f64)?;
     let help = "Lines of the decision log that could not be written.";
-    sheet.counter("kvroute_decision_log_dropped", help, gateway.decision_log().map_or(0, |log| log.dropped()))?;
+    sheet.counter(
+        "kvroute_decision_log_dropped",
+        help,
+        gateway.decision_log().map_or(0, |log| log.dropped()),
+    )?;
     let spans = gateway.watch().traces.as_ref().map(|traces| traces.counts()).unwrap_or_default();
     let spans = spans.into_iter().map(|(result, count)| (vec![("result", result)], count));
     let help = "Spans of traces: sent, dropped because too many waited, failed to be sent.";

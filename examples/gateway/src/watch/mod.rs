@@ -34,8 +34,8 @@ use crate::outcome::{Observer, RequestOutcome};
 pub use config::{TracesConfig, WatchConfig};
 use decisions::Recent;
 use tallies::Tallies;
-use traces::Traces;
 pub use traces::TraceContext;
+use traces::Traces;
 
 /// Most pods with series of their own in the metrics.
 pub const MAX_PODS: usize = 1024;
@@ -103,7 +103,8 @@ impl Observer for Watch {
 
 /// Whether something is shown at this path, unless it is switched off.
 pub(crate) fn serves(path: &str) -> bool {
-    matches!(path, "/" | "/page.css" | "/page.js" | "/status.json" | "/metrics") || path.starts_with("/decisions/")
+    matches!(path, "/" | "/page.css" | "/page.js" | "/status.json" | "/metrics")
+        || path.starts_with("/decisions/")
 }
 
 /// What is shown at a path.

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use kvroute_core::index::{IgnoreReason, TrustLevel};
 use kvroute_core::router::{PodStatus, RouterStatus};
 use kvroute_io::fleet::{FleetStatus, PodState, RankStatus};
-use kvroute_core::index::{IgnoreReason, TrustLevel};
 
 use super::MAX_PODS;
 use super::exposition::rank_text;
@@ -35,7 +35,9 @@ const COUNTS: [Count; 11] = [
     ("kvroute_view_clears", "Times that a pod's whole view was dropped, by its engine or by us.", |pod| {
         pod.stream.clears
     }),
-    ("kvroute_engine_restarts", "Engine restarts noticed by the stream of events.", |pod| pod.stream.restarts),
+    ("kvroute_engine_restarts", "Engine restarts noticed by the stream of events.", |pod| {
+        pod.stream.restarts
+    }),
     ("kvroute_predicted_refused", "Predicted blocks that were left out at the memory bound.", |pod| {
         pod.predicted.refused
     }),
@@ -43,7 +45,9 @@ const COUNTS: [Count; 11] = [
 
 const LEVELS: [Level; 13] = [
     ("kvroute_pod_accepting", "1 if the pod takes new requests.", |pod| Some(one_if(pod.status.accepting))),
-    ("kvroute_pod_overloaded", "1 if its load reached the router's bounds.", |pod| Some(one_if(pod.status.overloaded))),
+    ("kvroute_pod_overloaded", "1 if its load reached the router's bounds.", |pod| {
+        Some(one_if(pod.status.overloaded))
+    }),
     ("kvroute_pod_failures", "Requests that failed since it last answered one.", |pod| {
         Some(f64::from(pod.status.failures))
     }),
@@ -53,9 +57,11 @@ const LEVELS: [Level; 13] = [
     ("kvroute_pod_parked_blocks", "Orphans: blocks that wait for their parent.", |pod| {
         Some(pod.status.parked_blocks as f64)
     }),
-    ("kvroute_pod_predicted_blocks", "Blocks that were sent to the pod and are predicted in its cache.", |pod| {
-        Some(pod.status.predicted.blocks as f64)
-    }),
+    (
+        "kvroute_pod_predicted_blocks",
+        "Blocks that were sent to the pod and are predicted in its cache.",
+        |pod| Some(pod.status.predicted.blocks as f64),
+    ),
     ("kvroute_pod_booked_requests", "Requests that this router has in flight on the pod.", |pod| {
         Some(f64::from(pod.status.booked.requests))
     }),
@@ -68,9 +74,11 @@ const LEVELS: [Level; 13] = [
     ("kvroute_pod_waiting_requests", "Requests that wait in the pod, by its last load report.", |pod| {
         pod.status.load.map(|load| f64::from(load.waiting))
     }),
-    ("kvroute_pod_kv_usage_ratio", "Share of the pod's KV cache in use, 0 to 1, by its last load report.", |pod| {
-        pod.status.load.map(|load| f64::from(load.kv_usage))
-    }),
+    (
+        "kvroute_pod_kv_usage_ratio",
+        "Share of the pod's KV cache in use, 0 to 1, by its last load report.",
+        |pod| pod.status.load.map(|load| f64::from(load.kv_usage)),
+    ),
     ("kvroute_pod_load_age_seconds", "Age of the pod's last load report.", |pod| {
         pod.rank.and_then(|rank| rank.load_seconds_ago)
     }),
@@ -150,18 +158,24 @@ fn kinds(sheet: &mut Sheet<'_>, pods: &[Pod<'_>]) -> fmt::Result {
             (pod.labels_and("trust", name), one_if(name == pod.status.trust))
         })
     });
-    let help = "1 for how far the pod's view is to be believed (exact, degraded, approximate, load-only), else 0.";
+    let help =
+        "1 for how far the pod's view is to be believed (exact, degraded, approximate, load-only), else 0.";
     sheet.gauges("kvroute_pod_trust", help, trust)?;
     let ignored = pods.iter().flat_map(|pod| {
         let counts = IgnoreReason::ALL.into_iter().zip(&pod.status.stream.ignored);
-        counts.filter(|(_, count)| **count > 0).map(|(reason, count)| (pod.labels_and("reason", reason.name()), *count))
+        counts
+            .filter(|(_, count)| **count > 0)
+            .map(|(reason, count)| (pod.labels_and("reason", reason.name()), *count))
     });
     let help = "KV events and batches that were left out, by why; reasons without any are not shown.";
     sheet.counters("kvroute_events_ignored", help, ignored)?;
     let audit = pods.iter().flat_map(|pod| {
         let audit = &pod.status.audit;
-        let results =
-            [("agreed", audit.agreed), ("overestimated", audit.overestimated), ("underestimated", audit.underestimated)];
+        let results = [
+            ("agreed", audit.agreed),
+            ("overestimated", audit.overestimated),
+            ("underestimated", audit.underestimated),
+        ];
         results.map(|(result, count)| (pod.labels_and("result", result), count))
     });
     let help = "Requests whose engine told what it had cached, by how that compares with what was expected.";
@@ -178,7 +192,9 @@ const STATES: [(&str, PodState); 5] = [
 
 fn states(sheet: &mut Sheet<'_>, fleet: &FleetStatus) -> fmt::Result {
     let states = fleet.pods.iter().take(MAX_PODS).flat_map(|pod| {
-        STATES.map(|(name, state)| (vec![("pod", pod.name.as_str()), ("state", name)], one_if(state == pod.state)))
+        STATES.map(|(name, state)| {
+            (vec![("pod", pod.name.as_str()), ("state", name)], one_if(state == pod.state))
+        })
     });
     let help = "1 for what the pod is at (learning, ready, silent, unusable, draining), else 0.";
     sheet.gauges("kvroute_pod_state", help, states)

@@ -21,7 +21,9 @@ impl Sheet<'_> {
     ) -> fmt::Result {
         let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
         for (labels, value) in series {
-            with_labels(&mut metric, &labels, |metric| metric.encode_counter::<NoLabelSet, _, u64>(&value, None))?;
+            with_labels(&mut metric, &labels, |metric| {
+                metric.encode_counter::<NoLabelSet, _, u64>(&value, None)
+            })?;
         }
         Ok(())
     }

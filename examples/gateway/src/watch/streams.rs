@@ -14,11 +14,15 @@ type Level = (&'static str, &'static str, fn(&StreamStatus) -> Option<f64>);
 
 const COUNTS: [Count; 8] = [
     ("kvroute_stream_bytes", "Bytes of KV events received.", |stream| stream.counters.bytes),
-    ("kvroute_stream_gaps", "Times that the subscription found batches missing.", |stream| stream.counters.gaps),
+    ("kvroute_stream_gaps", "Times that the subscription found batches missing.", |stream| {
+        stream.counters.gaps
+    }),
     ("kvroute_stream_lost_batches", "Batches that could not be had, not by replay either.", |stream| {
         stream.counters.lost
     }),
-    ("kvroute_stream_undecodable_batches", "Batches that could not be read.", |stream| stream.counters.undecodable),
+    ("kvroute_stream_undecodable_batches", "Batches that could not be read.", |stream| {
+        stream.counters.undecodable
+    }),
     ("kvroute_stream_replays", "Replays asked for.", |stream| stream.counters.replays),
     ("kvroute_stream_replay_failures", "Replays that did not come to their end in time.", |stream| {
         stream.counters.replay_failures
@@ -26,9 +30,11 @@ const COUNTS: [Count; 8] = [
     ("kvroute_stream_overflowed_batches", "Batches dropped because too many were held.", |stream| {
         stream.counters.overflowed
     }),
-    ("kvroute_stream_views_dropped", "Times that a view was dropped because something could not be replayed.", |stream| {
-        stream.counters.views_dropped
-    }),
+    (
+        "kvroute_stream_views_dropped",
+        "Times that a view was dropped because something could not be replayed.",
+        |stream| stream.counters.views_dropped,
+    ),
 ];
 
 const LEVELS: [Level; 3] = [

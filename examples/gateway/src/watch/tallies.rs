@@ -74,13 +74,11 @@ pub(super) struct PodTally {
 }
 
 /// From 10 us to 1 s.
-const OVERHEAD_SECONDS: [f64; 16] = [
-    1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 3e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.5, 1.0,
-];
+const OVERHEAD_SECONDS: [f64; 16] =
+    [1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 3e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.5, 1.0];
 /// From a cached prompt's first token to a long answer's last.
-const LATENCY_SECONDS: [f64; 16] = [
-    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 600.0,
-];
+const LATENCY_SECONDS: [f64; 16] =
+    [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 600.0];
 /// Weighted sums of scores: even choices are told from close ones.
 const SCORES: [f64; 14] = [0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0];
 
@@ -284,7 +282,11 @@ mod tests {
         let tallies = Tallies::default();
         let (engine_cached_tokens, engine_prompt_tokens) = (Some(usize::MAX), Some(usize::MAX));
         for _ in 0..3 {
-            tallies.finished(&RequestOutcome { engine_cached_tokens, engine_prompt_tokens, ..outcome("a", "m") });
+            tallies.finished(&RequestOutcome {
+                engine_cached_tokens,
+                engine_prompt_tokens,
+                ..outcome("a", "m")
+            });
         }
         let counts = tallies.counts.lock();
         let tally = &counts.pods[&("a".into(), 0)];

@@ -122,7 +122,7 @@ function decisionRow(decision) {
       ...(decision.prefill_pod ? [element("span", { class: "sub" }, `prefill: ${decision.prefill_pod}`)] : [])),
     cell(decision.reason), number(decision.prompt_tokens), number(decision.expected_cached_tokens),
     number(decision.engine_cached_tokens), cell(decision.cache, GOOD[decision.cache]),
-    cell(decision.margin?.toPrecision(2), "n"), cell(duration(decision.overhead_seconds), "n"),
+    cell(decision.margin && decision.margin.toPrecision(2), "n"), cell(duration(decision.overhead_seconds), "n"),
     cell(duration(decision.first_byte_seconds), "n"),
     cell(decision.status || decision.end, decision.status >= 400 || !decision.status ? "n bad" : "n"));
 }

@@ -53,7 +53,8 @@ impl Traces {
     ///
     /// If the endpoint is no URL, or the machine's certificates cannot be read.
     pub(super) fn start(config: &TracesConfig, gateway: &GatewayConfig) -> Result<Self, Error> {
-        let uri = config.uri().ok_or_else(|| invalid(format!("{:?} is no URL for traces", config.endpoint)))?;
+        let uri =
+            config.uri().ok_or_else(|| invalid(format!("{:?} is no URL for traces", config.endpoint)))?;
         let (queue, messages) = mpsc::channel(config.max_queued);
         let counts = Arc::new(Counts::default());
         let exporter = Exporter::new(client(gateway)?, uri, config.service.clone(), Arc::clone(&counts));

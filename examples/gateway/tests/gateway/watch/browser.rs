@@ -42,7 +42,8 @@ impl Browser {
         let answers = BufReader::new(File::open(answers).expect("the browser writes"));
         let mut browser = Self { child, commands, answers, folder, session: None, last: 0 };
         let target = browser.ask("Target.createTarget", json!({ "url": "about:blank" }));
-        let attached = browser.ask("Target.attachToTarget", json!({ "targetId": target["targetId"], "flatten": true }));
+        let attached =
+            browser.ask("Target.attachToTarget", json!({ "targetId": target["targetId"], "flatten": true }));
         browser.session = attached["sessionId"].as_str().map(str::to_owned);
         let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
         browser.ask("Emulation.setDeviceMetricsOverride", size);
@@ -82,8 +83,11 @@ impl Browser {
     pub(super) fn until(&mut self, expression: &str) {
         let start = Instant::now();
         while self.eval(expression) != true {
-            assert!(start.elapsed() < Duration::from_secs(30), "{expression}: not within 30 s; the page says\n{}",
-                self.eval("document.body.innerText"));
+            assert!(
+                start.elapsed() < Duration::from_secs(30),
+                "{expression}: not within 30 s; the page says\n{}",
+                self.eval("document.body.innerText")
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
     }

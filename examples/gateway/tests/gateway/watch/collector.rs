@@ -70,7 +70,9 @@ impl Collector {
             assert_eq!(name["key"], "service.name");
             let service = name["value"]["stringValue"].as_str().expect("a text").to_owned();
             let scopes = list(&resource, "scopeSpans");
-            spans.extend(scopes.iter().flat_map(|scope| list(scope, "spans")).map(|span| (service.clone(), span)));
+            spans.extend(
+                scopes.iter().flat_map(|scope| list(scope, "spans")).map(|span| (service.clone(), span)),
+            );
         }
         spans
     }
@@ -82,7 +84,11 @@ impl Drop for Collector {
     }
 }
 
-async fn take(request: Request<Incoming>, got: Arc<Got>, status: u16) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn take(
+    request: Request<Incoming>,
+    got: Arc<Got>,
+    status: u16,
+) -> Result<Response<Full<Bytes>>, Infallible> {
     assert_eq!((request.method(), request.uri().path()), (&Method::POST, "/v1/traces"));
     assert_eq!(request.headers()["content-type"], "application/json");
     let body = request.into_body().collect().await.expect("it is whole").to_bytes();

@@ -19,7 +19,8 @@ fn read(name: &str) -> String {
 /// Every panel's title and expressions.
 pub(super) fn panels() -> Vec<(String, Vec<String>)> {
     let dashboard: Value = serde_json::from_str(&read("kvroute.json")).expect("it is JSON");
-    let panels = dashboard["panels"].as_array().expect("panels").iter().filter(|panel| panel["type"] != "row");
+    let panels =
+        dashboard["panels"].as_array().expect("panels").iter().filter(|panel| panel["type"] != "row");
     let text = |value: &Value| value.as_str().expect("a text").to_owned();
     panels
         .map(|panel| {
@@ -50,18 +51,16 @@ async fn every_series_that_is_asked_for_exists() {
         }
     }
     let rules = read("kvroute-alerts.yml");
-    let asked: BTreeSet<String> = rules
-        .lines()
-        .filter(|line| !line.starts_with('#'))
-        .flat_map(names)
-        .collect();
+    let asked: BTreeSet<String> =
+        rules.lines().filter(|line| !line.starts_with('#')).flat_map(names).collect();
     assert!(asked.len() > 5 && asked.is_subset(&told), "{:?}", asked.difference(&told));
 }
 
 #[test]
 fn the_founding_panels_come_first_and_panels_have_their_places() {
     let titles: Vec<String> = panels().into_iter().map(|(title, _)| title).collect();
-    let founding = ["Cache hit rate per pod", "Routing distribution", "Latency by cache status", "Scoring decisions"];
+    let founding =
+        ["Cache hit rate per pod", "Routing distribution", "Latency by cache status", "Scoring decisions"];
     assert_eq!(titles[..4], founding);
     let dashboard: Value = serde_json::from_str(&read("kvroute.json")).expect("it is JSON");
     let mut taken = BTreeSet::new();

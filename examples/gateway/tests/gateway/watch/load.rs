@@ -59,7 +59,8 @@ pub(super) async fn conversations(address: SocketAddr, from: u32, number: u32) -
 
 /// A prompt that has to be tokenized.
 pub(super) async fn text(address: SocketAddr) {
-    let body = json!({ "model": "m", "prompt": "Once upon a time, there was a prompt. ".repeat(20) }).to_string();
+    let body =
+        json!({ "model": "m", "prompt": "Once upon a time, there was a prompt. ".repeat(20) }).to_string();
     assert_eq!(post(address, "/v1/completions", &body).await.status, 200);
 }
 

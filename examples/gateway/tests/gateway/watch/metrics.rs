@@ -50,7 +50,11 @@ impl Page {
         let has = |found: &BTreeMap<String, String>| {
             labels.iter().all(|(key, value)| found.get(*key).is_some_and(|found| found == value))
         };
-        self.samples.iter().filter(|(found, with, _)| found == name && has(with)).map(|(_, _, value)| value).sum()
+        self.samples
+            .iter()
+            .filter(|(found, with, _)| found == name && has(with))
+            .map(|(_, _, value)| value)
+            .sum()
     }
 
     /// Names of samples: metrics, with the endings that their types give them.
@@ -61,7 +65,9 @@ impl Page {
             _ => &[""],
         };
         let names = self.metrics.iter();
-        names.flat_map(|(name, (kind, _))| endings(kind).iter().map(move |end| format!("{name}{end}"))).collect()
+        names
+            .flat_map(|(name, (kind, _))| endings(kind).iter().map(move |end| format!("{name}{end}")))
+            .collect()
     }
 }
 
@@ -128,7 +134,8 @@ async fn what_engines_had_cached_is_told_beside_what_was_expected() {
 async fn clients_that_leave_and_models_that_nobody_serves_are_counted() {
     let pod = Pod::answering(completion(0).after(5_000)).await;
     let running = Running::start(&[pod.url()], "").await;
-    let request = tokio::spawn(post(running.address, "/v1/completions", r#"{"model": "m", "prompt": [1, 2]}"#));
+    let request =
+        tokio::spawn(post(running.address, "/v1/completions", r#"{"model": "m", "prompt": [1, 2]}"#));
     crate::setup::until("the pod has it", || pod.seen().len() == 1).await;
     assert_eq!(Page::of(&running).await.sum("kvroute_requests_in_flight", &[]), 1.0);
     request.abort();
@@ -150,21 +157,34 @@ async fn the_readme_lists_every_metric_as_it_is() {
     conversations(running.address, 0, 1).await;
     text(running.address).await;
     let page = Page::of(&running).await;
-    let told: BTreeMap<_, _> = page.metrics.iter().map(|(name, (kind, help))| {
-        let name = if kind == "counter" { format!("{name}_total") } else { name.clone() };
-        (name, (kind.clone(), help.clone()))
-    }).collect();
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("there is one");
-    let rows = readme.lines().filter_map(|line| line.strip_prefix("| `")).filter(|row| row.starts_with("kvroute_") || row.starts_with("process_"));
-    let listed: BTreeMap<_, _> = rows.map(|row| {
-        let mut cells = row.trim_end_matches(" |").splitn(4, " | ");
-        let mut next = || cells.next().unwrap_or_default().to_owned();
-        let (name, kind, labels, help) = (next(), next(), next(), next());
-        let name = name.trim_end_matches('`').to_owned();
-        let labels: BTreeSet<String> =
-            labels.split(", ").map(|label| label.trim_matches('`').to_owned()).filter(|label| !label.is_empty()).collect();
-        (name, (kind, help, labels))
-    }).collect();
+    let told: BTreeMap<_, _> = page
+        .metrics
+        .iter()
+        .map(|(name, (kind, help))| {
+            let name = if kind == "counter" { format!("{name}_total") } else { name.clone() };
+            (name, (kind.clone(), help.clone()))
+        })
+        .collect();
+    let readme =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("there is one");
+    let rows = readme
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `"))
+        .filter(|row| row.starts_with("kvroute_") || row.starts_with("process_"));
+    let listed: BTreeMap<_, _> = rows
+        .map(|row| {
+            let mut cells = row.trim_end_matches(" |").splitn(4, " | ");
+            let mut next = || cells.next().unwrap_or_default().to_owned();
+            let (name, kind, labels, help) = (next(), next(), next(), next());
+            let name = name.trim_end_matches('`').to_owned();
+            let labels: BTreeSet<String> = labels
+                .split(", ")
+                .map(|label| label.trim_matches('`').to_owned())
+                .filter(|label| !label.is_empty())
+                .collect();
+            (name, (kind, help, labels))
+        })
+        .collect();
     let names = |keys: Vec<&String>| keys.into_iter().cloned().collect::<BTreeSet<_>>();
     assert_eq!(names(told.keys().collect()), names(listed.keys().collect()));
     for (name, (kind, help)) in &told {

@@ -17,7 +17,11 @@ async fn the_status_has_pods_and_decisions_and_those_have_explanations() {
     running.wait_for_outcomes(8).await;
     let status = get(running.address, "/status.json").await.json();
     let names = |list: &serde_json::Value| -> Vec<String> {
-        list.as_array().expect("a list").iter().map(|pod| pod["name"].as_str().expect("a name").to_owned()).collect()
+        list.as_array()
+            .expect("a list")
+            .iter()
+            .map(|pod| pod["name"].as_str().expect("a name").to_owned())
+            .collect()
     };
     let mut expected: Vec<String> = pods.iter().map(super::sim_pod::SimPod::name).collect();
     expected.sort();
@@ -63,7 +67,8 @@ async fn a_browser_shows_pods_and_decisions_and_keeps_up() {
     let (pods, running) = fleet(3, "").await;
     conversations(running.address, 0, 3).await;
     let url = format!("http://{}/", running.address);
-    let (mut browser, address) = (tokio::task::block_in_place(|| Browser::open(&url, 1280, 860)), running.address);
+    let (mut browser, address) =
+        (tokio::task::block_in_place(|| Browser::open(&url, 1280, 860)), running.address);
     tokio::task::block_in_place(|| {
         browser.until("document.querySelectorAll('#pods tbody tr').length === 3");
         for pod in &pods {

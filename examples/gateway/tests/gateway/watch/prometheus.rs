@@ -32,7 +32,8 @@ impl Prometheus {
         );
         fs::write(&config, text).expect("it can be written");
         // Taken and given back: Prometheus cannot be asked to choose one and say which.
-        let address = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port is free");
+        let address =
+            TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port is free");
         let child = Command::new("prometheus")
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--storage.tsdb.path={}", folder.join("data").display()))
@@ -46,7 +47,9 @@ impl Prometheus {
 
     async fn until_ready(&self) {
         let start = Instant::now();
-        while tokio::net::TcpStream::connect(self.address).await.is_err() || get(self.address, "/-/ready").await.status != 200 {
+        while tokio::net::TcpStream::connect(self.address).await.is_err()
+            || get(self.address, "/-/ready").await.status != 200
+        {
             assert!(start.elapsed() < Duration::from_secs(60), "prometheus is not ready within 60 s");
             sleep(Duration::from_millis(200)).await;
         }
@@ -62,7 +65,8 @@ impl Prometheus {
         let answer = got.json();
         assert_eq!(answer["status"], "success", "{expression}: {answer}");
         let result = answer["data"]["result"].as_array().expect("a vector");
-        let value = |series: &serde_json::Value| series["value"][1].as_str().and_then(|text| text.parse().ok());
+        let value =
+            |series: &serde_json::Value| series["value"][1].as_str().and_then(|text| text.parse().ok());
         result.iter().map(|series| value(series).expect("a number")).collect()
     }
 }

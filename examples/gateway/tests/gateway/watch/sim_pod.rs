@@ -43,7 +43,8 @@ impl SimPod {
         publisher.bind("tcp://127.0.0.1:*").expect("a port is free");
         let endpoint = publisher.get_last_endpoint().expect("it is bound").expect("it is text");
         let port = endpoint.rsplit(':').next().expect("a port").to_owned();
-        let engine = Engine::new(EngineOptions { num_blocks: 2000, ..EngineOptions::default() }).expect("an engine");
+        let engine =
+            Engine::new(EngineOptions { num_blocks: 2000, ..EngineOptions::default() }).expect("an engine");
         let state = Arc::new(Mutex::new(State { engine, publisher, next: 0, requests: 0 }));
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -76,9 +77,12 @@ async fn respond(
     port: String,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let path = request.uri().path().to_owned();
-    let body = request.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let body =
+        request.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let (status, text) = match &*path {
-        "/v1/models" => (200, json!({"data": [{"id": "m", "root": "/weights/m", "max_model_len": 30000}]}).to_string()),
+        "/v1/models" => {
+            (200, json!({"data": [{"id": "m", "root": "/weights/m", "max_model_len": 30000}]}).to_string())
+        }
         "/version" => (200, json!({"version": "0.32.0"}).to_string()),
         "/kv_event_sources" => {
             let endpoint = format!("tcp://*:{port}");
@@ -115,7 +119,12 @@ impl State {
         self.requests += 1;
         let token_ids = token_ids.to_vec();
         let length = token_ids.len();
-        let request = EngineRequest { id: self.requests, token_ids: token_ids.into(), max_tokens: 1, ..Default::default() };
+        let request = EngineRequest {
+            id: self.requests,
+            token_ids: token_ids.into(),
+            max_tokens: 1,
+            ..Default::default()
+        };
         self.engine.add_request(request).expect("it fits");
         while self.engine.begin_step().is_some() {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs_f64();

@@ -13,7 +13,9 @@ const PROMPT: &str = r#"{"model": "m", "prompt": [1, 2, 3, 4]}"#;
 fn attribute<'a>(span: &'a Value, key: &str) -> &'a Value {
     let all = span["attributes"].as_array().expect("a list");
     let found = all.iter().find(|attribute| attribute["key"] == key);
-    found.map_or(&Value::Null, |attribute| attribute["value"].as_object().expect("a value").values().next().expect("one"))
+    found.map_or(&Value::Null, |attribute| {
+        attribute["value"].as_object().expect("a value").values().next().expect("one")
+    })
 }
 
 #[tokio::test]
