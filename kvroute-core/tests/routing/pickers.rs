@@ -208,7 +208,7 @@ fn the_margin_is_that_of_the_best_total_over_the_next_whoever_is_picked() {
         (&[0.9], None),
     ] {
         for nonce in 0..8 {
-            let (router, pods) = scored_router(WeightedRandomPicker::default(), 0, values.len());
+            let (router, pods) = scored_router(WeightedRandomPicker, 0, values.len());
             let (context, token_ids) = (HashContext::default(), prompt(1));
             let column = ScoreColumn { scorer: "x", pods: &pods, values };
             let scores = &[column];

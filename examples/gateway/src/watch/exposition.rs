@@ -184,15 +184,15 @@ fn prompts(sheet: &mut Sheet<'_>, gateway: &Gateway, tallies: &Tallies) -> fmt::
         .iter()
         .flat_map(|(labels, pool, _)| {
             [
-                (with(labels, "result", "tokenized"), pool.tokenized),
+                (with(labels, "result", "answered"), pool.answered),
                 (with(labels, "result", "queue-full"), pool.queue_full),
-                (with(labels, "result", "waited-too-long"), pool.waited_too_long),
+                (with(labels, "result", "too-late"), pool.too_late),
                 (with(labels, "result", "panicked"), pool.panicked),
             ]
         })
         .collect();
     let help =
-        "Requests that a model's tokenizer was asked for, by what came of it; all but tokenized are text.";
+        "Requests that a model's tokenizer was asked for, by what came of it; all but answered are text.";
     sheet.counters("kvroute_tokenizer_requests", help, borrowed(&results))?;
     let waiting = pools.iter().map(|(labels, pool, _)| (labels.clone(), pool.waiting as f64));
     sheet.gauges("kvroute_tokenizer_waiting", "Requests that wait to be tokenized.", waiting)?;
