@@ -4,8 +4,8 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 use crate::tool::{
-    self, CARGO_DENY, CARGO_FUZZ, CC, CLIPPY, CXX, GO, MIRI, PKG_CONFIG, PYTHON, RUST_SRC, RUSTFMT, Tool,
-    VALGRIND, WASM, WASM_TARGET, cargo,
+    self, CARGO_DENY, CARGO_FUZZ, CC, CHROMIUM, CLIPPY, CXX, GO, MIRI, PKG_CONFIG, PROMETHEUS, PYTHON,
+    RUST_SRC, RUSTFMT, Tool, VALGRIND, WASM, WASM_TARGET, cargo,
 };
 use crate::{
     c, dependencies, events, fuzz, golang, library, modules, python, source, symbols, templates, versions,
@@ -227,6 +227,20 @@ pub(crate) const STEPS: &[Step] = &[
         check: |context| templates::check(&context.root).into(),
     },
     Step {
+        name: "prometheus",
+        what: "a real Prometheus has data for every panel of the dashboard, and takes the alert rules",
+        run: Run::NotQuick,
+        needs: &[&PROMETHEUS],
+        check: |_| ignored_tests_of_the_gateway("watch::prometheus"),
+    },
+    Step {
+        name: "page",
+        what: "a real browser shows the gateway's status page",
+        run: Run::NotQuick,
+        needs: &[&CHROMIUM],
+        check: |_| ignored_tests_of_the_gateway("watch::page"),
+    },
+    Step {
         name: "corpus",
         what: "every committed fuzz input passes its target",
         run: Run::Always,
@@ -286,6 +300,15 @@ pub(crate) const STEPS: &[Step] = &[
         check: |_| miri().into(),
     },
 ];
+
+/// Tests that need a tool, by the module they are in.
+fn ignored_tests_of_the_gateway(module: &str) -> Verdict {
+    let arguments = format!("test --package kvroute-gateway --test gateway --locked -- --ignored {module}");
+    match tool::run_tests(&mut cargo(&arguments)) {
+        Ok(0) => Verdict::Failed(format!("there is no ignored test in {module}")),
+        result => result.map(|tests| format!("{tests} tests")).into(),
+    }
+}
 
 /// Runs `cargo` with each of the arguments, all of them whatever fails.
 fn each(commands: &[&str]) -> Verdict {

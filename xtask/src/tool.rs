@@ -115,6 +115,20 @@ pub(crate) const VALGRIND: Tool = Tool {
     small: false,
 };
 
+pub(crate) const PROMETHEUS: Tool = Tool {
+    name: "Prometheus",
+    probe: &["sh", "-c", "prometheus --version && promtool --version"],
+    install: &["sudo", "apt-get", "install", "--yes", "--no-install-recommends", "prometheus"],
+    small: false,
+};
+
+pub(crate) const CHROMIUM: Tool = Tool {
+    name: "Chromium",
+    probe: &["chromium", "--version"],
+    install: &["sudo", "apt-get", "install", "--yes", "--no-install-recommends", "chromium"],
+    small: false,
+};
+
 /// The standard library's source, which sanitizers need instrumented.
 pub(crate) const RUST_SRC: Tool = Tool {
     name: "rust-src",

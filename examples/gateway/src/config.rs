@@ -12,6 +12,8 @@ use kvroute_io::pods::{PodConfig, PodUrl};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use crate::watch::{TracesConfig, WatchConfig};
+
 /// All that can be said of a gateway. Only pods have to be.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -121,6 +123,8 @@ pub struct GatewayConfig {
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     #[schemars(with = "SnapshotConfig")]
     pub snapshot: Option<SnapshotConfig>,
+    /// What people can see of it.
+    pub watch: WatchConfig,
     /// How often the configuration's file is looked at, milliseconds; 0: only at SIGHUP.
     pub reload_ms: u64,
 }
@@ -140,6 +144,7 @@ impl Default for GatewayConfig {
             log: LogConfig::default(),
             decision_log: None,
             snapshot: None,
+            watch: WatchConfig::default(),
             reload_ms: 5000,
         }
     }
@@ -346,6 +351,7 @@ impl GatewayConfig {
         self.timeouts.checked().map_err(|p| p.at("timeouts"))?;
         self.limits.checked().map_err(|p| p.at("limits"))?;
         self.session.checked().map_err(|p| p.at("session"))?;
+        self.watch.checked().map_err(|p| p.at("watch"))?;
         if self.decision_log.as_ref().is_some_and(|log| log.max_bytes == 0) {
             return Err(Problem::found(0, "1 or more").at("max_bytes").at("decision_log"));
         }

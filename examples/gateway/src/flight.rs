@@ -11,6 +11,7 @@ use crate::outcome::{CacheStatus, RequestOutcome};
 use crate::request::{Asked, Endpoint};
 use crate::route::Route;
 use crate::usage::{Form, UsageReader};
+use crate::watch::TraceContext;
 
 /// A request in flight. However it ends, also by being dropped because its client went away, what was booked for it is
 /// given back, once, and those who watch are told, once.
@@ -28,6 +29,7 @@ impl Flight {
     /// A request whose head has just arrived.
     pub(crate) fn new(gateway: Arc<Gateway>, endpoint: Endpoint) -> Self {
         let outcome = RequestOutcome::new(endpoint);
+        gateway.watch().started();
         Self { gateway, arrived: Instant::now(), outcome, ticket: None, is_countable: false, reader: None }
     }
 
@@ -46,12 +48,25 @@ impl Flight {
         self.outcome.request_id = id.map(|id| id.chars().take(128).collect());
     }
 
+    /// Notes its place in a trace.
+    pub(crate) fn belongs_to(&mut self, trace: Option<TraceContext>) {
+        self.outcome.trace = trace;
+    }
+
+    /// A tokenizer was asked for it, for so long.
+    pub(crate) fn tokenized(&mut self, took: Option<Duration>) {
+        self.outcome.tokenization = took;
+    }
+
     /// It is about to be sent to a pod.
     pub(crate) fn sent(&mut self, route: &mut Route) {
         self.ticket = route.ticket;
         self.outcome.pod = Some(Arc::clone(&route.pod.name));
         self.outcome.dp_rank = route.pod.rank;
         self.outcome.prefill_pod = route.prefill.as_ref().map(|pod| Arc::clone(&pod.name));
+        self.outcome.prefill_dp_rank = route.prefill.as_ref().map_or(0, |pod| pod.rank);
+        self.outcome.prefill_reason = None;
+        self.outcome.margin = route.margin;
         self.outcome.explanation = route.explanation.take();
         self.outcome.overhead = self.arrived.elapsed();
         if let Some(decision) = &route.decision {
@@ -60,6 +75,8 @@ impl Flight {
             self.outcome.uncached_tokens = decision.uncached_tokens;
             self.outcome.reason = Some(decision.reason);
             self.outcome.total = decision.total;
+            self.outcome.candidates = decision.candidates;
+            self.outcome.prefill_reason = decision.prefill.map(|prefill| prefill.reason);
         }
     }
 
@@ -144,6 +161,8 @@ impl Drop for Flight {
         if self.is_countable {
             let usage = self.reader.as_ref().and_then(UsageReader::usage);
             self.outcome.engine_cached_tokens = usage.and_then(|usage| usage.cached_tokens);
+            let counted = usage.filter(|usage| usage.cached_tokens.is_some());
+            self.outcome.engine_prompt_tokens = counted.and_then(|usage| usage.prompt_tokens);
         }
         self.give_back(self.outcome.end);
         let outcome = &mut self.outcome;

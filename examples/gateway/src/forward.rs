@@ -85,9 +85,11 @@ async fn ask(
     flight.received();
     let end = Instant::now() + Duration::from_millis(settings.timeouts.total_ms);
     let mut asked = Asked::read(endpoint, &body)?;
-    gateway.tokenize(&mut asked, &body).await;
+    let tokenization = gateway.tokenize(&mut asked, &body).await;
     flight.asks(&asked, &head.headers);
-    let headers = std::mem::take(&mut head.headers);
+    flight.tokenized(tokenization);
+    let mut headers = std::mem::take(&mut head.headers);
+    flight.belongs_to(gateway.watch().enter_trace(&mut headers));
     let session = session(&headers, &settings.session);
     let path = head.uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
     let outgoing = Outgoing { method: head.method, path, headers: outgoing_headers(headers.clone()), body };

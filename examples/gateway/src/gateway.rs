@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use crate::outcome::{Observer, RequestOutcome};
 use crate::request::Asked;
 use crate::snapshots;
 use crate::tokenizers::Tokenizers;
+use crate::watch::Watch;
 use kvroute_io::fleet::Fleet;
 
 /// A gateway: pods, a router that knows what they hold, and how requests get from clients to them.
@@ -26,6 +27,7 @@ pub struct Gateway {
     settings: ArcSwap<GatewayConfig>,
     observers: Vec<Box<dyn Observer>>,
     decision_log: Option<DecisionLog>,
+    watch: Watch,
     is_draining: AtomicBool,
     /// Bytes of requests' bodies that are held.
     pub(crate) buffered: AtomicUsize,
@@ -48,6 +50,7 @@ impl Gateway {
             client: client(&document.gateway)?,
             decision_log: document.gateway.decision_log.as_ref().map(DecisionLog::open).transpose()?,
             fleet: Fleet::start_held(router, document.fleet.clone())?,
+            watch: Watch::start(&document.gateway)?,
             settings: ArcSwap::from_pointee(document.gateway.clone()),
             observers,
             is_draining: AtomicBool::new(false),
@@ -97,6 +100,12 @@ impl Gateway {
         self.decision_log.as_ref()
     }
 
+    /// What people see of it: metrics, the status page, traces.
+    #[must_use]
+    pub fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
     /// Bytes of requests' bodies that are held now.
     #[must_use]
     pub fn buffered_bytes(&self) -> usize {
@@ -129,12 +138,17 @@ impl Gateway {
         &self.client
     }
 
-    /// Puts token ids in place of a prompt's text, where that can be done.
-    pub(crate) async fn tokenize(&self, asked: &mut Asked, body: &Bytes) {
-        let Some(model) = asked.model.as_deref().and_then(|name| self.fleet.model(name)) else { return };
-        if self.settings.load().routing == Routing::Policy {
-            self.tokenizers.tokenize(model.served(), asked, body).await;
+    /// Puts token ids in place of a prompt's text, where that can be done. Answers how long it took, where a tokenizer
+    /// was asked.
+    pub(crate) async fn tokenize(&self, asked: &mut Asked, body: &Bytes) -> Option<Duration> {
+        let model = asked.model.as_deref().and_then(|name| self.fleet.model(name))?;
+        if self.settings.load().routing != Routing::Policy {
+            return None;
         }
+        let (begun, was_text) = (Instant::now(), asked.prompt.name());
+        self.tokenizers.tokenize(model.served(), asked, body).await;
+        let was_asked = asked.untokenized.is_some() || asked.prompt.name() != was_text;
+        was_asked.then(|| begun.elapsed())
     }
 
     /// The time that the router is given.
@@ -143,11 +157,13 @@ impl Gateway {
     }
 
     pub(crate) fn wants_explanations(&self) -> bool {
-        self.observers.iter().any(|observer| observer.wants_explanations())
+        let watch: &dyn Observer = &self.watch;
+        self.observers.iter().map(|observer| &**observer).chain([watch]).any(Observer::wants_explanations)
     }
 
     pub(crate) fn observe(&self, outcome: &RequestOutcome) {
         self.observers.iter().for_each(|observer| observer.finished(outcome));
+        self.watch.finished(outcome);
     }
 }
 

@@ -11,7 +11,7 @@
 //! fails before its answer begins is replaced by another one ([`forward`]).
 //!
 //! Whatever becomes of a request, its [`flight`] gives back what was booked for it and hands an
-//! [`outcome::RequestOutcome`] to those who watch.
+//! [`outcome::RequestOutcome`] to those who watch: the log, and [`watch`] with metrics, a status page and traces.
 
 pub mod answer;
 mod client;
@@ -35,3 +35,4 @@ mod stall;
 pub mod tls;
 pub mod tokenizers;
 pub mod usage;
+pub mod watch;

@@ -146,5 +146,6 @@ async fn serve_until_stopped(document: &Document, file: Option<ConfigFile>) -> R
         Drained::CutOff(connections) => tracing::warn!(connections, "connections were cut off"),
     }
     gateway.close();
+    gateway.watch().flush().await;
     Ok(())
 }

@@ -7,6 +7,7 @@ use kvroute_core::Finish;
 use kvroute_core::decision::{Explanation, Reason};
 
 use crate::request::Endpoint;
+use crate::watch::TraceContext;
 
 /// A request that is over, whatever became of it.
 #[derive(Clone, Debug)]
@@ -24,6 +25,10 @@ pub struct RequestOutcome {
     pub dp_rank: u32,
     /// The pod that prefilled.
     pub prefill_pod: Option<Arc<str>>,
+    /// That pod's data-parallel rank.
+    pub prefill_dp_rank: u32,
+    /// Why it was that pod.
+    pub prefill_reason: Option<Reason>,
     /// Status of the answer; 0 if the client went away before there was one.
     pub status: u16,
     /// How it ended.
@@ -40,12 +45,22 @@ pub struct RequestOutcome {
     pub uncached_tokens: usize,
     /// Tokens that the engine says it took from its cache, where it told and counted what was expected.
     pub engine_cached_tokens: Option<usize>,
+    /// Length of its prompt as the engine counted it, tokens; where `engine_cached_tokens` is known.
+    pub engine_prompt_tokens: Option<usize>,
     /// Whether it was found in a cache.
     pub cache: CacheStatus,
     /// Why it went to that pod.
     pub reason: Option<Reason>,
     /// The pod's weighted sum of scores.
     pub total: f64,
+    /// How far the best pod's total was ahead of the next best, where there were two.
+    pub margin: Option<f64>,
+    /// How many pods were considered.
+    pub candidates: usize,
+    /// What tokenizing it took, waiting included; where a tokenizer was asked.
+    pub tokenization: Option<Duration>,
+    /// Its place in a trace, where traces are kept.
+    pub trace: Option<TraceContext>,
     /// What reading, tokenizing and routing it took, from its last byte to its being sent; of the last try.
     pub overhead: Duration,
     /// From its last byte to the first byte of the answer's body.
@@ -68,6 +83,8 @@ impl RequestOutcome {
             pod: None,
             dp_rank: 0,
             prefill_pod: None,
+            prefill_dp_rank: 0,
+            prefill_reason: None,
             status: 0,
             end: Finish::Cancelled,
             prompt: "none",
@@ -76,9 +93,14 @@ impl RequestOutcome {
             expected_cached_tokens: 0,
             uncached_tokens: 0,
             engine_cached_tokens: None,
+            engine_prompt_tokens: None,
             cache: CacheStatus::Unknown,
             reason: None,
             total: 0.0,
+            margin: None,
+            candidates: 0,
+            tokenization: None,
+            trace: None,
             overhead: Duration::ZERO,
             first_byte: None,
             duration: Duration::ZERO,
@@ -168,7 +190,8 @@ impl Observer for RequestLog {
     }
 }
 
-fn end_name(end: Finish) -> &'static str {
+/// Name in logs, metrics and traces.
+pub(crate) fn end_name(end: Finish) -> &'static str {
     match end {
         Finish::Completed => "completed",
         Finish::Failed => "failed",

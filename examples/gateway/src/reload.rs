@@ -98,6 +98,7 @@ fn fixed(document: &Document) -> Vec<(&'static str, Value)> {
         ("gateway.log", json!(gateway.log)),
         ("gateway.decision_log", json!(gateway.decision_log)),
         ("gateway.snapshot", json!(gateway.snapshot)),
+        ("gateway.watch", json!(gateway.watch)),
         ("router.index", json!(router.index)),
         ("router.text_block_bytes", json!(router.text_block_bytes)),
         ("router.sessions", json!(router.sessions)),

@@ -146,8 +146,9 @@ impl Asked {
         if body.trim_ascii_start().first() != Some(&b'{') {
             return Err(ApiError::bad_request("The request's body is no JSON object", None));
         }
-        let mut body: Body<'_> = serde_json::from_slice(body)
-            .map_err(|error| ApiError::bad_request(format!("The request's body cannot be read: {error}"), None))?;
+        let mut body: Body<'_> = serde_json::from_slice(body).map_err(|error| {
+            ApiError::bad_request(format!("The request's body cannot be read: {error}"), None)
+        })?;
         let prompts = body.prompt.as_ref().map_or(1, |prompts| prompts.count);
         let is_countable = prompts == 1
             && is_absent_or(body.n, "1")
@@ -276,7 +277,9 @@ impl<'de> Deserialize<'de> for Item {
 
             fn visit_u64<E: de::Error>(self, number: u64) -> Result<Item, E> {
                 let token_id = u32::try_from(number);
-                token_id.map(Item::TokenId).map_err(|_| E::invalid_value(de::Unexpected::Unsigned(number), &self))
+                token_id
+                    .map(Item::TokenId)
+                    .map_err(|_| E::invalid_value(de::Unexpected::Unsigned(number), &self))
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Item, E> {
@@ -347,13 +350,15 @@ mod tests {
 
     #[test]
     fn prompts_of_other_types_are_refused_and_say_what_was_expected() {
-        for prompt in ["{}", "7", "[1, -1]", "[4294967296]", "[1, \"a\"]", "[\"a\", 1]", "[[1], 2]", "[1.5]", "[[[1]]]"]
+        for prompt in
+            ["{}", "7", "[1, -1]", "[4294967296]", "[1, \"a\"]", "[\"a\", 1]", "[[1], 2]", "[1.5]", "[[[1]]]"]
         {
             let error = completion(prompt).map(|asked| asked.prompt).expect_err(prompt);
             assert_eq!(error.status(), 400, "{prompt}");
             assert!(error.to_string().contains("column"), "{error}");
         }
-        for body in ["", "{", "[]", "\"a\"", "{\"model\":1}", "{\"prompt\":\"a\",\"prompt\":\"b\"}", "\u{0}"] {
+        for body in ["", "{", "[]", "\"a\"", "{\"model\":1}", "{\"prompt\":\"a\",\"prompt\":\"b\"}", "\u{0}"]
+        {
             let error = Asked::read(Endpoint::Completions, body.as_bytes()).map(|asked| asked.prompt);
             assert_eq!(error.expect_err(body).status(), 400, "{body}");
         }

@@ -38,6 +38,8 @@ pub(crate) struct Route {
     pub(crate) decision: Option<Decision>,
     /// Length of the prompt, tokens; of a text, estimated.
     pub(crate) prompt_tokens: usize,
+    /// How far the best pod was ahead of the next best.
+    pub(crate) margin: Option<f64>,
     pub(crate) explanation: Option<Box<Explanation>>,
 }
 
@@ -158,6 +160,7 @@ impl Gateway {
             ticket: Some(dispatch.ticket),
             decision: Some(decision),
             prompt_tokens: request.prompt.tokens(),
+            margin: workspace.margin(),
             explanation: explains.then(|| Box::new(self.router().explain(workspace))),
         })
     }
@@ -185,7 +188,15 @@ impl Gateway {
         let pod = turn.checked_rem(pods.len()).map(|at| pods[at].id());
         let pod = pod.ok_or_else(|| ApiError::unavailable("No pod takes requests now"))?;
         let pod = self.destination(pod)?;
-        Ok(Route { pod, prefill: None, ticket: None, decision: None, prompt_tokens: 0, explanation: None })
+        Ok(Route {
+            pod,
+            prefill: None,
+            ticket: None,
+            decision: None,
+            prompt_tokens: 0,
+            margin: None,
+            explanation: None,
+        })
     }
 }
 

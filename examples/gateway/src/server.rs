@@ -27,6 +27,7 @@ use crate::forward::forward;
 use crate::gateway::Gateway;
 use crate::stall::StallGuard;
 use crate::tls::Tls;
+use crate::watch;
 
 /// How a server came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,6 +142,7 @@ async fn answer(gateway: Arc<Gateway>, request: Request<Incoming>) -> Response<A
     let path = request.uri().path();
     let expected = match path {
         "/health" | "/ready" | "/v1/models" => &[Method::GET, Method::HEAD][..],
+        path if watch::serves(path) => &[Method::GET, Method::HEAD],
         "/v1/completions" | "/v1/chat/completions" | "/v1/responses" | "/explain" => &[Method::POST],
         // Whatever else engines have: theirs to judge.
         "/tokenize" | "/detokenize" => &[],
@@ -154,6 +156,7 @@ async fn answer(gateway: Arc<Gateway>, request: Request<Incoming>) -> Response<A
         "/health" => json_response(StatusCode::OK, &json!({ "status": "ok" })),
         "/ready" => ready(&gateway),
         "/v1/models" => json_response(StatusCode::OK, &models(&gateway)),
+        path if watch::serves(path) => watch::answer(&gateway, path).await,
         "/explain" => explain(&gateway, request).await.unwrap_or_else(ApiError::into_response),
         _ => forward(gateway, request).await,
     }

@@ -17,7 +17,9 @@ const PROMPT: &str = r#"{"model":"m","prompt":"tell me"}"#;
 async fn malformed_requests_are_answered_with_400() {
     let pod = Pod::answering(completion(0)).await;
     let running = Running::start(&[pod.url()], "").await;
-    for bytes in [&b"GARBAGE\r\n\r\n"[..], b"GET / HTTP/9.9\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"] {
+    for bytes in
+        [&b"GARBAGE\r\n\r\n"[..], b"GET / HTTP/9.9\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"]
+    {
         assert_eq!(exchange(running.address, bytes).await.status, 400, "{bytes:?}");
     }
     for body in ["", "{", "[1]", r#"{"prompt":[-1]}"#, r#"{"prompt":{"a":1}}"#, "{\"model\":[]}"] {
@@ -87,7 +89,9 @@ async fn clients_that_send_slowly_are_cut_off() {
     let mut rest = Vec::new();
     timeout(Duration::from_secs(3), silent.read_to_end(&mut rest)).await.expect("it is closed").unwrap();
     let mut slow = TcpStream::connect(running.address).await.unwrap();
-    slow.write_all(b"POST /v1/completions HTTP/1.1\r\nhost: g\r\ncontent-length: 50\r\n\r\n{\"pro").await.unwrap();
+    slow.write_all(b"POST /v1/completions HTTP/1.1\r\nhost: g\r\ncontent-length: 50\r\n\r\n{\"pro")
+        .await
+        .unwrap();
     let got = read(&mut slow).await;
     assert_eq!(got.status, 408);
     assert!(start.elapsed() < Duration::from_secs(3));
@@ -110,7 +114,8 @@ async fn clients_that_do_not_read_lose_their_request() {
 
 #[tokio::test]
 async fn pods_that_stop_in_the_middle_are_given_up() {
-    let pod = Pod::answering(Answer::stream(vec![send("data: 1\n\n"), wait(30_000), send("data: 2\n\n")])).await;
+    let pod =
+        Pod::answering(Answer::stream(vec![send("data: 1\n\n"), wait(30_000), send("data: 2\n\n")])).await;
     for section in ["timeouts: {idle_ms: 200}", "timeouts: {total_ms: 300}"] {
         let running = Running::start(&[pod.url()], section).await;
         let start = Instant::now();

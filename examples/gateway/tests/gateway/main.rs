@@ -9,3 +9,4 @@ mod routing;
 mod running;
 mod setup;
 mod streaming;
+mod watch;

@@ -1,0 +1,157 @@
+//! Pods with a simulated engine: they hold, evict and announce blocks as vLLM does, over real HTTP and ZeroMQ.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use kvroute_core::HashContext;
+use kvroute_sim::engine::{Engine, EngineOptions, EngineRequest};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+/// How long a token takes to prefill.
+const PREFILL: Duration = Duration::from_micros(20);
+
+pub(super) struct SimPod {
+    address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+struct State {
+    engine: Engine,
+    publisher: zmq::Socket,
+    next: u64,
+    requests: u64,
+}
+
+impl SimPod {
+    pub(super) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let address = listener.local_addr().expect("it is bound");
+        let publisher = zmq::Context::new().socket(zmq::PUB).expect("a socket");
+        publisher.set_linger(0).expect("an option");
+        publisher.bind("tcp://127.0.0.1:*").expect("a port is free");
+        let endpoint = publisher.get_last_endpoint().expect("it is bound").expect("it is text");
+        let port = endpoint.rsplit(':').next().expect("a port").to_owned();
+        let engine =
+            Engine::new(EngineOptions { num_blocks: 2000, ..EngineOptions::default() }).expect("an engine");
+        let state = Arc::new(Mutex::new(State { engine, publisher, next: 0, requests: 0 }));
+        let task = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (state, port) = (Arc::clone(&state), port.clone());
+                let service = service_fn(move |request| respond(request, Arc::clone(&state), port.clone()));
+                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+            }
+        });
+        Self { address, task }
+    }
+
+    pub(super) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub(super) fn name(&self) -> String {
+        self.address.to_string()
+    }
+}
+
+impl Drop for SimPod {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn respond(
+    request: Request<Incoming>,
+    state: Arc<Mutex<State>>,
+    port: String,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let path = request.uri().path().to_owned();
+    let body =
+        request.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let (status, text) = match &*path {
+        "/v1/models" => {
+            (200, json!({"data": [{"id": "m", "root": "/weights/m", "max_model_len": 30000}]}).to_string())
+        }
+        "/version" => (200, json!({"version": "0.32.0"}).to_string()),
+        "/kv_event_sources" => {
+            let endpoint = format!("tcp://*:{port}");
+            let source = json!({"enable_kv_cache_events": true, "publisher": "zmq", "endpoint": endpoint, "topic": ""});
+            (200, json!({ "0": source }).to_string())
+        }
+        "/metrics" => (200, state.lock().expect("no panic").metrics()),
+        "/v1/completions" => match serde_json::from_slice::<Value>(&body) {
+            Ok(value) if value["fail"] == true => (503, json!({"error": {"message": "busy"}}).to_string()),
+            Ok(value) => {
+                // Of a text its bytes: what it costs matters here, not what it says.
+                let token_ids: Vec<u32> = match value["prompt"].as_str() {
+                    Some(text) => text.bytes().map(u32::from).collect(),
+                    None => serde_json::from_value(value["prompt"].clone()).expect("token ids"),
+                };
+                let (cached, computed) = state.lock().expect("no panic").complete(&token_ids);
+                sleep(PREFILL * computed).await;
+                let usage = json!({"prompt_tokens": token_ids.len(), "completion_tokens": 1,
+                                   "prompt_tokens_details": {"cached_tokens": cached}});
+                (200, json!({"choices": [{"index": 0, "text": "x"}], "usage": usage}).to_string())
+            }
+            Err(error) => (400, json!({"error": {"message": error.to_string()}}).to_string()),
+        },
+        _ => (404, "{}".to_owned()),
+    };
+    let response = Response::builder().status(status).header("content-type", "application/json");
+    Ok(response.body(Full::from(text)).expect("it is a response"))
+}
+
+impl State {
+    /// Computes a prompt and one token; answers how much was cached, and how much was not.
+    fn complete(&mut self, token_ids: &[u32]) -> (usize, u32) {
+        let cached = self.engine.cached_tokens(token_ids, &HashContext::default()).expect("it can be hashed");
+        self.requests += 1;
+        let token_ids = token_ids.to_vec();
+        let length = token_ids.len();
+        let request = EngineRequest {
+            id: self.requests,
+            token_ids: token_ids.into(),
+            max_tokens: 1,
+            ..Default::default()
+        };
+        self.engine.add_request(request).expect("it fits");
+        while self.engine.begin_step().is_some() {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs_f64();
+            if let Some((_, payload)) = self.engine.end_step(now, |_| 7).batch {
+                let frames: [&[u8]; 3] = [b"", &self.next.to_be_bytes(), &payload];
+                self.publisher.send_multipart(frames, 0).expect("it publishes");
+                self.next += 1;
+            }
+        }
+        (cached, (length - cached) as u32)
+    }
+
+    fn metrics(&self) -> String {
+        let counters = self.engine.counters();
+        format!(
+            "vllm:num_requests_running{{engine=\"0\",model_name=\"m\"}} {}\n\
+             vllm:num_requests_waiting{{engine=\"0\",model_name=\"m\"}} {}\n\
+             vllm:kv_cache_usage_perc{{engine=\"0\",model_name=\"m\"}} {}\n\
+             vllm:prefix_cache_queries_total{{engine=\"0\",model_name=\"m\"}} {}\n\
+             vllm:prefix_cache_hits_total{{engine=\"0\",model_name=\"m\"}} {}\n\
+             vllm:cache_config_info{{block_size=\"16\",num_gpu_blocks=\"2000\",engine=\"0\",\
+             enable_prefix_caching=\"True\",prefix_caching_hash_algo=\"sha256_cbor\"}} 1.0\n",
+            self.engine.running(),
+            self.engine.waiting(),
+            self.engine.kv_usage(),
+            counters.prefix_queries,
+            counters.prefix_hits,
+        )
+    }
+}
