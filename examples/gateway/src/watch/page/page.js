@@ -131,7 +131,7 @@ function explained(explanation) {
   const head = ["", "pod", "total", "cached blocks", "predicted", "to compute", "in flight", "trust", "scores", ""];
   const rows = explanation.pods.map((pod, at) => {
     const blocks = pod.matched_blocks.map(([tier, blocks]) => `${blocks} ${tier}`).join(", ") || "0";
-    const scores = pod.scores.map((s) => `${s.scorer} ${s.value.toFixed(3)} × ${s.weight}`).join("   ");
+    const scores = pod.scores.map((s) => `${s.scorer} ${s.value.toFixed(3)} × ${s.weight}`).join(", ");
     const why = [pod.dropped_by && `dropped by ${pod.dropped_by}`, explanation.overruled === at && "overruled",
       pod.overloaded && "overloaded", pod.note].filter(Boolean).join("; ");
     return element("tr", explanation.picked === at ? { class: "picked" } : {},

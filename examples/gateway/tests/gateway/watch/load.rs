@@ -39,7 +39,8 @@ pub(super) async fn in_front_of(pods: &[SimPod], section: &str) -> Running {
 
 /// A turn of a conversation, as token ids.
 pub(super) fn turn(conversation: u32, turn: u32) -> String {
-    let shared = 0..320;
+    // One of three beginnings.
+    let shared = (conversation % 3 * 320..).take(320);
     let own = (0..160 * (turn + 1)).map(|at| 1000 + conversation * 10_000 + at);
     json!({ "model": "m", "prompt": shared.chain(own).collect::<Vec<u32>>() }).to_string()
 }
@@ -65,8 +66,9 @@ pub(super) async fn text(address: SocketAddr) {
     assert_eq!(post(address, "/v1/completions", &body).await.status, 200);
 }
 
-/// A request that each pod refuses as busy, until none is left.
+/// A request that each pod refuses as busy, until none is left (502) or it was tried often enough (the last one's 503).
 pub(super) async fn failing(address: SocketAddr) {
     let body = json!({ "model": "m", "prompt": [1, 2, 3], "fail": true }).to_string();
-    assert_eq!(post(address, "/v1/completions", &body).await.status, 502);
+    let status = post(address, "/v1/completions", &body).await.status;
+    assert!(matches!(status, 502 | 503), "{status}");
 }
