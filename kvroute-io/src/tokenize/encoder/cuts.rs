@@ -43,7 +43,7 @@ const LETTERS: [(char, char); 3] = [('A', 'Z'), ('a', 'z'), ('\u{4e00}', '\u{9fa
 /// What may stand behind one.
 const BEHIND: [char; 4] = [' ', '\n', '\u{ff0c}', '\u{3002}'];
 /// Bytes a chunk has at least, unless the piece ends.
-const CHUNK: usize = 1024;
+const CHUNK: usize = 256;
 
 /// The cuts that are sound for a pre-tokenizer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

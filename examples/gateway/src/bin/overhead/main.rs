@@ -21,10 +21,15 @@ use kvroute_gateway::config::{Document, Routing, TokenizerConfig};
 use kvroute_gateway::gateway::Gateway;
 use kvroute_gateway::server::serve;
 use lexopt::{Arg, ValueExt};
+use mimalloc::MiMalloc;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
 use crate::load::{Latencies, Load, Prompts};
+
+// As the gateway's own program.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 type Failure = Box<dyn Error>;
 

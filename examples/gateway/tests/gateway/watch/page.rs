@@ -88,7 +88,9 @@ async fn a_browser_shows_pods_and_decisions_and_keeps_up() {
     tokio::task::block_in_place(|| {
         browser.until("document.querySelectorAll('#decisions tr.decision').length === 14");
         browser.until("document.querySelectorAll('.why').length === 1");
-        browser.eval("document.querySelector('.why').parentNode.previousSibling.querySelector('button').click()");
+        browser.eval(
+            "document.querySelector('.why').parentNode.previousSibling.querySelector('button').click()",
+        );
         browser.until("document.querySelectorAll('.why').length === 0");
         browser.eval("document.querySelector('#decisions tr.decision button').click()");
         browser.until("document.querySelectorAll('.why tr.picked').length === 1");
