@@ -5,12 +5,12 @@
 //!        <-                  answer (usage)      <-
 //! ```
 //!
-//! A request's body is read whole ([`intake`]), looked at once ([`request`]), tokenized where that can be done
-//! ([`tokenizers`]) and routed ([`route`]). Then it goes to its pod as it came, and the pod's answer comes back
+//! A request's body is read whole (`intake`), looked at once ([`request`]), tokenized where that can be done
+//! ([`tokenizers`]) and routed (`route`). Then it goes to its pod as it came, and the pod's answer comes back
 //! byte for byte, as it comes ([`answer`]), while its count of cached tokens is read in passing ([`usage`]). A pod that
-//! fails before its answer begins is replaced by another one ([`forward`]).
+//! fails before its answer begins is replaced by another one (`forward`).
 //!
-//! Whatever becomes of a request, its [`flight`] gives back what was booked for it and hands an
+//! Whatever becomes of a request, its `flight` gives back what was booked for it and hands an
 //! [`outcome::RequestOutcome`] to those who watch: the log, and [`watch`] with metrics, a status page and traces.
 
 pub mod answer;

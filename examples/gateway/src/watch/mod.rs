@@ -6,7 +6,7 @@
 //!                -> Traces    -> OTLP over HTTP, where configured
 //! ```
 //!
-//! All of it is bounded: series by [`MAX_PODS`] and [`MAX_MODELS`], decisions by [`Recent::KEPT`], spans by a queue. None
+//! All of it is bounded: series by [`MAX_PODS`] and [`MAX_MODELS`], decisions by `Recent::KEPT`, spans by a queue. None
 //! of it waits: what does not fit is left out and counted.
 
 mod config;
