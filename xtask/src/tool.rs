@@ -1,9 +1,9 @@
 //! Running other programs, and the tools that the steps need besides `cargo`.
 
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 /// A program or toolchain part that a machine may lack.
 #[derive(Debug)]
@@ -152,11 +152,26 @@ impl Tool {
             return Err(missing);
         }
         println!("{} is not installed: {install}", self.name);
-        match command(self.install).status() {
+        match self.install() {
             Ok(status) if status.success() && self.is_there() => Ok(()),
             Ok(status) => Err(format!("{missing} (tried: {status})")),
             Err(error) => Err(format!("{missing} (tried: {error})")),
         }
+    }
+
+    fn install(&self) -> io::Result<ExitStatus> {
+        // Where there is no sudo, as in containers, one is root already.
+        let has_sudo = succeeds(&["sudo", "-n", "true"]);
+        let words = if has_sudo {
+            self.install
+        } else {
+            self.install.strip_prefix(&["sudo"]).unwrap_or(self.install)
+        };
+        if let Some(at) = words.iter().position(|word| *word == "apt-get") {
+            // Lists of packages that are not there or old name files that are gone; what comes next says so.
+            command(&[&words[..=at], &["update"]].concat()).status()?;
+        }
+        command(words).status()
     }
 
     fn is_there(&self) -> bool {

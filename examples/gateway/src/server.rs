@@ -110,10 +110,7 @@ async fn serve_connection(
     // Tokens are small, and each is to leave at once.
     let _ = stream.set_nodelay(true);
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(head)
-        .max_buf_size(settings.limits.max_head_bytes)
-        .pipeline_flush(true);
+    http.timer(TokioTimer::new()).header_read_timeout(head).max_header_size(settings.limits.max_head_bytes);
     let service = service_fn(move |request| {
         let gateway = Arc::clone(&gateway);
         async move { Ok::<_, Infallible>(answer(gateway, request).await) }

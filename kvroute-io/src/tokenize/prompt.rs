@@ -81,11 +81,12 @@ pub enum Untokenized {
 
 impl Untokenized {
     /// All reasons, for tables of counters.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Overloaded,
         Self::Media,
         Self::StoredConversation,
         Self::NoChatTemplate,
+        Self::OwnRenderer,
         Self::NotReproducible,
     ];
 

@@ -52,10 +52,8 @@ async fn bodies_that_are_too_long_are_answered_with_413() {
     // One that does not say how long it is.
     let chunk = format!("{:x}\r\n{}\r\n", 600, "x".repeat(600));
     let head = "POST /v1/completions HTTP/1.1\r\nhost: g\r\ntransfer-encoding: chunked\r\n\r\n";
-    eprintln!("chunked");
     let got = exchange(running.address, format!("{head}{chunk}{chunk}").as_bytes()).await;
     assert_eq!(got.status, 413);
-    eprintln!("head");
     let huge_head = format!("GET /health HTTP/1.1\r\nx-long: {}\r\n\r\n", "x".repeat(100_000));
     assert_eq!(exchange(running.address, huge_head.as_bytes()).await.status, 431);
     assert_eq!(pod.seen().len(), 0);

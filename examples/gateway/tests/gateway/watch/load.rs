@@ -30,7 +30,8 @@ pub(super) async fn in_front_of(pods: &[SimPod], section: &str) -> Running {
     running
         .until("all streams are connected", |running| {
             let streams = running.gateway.fleet().status().events.streams;
-            streams.len() == pods.len() && streams.iter().all(|stream| stream.connected)
+            let connected = streams.len() == pods.len() && streams.iter().all(|stream| stream.connected);
+            connected && pods.iter().all(SimPod::is_subscribed)
         })
         .await;
     running

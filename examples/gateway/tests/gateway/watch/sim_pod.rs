@@ -24,12 +24,14 @@ const PREFILL: Duration = Duration::from_micros(20);
 
 pub(super) struct SimPod {
     address: SocketAddr,
+    state: Arc<Mutex<State>>,
     task: JoinHandle<()>,
 }
 
 struct State {
     engine: Engine,
     publisher: zmq::Socket,
+    is_subscribed: bool,
     next: u64,
     requests: u64,
 }
@@ -38,26 +40,36 @@ impl SimPod {
     pub(super) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let address = listener.local_addr().expect("it is bound");
-        let publisher = zmq::Context::new().socket(zmq::PUB).expect("a socket");
+        let publisher = zmq::Context::new().socket(zmq::XPUB).expect("a socket");
         publisher.set_linger(0).expect("an option");
         publisher.bind("tcp://127.0.0.1:*").expect("a port is free");
         let endpoint = publisher.get_last_endpoint().expect("it is bound").expect("it is text");
         let port = endpoint.rsplit(':').next().expect("a port").to_owned();
         let engine =
             Engine::new(EngineOptions { num_blocks: 2000, ..EngineOptions::default() }).expect("an engine");
-        let state = Arc::new(Mutex::new(State { engine, publisher, next: 0, requests: 0 }));
+        let state =
+            Arc::new(Mutex::new(State { engine, publisher, is_subscribed: false, next: 0, requests: 0 }));
+        let shared = Arc::clone(&state);
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (state, port) = (Arc::clone(&state), port.clone());
+                let (state, port) = (Arc::clone(&shared), port.clone());
                 let service = service_fn(move |request| respond(request, Arc::clone(&state), port.clone()));
                 tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
             }
         });
-        Self { address, task }
+        Self { address, state, task }
     }
 
     pub(super) fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Whether somebody gets its events; what it publishes before is lost.
+    pub(super) fn is_subscribed(&self) -> bool {
+        let mut state = self.state.lock().expect("no panic");
+        state.is_subscribed |=
+            state.publisher.recv_bytes(zmq::DONTWAIT).is_ok_and(|told| told.first() == Some(&1));
+        state.is_subscribed
     }
 
     pub(super) fn name(&self) -> String {
