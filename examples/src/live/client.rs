@@ -36,6 +36,8 @@ pub(super) struct Answer {
     pub(super) pod: String,
     /// Whether another pod computed the prompt.
     pub(super) was_prefilled: bool,
+    /// Why the gateway knows the prompt as text only, if so.
+    pub(super) known_as_text: Option<KnownAsText>,
     /// Length of the prompt as the gateway knows it, tokens; `None` if nobody decided where it goes.
     pub(super) told_tokens: Option<usize>,
     /// Tokens of it that were expected to be cached.
@@ -56,6 +58,15 @@ pub(super) struct Answer {
     pub(super) cached_tokens: Option<usize>,
 }
 
+/// Why the gateway knows a prompt as text only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KnownAsText {
+    /// Its tokenizer was too busy at that moment.
+    Overloaded,
+    /// It has no tokenizer for the model, or none that can tell what the engine computes.
+    Untokenized,
+}
+
 impl Client {
     /// # Errors
     ///
@@ -72,17 +83,6 @@ impl Client {
     /// The JSON at `path`.
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
         self.whole(Request::get(format!("{}{path}", self.base)).body(Full::default())?, path).await
-    }
-
-    /// What the gateway says a request would be known by: `token-ids`, `text`, `none`.
-    pub(super) async fn known_as(&self, endpoint: &str, body: &Value) -> Result<String> {
-        #[derive(Deserialize)]
-        struct Explained {
-            prompt: String,
-        }
-        let path = format!("/explain?endpoint={endpoint}");
-        let explained: Explained = self.whole(self.post(&path, body)?, &path).await?;
-        Ok(explained.prompt)
     }
 
     fn post(&self, path: &str, body: &Value) -> Result<Request<Full<Bytes>>> {
@@ -187,10 +187,16 @@ impl Answer {
         let pod = text("x-kvroute-pod").ok_or(
             "the answer has no x-kvroute-pod: this is no kvroute-gateway, or it has `answer_headers: false`",
         )?;
+        let known_as_text = match (text("x-kvroute-prompt"), text("x-kvroute-untokenized")) {
+            (Some("token-ids"), _) => None,
+            (_, Some("overloaded")) => Some(KnownAsText::Overloaded),
+            _ => Some(KnownAsText::Untokenized),
+        };
         let rank = text("x-kvroute-dp-rank").map_or_else(String::new, |rank| format!("/{rank}"));
         Ok(Self {
             pod: format!("{pod}{rank}"),
             was_prefilled: headers.contains_key("x-kvroute-prefill-pod"),
+            known_as_text,
             told_tokens: number("x-kvroute-prompt-tokens"),
             expected: number("x-kvroute-expected-cached-tokens").unwrap_or(0),
             reason: text("x-kvroute-reason").unwrap_or("").to_owned(),

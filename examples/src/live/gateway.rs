@@ -8,11 +8,7 @@ use tokio::time::sleep;
 use super::client::Client;
 use crate::capture::Result;
 
-/// No event within this time after the last one: they have settled. A busy vLLM on two cores published its events
-/// 2.5 ms after the answer in the median, and 0.6 s at most.
-const QUIET: Duration = Duration::from_millis(700);
-
-/// How long that is waited for. Where others use the gateway too it may never come.
+/// How long it is waited for events to settle. Where others use the gateway too it may never come.
 const MAX_UNSETTLED: Duration = Duration::from_secs(10);
 
 /// Between two looks.
@@ -117,6 +113,11 @@ impl Status {
         self.fleet.events.streams.iter().filter(move |stream| stream.pod == name)
     }
 
+    /// Whether a pod publishes events.
+    pub(super) fn has_events(&self, name: &str) -> bool {
+        self.streams(name).next().is_some()
+    }
+
     /// Blocks that a pod holds as far as its events say.
     pub(super) fn blocks(&self, name: &str) -> u64 {
         let of = self.router.pods.iter().filter(|pod| pod.name == name);
@@ -208,12 +209,12 @@ pub(super) async fn until(
     }
 }
 
-/// Waits until nothing is in flight and no event came for a while; answers whether it came to be.
+/// Waits until nothing is in flight and no event came for `quiet`; answers whether it came to be.
 ///
 /// # Errors
 ///
 /// That the gateway does not answer.
-pub(super) async fn until_settled(client: &Client) -> Result<bool> {
+pub(super) async fn until_settled(client: &Client, quiet: Duration) -> Result<bool> {
     let begin = Instant::now();
     let (mut since, mut before) = (begin, None);
     while begin.elapsed() < MAX_UNSETTLED {
@@ -223,7 +224,7 @@ pub(super) async fn until_settled(client: &Client) -> Result<bool> {
             status.gateway.in_flight > 0 || streams.iter().any(|stream| stream.replaying || stream.held > 0);
         if is_busy || before.as_ref() != Some(&streams) {
             (since, before) = (Instant::now(), Some(streams));
-        } else if since.elapsed() >= QUIET {
+        } else if since.elapsed() >= quiet {
             return Ok(true);
         }
         sleep(LOOK).await;

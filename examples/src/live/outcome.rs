@@ -46,6 +46,10 @@ pub enum Exempt {
     Undecided,
     /// The gateway has no tokenizer for the model, and knows the prompt by its text.
     KnownAsText,
+    /// It has one, which was too busy, so that it went by the text.
+    Overloaded,
+    /// The pod publishes no events: what it holds is guessed from what was sent to it.
+    NoEvents,
     /// Another pod computed the prompt, and handed it over.
     Prefilled,
     /// The engine does not tell what it had cached.
@@ -61,6 +65,8 @@ impl Exempt {
         match self {
             Self::Undecided => "were routed without a decision (round robin)",
             Self::KnownAsText => "are known as text only: the gateway has no tokenizer for the model",
+            Self::NoEvents => "went to a pod that publishes no events",
+            Self::Overloaded => "went by their text: the gateway's tokenizer was too busy",
             Self::Prefilled => "had their prompt computed by another pod",
             Self::Untold => "had an engine that does not tell (vLLM: --enable-prompt-tokens-details)",
             Self::Unsettled => "were sent while others' events came in",
@@ -131,9 +137,9 @@ pub struct Outcome {
     pub wrong: usize,
     /// Those for which it need not, by why.
     pub exempt: BTreeMap<Exempt, usize>,
-    /// Share of the hit phase's requests that went to a pod with their topic, 0..=1.
+    /// Share of the hit phase's requests that went to a pod with their topic, 0..=1; without those that are exempt.
     pub hit_phase_on_right_pod: f64,
-    /// Share of the follow-ups that went to the pod of the turn before, 0..=1.
+    /// Share of the follow-ups that went to the pod of the turn before, likewise.
     pub follow_up_on_same_pod: f64,
     /// By how much hits beat misses in median time to first token: a share of the misses' time.
     pub ttft_reduction_hit_vs_miss: f64,
@@ -145,8 +151,8 @@ pub struct Outcome {
     pub overhead_us_p99: f64,
     /// By pod.
     pub pods: BTreeMap<String, PodOutcome>,
-    /// Topics whose blocks were evicted in part or whole, of those that were asked about again when the caches had
-    /// overflowed; `None`: not asked for.
+    /// When the caches had overflowed: topics that had lost more than a quarter of their prefix, of those that were asked
+    /// about again; `None`: not done.
     pub evicted: Option<(usize, usize)>,
     /// The pod that was lost, if one was.
     pub loss: Option<Loss>,
@@ -179,6 +185,7 @@ impl Outcome {
             pod.cached_tokens += row.cached.unwrap_or(0);
         }
         let exact = rows.iter().filter(|row| row.is_exact());
+        let counted = || rows.iter().filter(|row| row.exempt.is_none());
         Self {
             gateway,
             engines,
@@ -189,9 +196,9 @@ impl Outcome {
             wrong: rows.iter().filter(|row| row.is_wrong()).count(),
             exempt,
             hit_phase_on_right_pod: share(
-                rows.iter().filter(|row| row.phase == Phase::Hit).filter_map(|row| row.is_on_right_pod),
+                counted().filter(|row| row.phase == Phase::Hit).filter_map(|row| row.is_on_right_pod),
             ),
-            follow_up_on_same_pod: share(rows.iter().filter_map(|row| row.is_on_same_pod)),
+            follow_up_on_same_pod: share(counted().filter_map(|row| row.is_on_same_pod)),
             ttft_reduction_hit_vs_miss: reduction,
             ttft_ms_p50_by_phase: Phase::ALL
                 .into_iter()

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde::Deserialize;
 
-use super::client::{Answer, Client};
+use super::client::{Answer, Client, KnownAsText};
 use super::gateway::{Status, until, until_ready, until_settled};
 use super::topics::{Conversation, Form, Random, Topic};
 use super::{Audience, Exempt, Loss, Options, Outcome, Phase, Row};
@@ -53,13 +53,12 @@ pub async fn play(options: &Options, audience: &mut dyn Audience) -> Result<Outc
         client,
         options,
         model,
+        without_events: names.into_iter().filter(|name| !status.has_events(name)).collect(),
         audience,
         random: Random::new(options.seed),
-        known_as_text: Vec::new(),
         topics: Vec::new(),
         rows: Vec::new(),
     };
-    stage.look_at_forms().await?;
     stage.phases().await?;
     let loss = if options.loses_a_pod { Some(stage.loss().await?) } else { None };
     let evicted = if options.overfills { Some(stage.overfill(status.capacity()).await?) } else { None };
@@ -71,27 +70,15 @@ struct Stage<'a> {
     client: Client,
     options: &'a Options,
     model: String,
+    /// Pods that publish no events.
+    without_events: Vec<String>,
     audience: &'a mut dyn Audience,
     random: Random,
-    /// Forms whose token ids the gateway does not know.
-    known_as_text: Vec<Form>,
     topics: Vec<Topic>,
     rows: Vec<Row>,
 }
 
 impl Stage<'_> {
-    /// Finds out which prompts the gateway knows as text only.
-    async fn look_at_forms(&mut self) -> Result<()> {
-        for form in Form::ALL {
-            let request =
-                Topic::new(form, 1, &mut self.random).question(&mut self.random).request(&self.model);
-            if self.client.known_as(form.endpoint(), &request).await? != "token-ids" {
-                self.known_as_text.push(form);
-            }
-        }
-        Ok(())
-    }
-
     async fn phases(&mut self) -> Result<()> {
         self.audience.phase(Phase::Populate);
         for _ in 0..self.options.topics {
@@ -145,9 +132,10 @@ impl Stage<'_> {
         conversation: Conversation,
         before: Option<String>,
     ) -> Result<()> {
-        let settled = until_settled(&self.client).await?;
+        let settled = until_settled(&self.client, self.options.quiet).await?;
         let form = self.topics[topic].form();
         let answer = self.client.ask(form.endpoint(), &conversation.request(&self.model)).await?;
+        let exempt = self.exempt(&answer, settled);
         let Topic { pods, conversation: next, .. } = &mut self.topics[topic];
         let row = Row {
             phase,
@@ -161,7 +149,7 @@ impl Stage<'_> {
             ttft_ms: answer.first_token.as_secs_f64() * 1e3,
             is_on_right_pod: (!pods.is_empty()).then(|| pods.contains(&answer.pod)),
             is_on_same_pod: before.map(|before| before == answer.pod),
-            exempt: exempt(&answer, settled, self.known_as_text.contains(&form)),
+            exempt,
             pod: answer.pod.clone(),
         };
         self.audience.request(&row);
@@ -174,10 +162,10 @@ impl Stage<'_> {
 
     /// Loses the pod that holds most topics; its requests go elsewhere. Then it comes back.
     async fn loss(&mut self) -> Result<Loss> {
-        until_settled(&self.client).await?;
+        until_settled(&self.client, self.options.quiet).await?;
         let status = Status::of(&self.client).await?;
         let only_on = |pod: &str| {
-            let is_there = |topic: &Topic| topic.pods.iter().all(|of| of == pod);
+            let is_there = |topic: &Topic| topic.pods.iter().all(|of| is_of(of, pod));
             (0..self.topics.len()).filter(|&topic| is_there(&self.topics[topic])).collect::<Vec<_>>()
         };
         let lost = status.pods().iter().max_by_key(|pod| only_on(&pod.name).len()).ok_or("no pod to lose")?;
@@ -212,10 +200,10 @@ impl Stage<'_> {
         let begin = Instant::now();
         until_ready(&self.client, self.options.patience).await?;
         let back_after_seconds = begin.elapsed().as_secs_f64();
-        until_settled(&self.client).await?;
+        until_settled(&self.client, self.options.quiet).await?;
         let is_emptied = Status::of(&self.client).await?.blocks(&pod) == 0;
         for topic in &mut self.topics {
-            topic.pods.retain(|of| *of != pod);
+            topic.pods.retain(|of| !is_of(of, &pod));
         }
         for &topic in later {
             self.question(Phase::Back, topic).await?;
@@ -223,7 +211,9 @@ impl Stage<'_> {
         let mut its_topics = Vec::new();
         for _ in 0..MAX_NEW {
             let topic = self.new_topic(Phase::Back).await?;
-            its_topics.extend(Some(topic).filter(|&topic| self.topics[topic].pods.contains(&pod)));
+            its_topics.extend(
+                Some(topic).filter(|&topic| self.topics[topic].pods.iter().any(|of| is_of(of, &pod))),
+            );
             if its_topics.len() == 2 {
                 break;
             }
@@ -232,14 +222,15 @@ impl Stage<'_> {
         for topic in its_topics {
             self.question(Phase::Back, topic).await?;
         }
-        let is_hit = |row: &&Row| row.pod == pod && row.cached.is_some_and(|cached| cached > 0);
+        let is_hit = |row: &&Row| is_of(&row.pod, &pod) && row.cached.is_some_and(|cached| cached > 0);
         let hits_after = self.rows[first..].iter().filter(is_hit).count();
         let topics = lost_topics.len();
         Ok(Loss { pod, topics, blocks_before, first_answer_by, back_after_seconds, is_emptied, hits_after })
     }
 
-    /// Asks about new topics until the pods' caches have overflowed, then about all those from before. Answers how many
-    /// of these had lost blocks, and how many there were.
+    /// Asks about new topics until the pods' caches have overflowed, then again about every second one, the newest first:
+    /// asked the other way round each would evict the next. Answers how many of these had lost blocks, and how many
+    /// there were.
     async fn overfill(&mut self, capacity: Option<usize>) -> Result<(usize, usize)> {
         let capacity = capacity.ok_or("--overfill: a pod does not tell how much its cache holds")?;
         if capacity / self.options.prefix_tokens.max(1) > MAX_OVERFILL {
@@ -251,29 +242,37 @@ impl Stage<'_> {
             .into());
         }
         self.audience.phase(Phase::Overfill);
-        let old = self.topics.len();
         let first = self.rows.len();
         while self.rows[first..].iter().map(|row| row.prompt_tokens).sum::<usize>() < capacity {
             self.new_topic(Phase::Overfill).await?;
         }
         let first = self.rows.len();
-        for topic in 0..old {
+        for topic in (0..self.topics.len()).rev().step_by(2) {
             self.question(Phase::Overfill, topic).await?;
         }
-        let prefix = self.options.prefix_tokens / 2;
-        let lost = self.rows[first..].iter().filter(|row| row.cached.is_some_and(|cached| cached < prefix));
-        Ok((lost.count(), old))
+        let rows = &self.rows[first..];
+        let held = self.options.prefix_tokens * 3 / 4;
+        let lost = rows.iter().filter(|row| row.cached.is_some_and(|cached| cached < held));
+        Ok((lost.count(), rows.len()))
+    }
+
+    /// Why what was expected of this answer need not be what the engine counts.
+    fn exempt(&self, answer: &Answer, settled: bool) -> Option<Exempt> {
+        let has_events = !self.without_events.iter().any(|pod| is_of(&answer.pod, pod));
+        let reasons = [
+            (answer.told_tokens.is_none(), Exempt::Undecided),
+            (answer.known_as_text == Some(KnownAsText::Overloaded), Exempt::Overloaded),
+            (answer.known_as_text == Some(KnownAsText::Untokenized), Exempt::KnownAsText),
+            (!has_events, Exempt::NoEvents),
+            (answer.was_prefilled, Exempt::Prefilled),
+            (answer.cached_tokens.is_none(), Exempt::Untold),
+            (!settled, Exempt::Unsettled),
+        ];
+        reasons.into_iter().find_map(|(holds, why)| holds.then_some(why))
     }
 }
 
-/// Why what was expected of this answer need not be what the engine counts.
-fn exempt(answer: &Answer, settled: bool, known_as_text: bool) -> Option<Exempt> {
-    let reasons = [
-        (answer.told_tokens.is_none(), Exempt::Undecided),
-        (known_as_text, Exempt::KnownAsText),
-        (answer.was_prefilled, Exempt::Prefilled),
-        (answer.cached_tokens.is_none(), Exempt::Untold),
-        (!settled, Exempt::Unsettled),
-    ];
-    reasons.into_iter().find_map(|(holds, why)| holds.then_some(why))
+/// Whether what answered, a pod or one of its data-parallel ranks (`pod/3`), is this pod.
+fn is_of(answered: &str, pod: &str) -> bool {
+    answered.strip_prefix(pod).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }

@@ -136,7 +136,7 @@ impl Screen {
         }
         if let Some((evicted, asked)) = outcome.evicted {
             let value = format!("{evicted} of {asked}");
-            show("topics that overfilled caches had evicted, known to the block", value)?;
+            show("topics that overfilled caches had evicted in part or whole", value)?;
         }
         if failures.is_empty() {
             return writeln!(out, "\n{}", self.paint(32, "all as it should be"));
@@ -194,6 +194,8 @@ fn about(phase: Phase) -> &'static str {
         Phase::FollowUp => "conversations go on: prompt, answer, next question",
         Phase::Gone => "a pod was stopped; what it held, and what others hold",
         Phase::Back => "it was started again, with an empty cache",
-        Phase::Overfill => "more new topics than all caches have room for, then the first ones again",
+        Phase::Overfill => {
+            "more new topics than all caches have room for, then every second one again, newest first"
+        }
     }
 }
