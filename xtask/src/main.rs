@@ -11,6 +11,7 @@ mod events;
 mod fuzz;
 mod golang;
 mod library;
+mod live;
 mod modules;
 mod options;
 mod python;
@@ -33,6 +34,7 @@ cargo xtask <command>
   header    writes include/kvroute.h anew
   install   builds libkvroute and installs it below a folder: `cargo xtask install --prefix <folder>`
   crossing  what one decision costs from Rust, C, Go and Python
+  live      the gateway in front of three real vLLM pods; `cargo xtask live --help` names the options
   help      this text";
 
 fn main() -> ExitCode {
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         "header" => library::header_main(rest),
         "install" => library::install_main(rest),
         "crossing" => crossing::main(rest),
+        "live" => live::main(rest),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");
             ExitCode::SUCCESS
@@ -57,7 +60,7 @@ fn main() -> ExitCode {
                 options::unknown(
                     "command",
                     unknown,
-                    &["test", "schema", "header", "install", "crossing", "help"]
+                    &["test", "schema", "header", "install", "crossing", "live", "help"]
                 )
             );
             eprintln!("\n{USAGE}");

@@ -86,9 +86,9 @@ impl Flight {
         self.give_back(Finish::Failed);
     }
 
-    /// What routing took so far.
-    pub(crate) fn overhead(&self) -> Duration {
-        self.outcome.overhead
+    /// What became of it so far.
+    pub(crate) fn outcome(&self) -> &RequestOutcome {
+        &self.outcome
     }
 
     /// The head of the answer goes to the client.

@@ -18,6 +18,7 @@ use crate::error::ApiError;
 use crate::flight::Flight;
 use crate::gateway::Gateway;
 use crate::intake::read_body;
+use crate::outcome::RequestOutcome;
 use crate::request::{Asked, Endpoint, session};
 use crate::route::{Destination, Route};
 
@@ -184,7 +185,7 @@ impl Answered {
         strip_hop_by_hop(&mut head.headers);
         flight.answered(head.status.as_u16(), &head.headers);
         if settings.answer_headers {
-            describe(&mut head.headers, &route, flight.overhead());
+            describe(&mut head.headers, &route, flight.outcome());
         }
         if let Some(cookie) = &settings.session.token_cookie
             && !has_id
@@ -205,16 +206,22 @@ impl Answered {
 }
 
 /// Says where an answer comes from and why.
-fn describe(headers: &mut HeaderMap, route: &Route, overhead: Duration) {
+fn describe(headers: &mut HeaderMap, route: &Route, outcome: &RequestOutcome) {
     const POD: HeaderName = HeaderName::from_static("x-kvroute-pod");
     const RANK: HeaderName = HeaderName::from_static("x-kvroute-dp-rank");
     const PREFILL_POD: HeaderName = HeaderName::from_static("x-kvroute-prefill-pod");
-    const PROMPT: HeaderName = HeaderName::from_static("x-kvroute-prompt-tokens");
+    const PROMPT: HeaderName = HeaderName::from_static("x-kvroute-prompt");
+    const UNTOKENIZED: HeaderName = HeaderName::from_static("x-kvroute-untokenized");
+    const PROMPT_TOKENS: HeaderName = HeaderName::from_static("x-kvroute-prompt-tokens");
     const EXPECTED: HeaderName = HeaderName::from_static("x-kvroute-expected-cached-tokens");
     const REASON: HeaderName = HeaderName::from_static("x-kvroute-reason");
     const OVERHEAD: HeaderName = HeaderName::from_static("x-kvroute-overhead-us");
     insert(headers, POD, &route.pod.name);
-    insert(headers, OVERHEAD, overhead.as_micros());
+    insert(headers, OVERHEAD, outcome.overhead.as_micros());
+    insert(headers, PROMPT, outcome.prompt);
+    if let Some(why) = outcome.untokenized {
+        insert(headers, UNTOKENIZED, why);
+    }
     if route.pod.names_rank {
         insert(headers, RANK, route.pod.rank);
     }
@@ -222,7 +229,7 @@ fn describe(headers: &mut HeaderMap, route: &Route, overhead: Duration) {
         insert(headers, PREFILL_POD, &prefill.name);
     }
     if let Some(decision) = &route.decision {
-        insert(headers, PROMPT, route.prompt_tokens);
+        insert(headers, PROMPT_TOKENS, route.prompt_tokens);
         insert(headers, EXPECTED, decision.matched_tokens);
         insert(headers, REASON, decision.reason.name());
     }

@@ -1,6 +1,8 @@
 //! The gateway in front of fake pods, through real sockets.
 
+mod captures;
 mod client;
+mod demo;
 mod disaggregated;
 mod limits;
 mod pod;

@@ -99,6 +99,9 @@ impl Seen {
 
 type Script = dyn Fn(&Seen) -> Answer + Send + Sync;
 
+/// What a pod answers to questions about itself; `None`: the path is none.
+type Facts = dyn Fn(&str) -> Option<Answer> + Send + Sync;
+
 #[derive(Default)]
 struct State {
     seen: Mutex<Vec<Seen>>,
@@ -116,10 +119,18 @@ pub(crate) struct Pod {
 
 impl Pod {
     pub(crate) async fn start(script: impl Fn(&Seen) -> Answer + Send + Sync + 'static) -> Self {
+        Self::with_facts(about_itself, script).await
+    }
+
+    /// One that says other things of itself.
+    pub(crate) async fn with_facts(
+        facts: impl Fn(&str) -> Option<Answer> + Send + Sync + 'static,
+        script: impl Fn(&Seen) -> Answer + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let address = listener.local_addr().expect("it is bound");
         let (state, script) = (Arc::new(State::default()), Arc::new(script) as Arc<Script>);
-        let task = tokio::spawn(accept(listener, Arc::clone(&state), script));
+        let task = tokio::spawn(accept(listener, Arc::clone(&state), Arc::new(facts), script));
         Self { address, state, task }
     }
 
@@ -155,11 +166,13 @@ impl Drop for Pod {
     }
 }
 
-async fn accept(listener: TcpListener, state: Arc<State>, script: Arc<Script>) {
+async fn accept(listener: TcpListener, state: Arc<State>, facts: Arc<Facts>, script: Arc<Script>) {
     while let Ok((stream, _)) = listener.accept().await {
-        let (state, script) = (Arc::clone(&state), Arc::clone(&script));
+        let (state, facts, script) = (Arc::clone(&state), Arc::clone(&facts), Arc::clone(&script));
         state.connections.fetch_add(1, Ordering::SeqCst);
-        let service = service_fn(move |request| respond(request, Arc::clone(&state), Arc::clone(&script)));
+        let service = service_fn(move |request| {
+            respond(request, Arc::clone(&state), Arc::clone(&facts), Arc::clone(&script))
+        });
         tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
     }
 }
@@ -167,12 +180,13 @@ async fn accept(listener: TcpListener, state: Arc<State>, script: Arc<Script>) {
 async fn respond(
     request: Request<Incoming>,
     state: Arc<State>,
+    facts: Arc<Facts>,
     script: Arc<Script>,
 ) -> Result<Response<Scripted>, Infallible> {
     let (head, body) = request.into_parts();
     let path = head.uri.path_and_query().map_or_else(String::new, |path| path.to_string());
     let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-    let answer = match about_itself(&path) {
+    let answer = match facts(&path) {
         Some(answer) => answer,
         None => {
             let seen = Seen { path, headers: head.headers, body };

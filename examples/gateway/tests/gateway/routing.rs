@@ -37,6 +37,7 @@ async fn prompts_go_where_their_prefix_went_and_headers_say_so() {
     for turn in 1..5 {
         let got = post(running.address, "/v1/completions", &prompt_of(0, 640 + 64 * turn)).await;
         assert_eq!(got.header("x-kvroute-pod"), Some(&*home), "turn {turn}");
+        assert_eq!(got.header("x-kvroute-prompt"), Some("token-ids"));
         assert_eq!(got.header("x-kvroute-prompt-tokens"), Some(&*(640 + 64 * turn).to_string()));
         assert!(got.header("x-kvroute-overhead-us").and_then(|us| us.parse::<u64>().ok()).is_some());
         assert!(got.header("x-kvroute-reason").is_some());
@@ -58,6 +59,7 @@ async fn chats_that_nobody_tokenizes_go_where_their_text_went() {
         let body = json!({ "model": "m", "messages": messages }).to_string();
         let got = post(running.address, "/v1/chat/completions", &body).await;
         homes.push(got.header("x-kvroute-pod").expect("it says").to_owned());
+        assert_eq!(got.header("x-kvroute-prompt"), Some("text"));
         messages.push(json!({ "role": "assistant", "content": format!("answer {turn}") }));
     }
     assert!(homes.iter().all(|home| *home == homes[0]), "{homes:?}");

@@ -9,11 +9,8 @@ use crate::client::{post, post_with};
 use crate::setup::{Running, quoted};
 
 /// Simulated pods, and a gateway in front of them whose events have begun to flow.
-pub(super) async fn fleet(pods: usize, section: &str) -> (Vec<SimPod>, Running) {
-    let mut all = Vec::new();
-    for _ in 0..pods {
-        all.push(SimPod::start().await);
-    }
+pub(crate) async fn fleet(pods: usize, section: &str) -> (Vec<SimPod>, Running) {
+    let all: Vec<_> = (0..pods).map(|_| SimPod::start()).collect();
     let running = in_front_of(&all, section).await;
     (all, running)
 }

@@ -9,3 +9,6 @@ mod page;
 mod prometheus;
 mod sim_pod;
 mod traces;
+
+pub(crate) use load::fleet;
+pub(crate) use sim_pod::SimPod;

@@ -1,9 +1,10 @@
 //! Pods with a simulated engine: they hold, evict and announce blocks as vLLM does, over real HTTP and ZeroMQ.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::path::Path;
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -13,17 +14,26 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use kvroute_core::HashContext;
+use kvroute_io::tokenize::{Endpoint, TokenizedPrompt, Tokenizer, TokenizerOptions};
 use kvroute_sim::engine::{Engine, EngineOptions, EngineRequest};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::sleep;
 
 /// How long a token takes to prefill.
 const PREFILL: Duration = Duration::from_micros(20);
 
-pub(super) struct SimPod {
+/// What streams are tokenized by, as gateways are that have it.
+static TOKENIZER: LazyLock<Tokenizer> = LazyLock::new(|| {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/tokenize");
+    Tokenizer::from_dir(&folder, &TokenizerOptions::default()).expect("a tokenizer")
+});
+
+pub(crate) struct SimPod {
     address: SocketAddr,
+    /// Where it publishes its events.
+    endpoint: String,
     state: Arc<Mutex<State>>,
     task: JoinHandle<()>,
 }
@@ -37,12 +47,29 @@ struct State {
 }
 
 impl SimPod {
-    pub(super) async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    pub(crate) fn start() -> Self {
+        Self::at(([127, 0, 0, 1], 0).into(), "tcp://127.0.0.1:*")
+    }
+
+    /// Where it is, and where it publishes its events, for another one in its place.
+    pub(crate) fn place(&self) -> (SocketAddr, String) {
+        (self.address, self.endpoint.clone())
+    }
+
+    /// One with an empty cache at this place. Dropping it ends all connections to it.
+    pub(crate) fn at(address: SocketAddr, endpoint: &str) -> Self {
+        let listener = StdListener::bind(address).expect("a port is free");
+        listener.set_nonblocking(true).expect("an option");
         let address = listener.local_addr().expect("it is bound");
+        let listener = TcpListener::from_std(listener).expect("a runtime");
         let publisher = zmq::Context::new().socket(zmq::XPUB).expect("a socket");
         publisher.set_linger(0).expect("an option");
-        publisher.bind("tcp://127.0.0.1:*").expect("a port is free");
+        let begin = Instant::now();
+        // The socket of the one before is closed by a thread of its own.
+        while let Err(error) = publisher.bind(endpoint) {
+            assert!(begin.elapsed() < Duration::from_secs(5), "{endpoint}: {error}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
         let endpoint = publisher.get_last_endpoint().expect("it is bound").expect("it is text");
         let port = endpoint.rsplit(':').next().expect("a port").to_owned();
         let engine =
@@ -51,28 +78,29 @@ impl SimPod {
             Arc::new(Mutex::new(State { engine, publisher, is_subscribed: false, next: 0, requests: 0 }));
         let shared = Arc::clone(&state);
         let task = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 let (state, port) = (Arc::clone(&shared), port.clone());
                 let service = service_fn(move |request| respond(request, Arc::clone(&state), port.clone()));
-                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+                connections.spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
             }
         });
-        Self { address, state, task }
+        Self { address, endpoint, state, task }
     }
 
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// Whether somebody gets its events; what it publishes before is lost.
-    pub(super) fn is_subscribed(&self) -> bool {
+    pub(crate) fn is_subscribed(&self) -> bool {
         let mut state = self.state.lock().expect("no panic");
         state.is_subscribed |=
             state.publisher.recv_bytes(zmq::DONTWAIT).is_ok_and(|told| told.first() == Some(&1));
         state.is_subscribed
     }
 
-    pub(super) fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         self.address.to_string()
     }
 }
@@ -91,6 +119,10 @@ async fn respond(
     let path = request.uri().path().to_owned();
     let body =
         request.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let streams = serde_json::from_slice::<Value>(&body).is_ok_and(|value| value["stream"] == true);
+    if streams {
+        return Ok(stream(&path, &body, &state).await);
+    }
     let (status, text) = match &*path {
         "/v1/models" => {
             (200, json!({"data": [{"id": "m", "root": "/weights/m", "max_model_len": 30000}]}).to_string())
@@ -122,6 +154,22 @@ async fn respond(
     };
     let response = Response::builder().status(status).header("content-type", "application/json");
     Ok(response.body(Full::from(text)).expect("it is a response"))
+}
+
+/// A stream of one token and the usage, of a request that is tokenized as engines do.
+async fn stream(path: &str, body: &[u8], state: &Mutex<State>) -> Response<Full<Bytes>> {
+    let endpoint = if path.contains("chat") { Endpoint::ChatCompletions } else { Endpoint::Completions };
+    let prompts = TOKENIZER.prompts(endpoint, body, SystemTime::now()).expect("a request");
+    let [TokenizedPrompt::TokenIds(token_ids)] = &*prompts else { panic!("one prompt: {prompts:?}") };
+    let (cached, computed) = state.lock().expect("no panic").complete(token_ids);
+    sleep(PREFILL * computed).await;
+    let token = json!({"choices": [{"index": 0, "text": "x", "delta": {"content": "x"}, "token_ids": [7]}]});
+    let usage = json!({"prompt_tokens": token_ids.len(), "completion_tokens": 1,
+                       "prompt_tokens_details": {"cached_tokens": cached}});
+    let text =
+        format!("data: {token}\n\ndata: {}\n\ndata: [DONE]\n\n", json!({"choices": [], "usage": usage}));
+    let response = Response::builder().header("content-type", "text/event-stream; charset=utf-8");
+    response.body(Full::from(text)).expect("it is a response")
 }
 
 impl State {
