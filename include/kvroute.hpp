@@ -800,6 +800,11 @@ class Router {
     detail::check(kvroute_router_report_load(get(), pod, running, waiting, kv_usage, detail::error()));
   }
 
+  /// Forgets what a pod said of its load and its adapters: it is too old to be true.
+  void forget_load(PodId pod) const {
+    detail::check(kvroute_router_forget_load(get(), pod, detail::error()));
+  }
+
   /// Takes in what a pod says of its LoRA adapters: how many can be in use at one time, and the names of those that running
   /// requests use and of those that only waiting requests ask for.
   void report_adapters(PodId pod, std::uint32_t max, View<Name> running, View<Name> waiting = {}) const {

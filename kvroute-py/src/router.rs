@@ -281,6 +281,14 @@ impl Router {
         call(|| self.core.read().report_load(pod, core::LoadReport { running, waiting, kv_usage }))
     }
 
+    /// Forgets what a pod said of its load and its adapters, as if it never had: for reports that are too old to be
+    /// true. What this router has in flight there still counts.
+    #[pyo3(signature = (pod, /))]
+    fn forget_load(&self, pod: &Bound<'_, PyAny>) -> PyResult<()> {
+        let pod = pod_id(pod)?;
+        call(|| self.core.read().forget_load(pod))
+    }
+
     /// Takes in what a pod says of its LoRA adapters (`vllm:lora_requests_info`).
     ///
     /// max: how many can be in use at one time. running: names of those that running requests use. waiting: names of
