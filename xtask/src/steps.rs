@@ -179,10 +179,10 @@ pub(crate) const STEPS: &[Step] = &[
     },
     Step {
         name: "header",
-        what: "include/kvroute.h is what the source makes",
+        what: "include/kvroute.h and kvroute_io.h are what the source makes",
         run: Run::Always,
         needs: &[],
-        check: |_| library::check_header().into(),
+        check: |_| library::check_headers().into(),
     },
     Step {
         name: "c",
