@@ -714,6 +714,9 @@ class Router {
     object_.reset(made);
   }
 
+  /// Of a handle, which it takes over: of `kvroute_fleet_router`, say.
+  explicit Router(kvroute_router *made) noexcept : object_(made) {}
+
   /// With the policy, cache domains and pods of a configuration document, YAML or JSON.
   static Router from_config(std::string_view document) {
     kvroute_router *made = nullptr;
@@ -946,8 +949,6 @@ class Router {
   const kvroute_router *get() const noexcept { return object_.get(); }
 
  private:
-  explicit Router(kvroute_router *made) noexcept : object_(made) {}
-
   std::string record(const Request &request, Workspace &workspace, const Decision *dispatch, bool has_prompt) const {
     const auto context = request.context.raw();
     const auto raw = request.raw(context);

@@ -71,7 +71,8 @@ pub(crate) fn header_main(arguments: &[String]) -> ExitCode {
         eprintln!("error: unknown option `{argument}`; `cargo xtask header` takes none");
         return ExitCode::from(2);
     }
-    let written = Context::new(0).and_then(|_| [&KVROUTE, &KVROUTE_IO].into_iter().try_for_each(write_header));
+    let written =
+        Context::new(0).and_then(|_| [&KVROUTE, &KVROUTE_IO].into_iter().try_for_each(write_header));
     end(written)
 }
 
@@ -99,7 +100,8 @@ pub(crate) fn check_headers() -> Result<String, String> {
 }
 
 fn generated_header(library: &Library) -> Result<String, String> {
-    let example = format!("run --quiet --package kvroute-ffi --example header --locked -- {}", library.example);
+    let example =
+        format!("run --quiet --package kvroute-ffi --example header --locked -- {}", library.example);
     output(&mut cargo(&example))
 }
 
@@ -300,7 +302,7 @@ fn version(root: &Path) -> Result<String, String> {
 }
 
 /// `KVROUTE_ABI_VERSION`.
-fn abi_version(root: &Path) -> Result<String, String> {
+pub(crate) fn abi_version(root: &Path) -> Result<String, String> {
     let source = root.join("kvroute-ffi/src/version.rs");
     value_after(&source, "pub const KVROUTE_ABI_VERSION: u32 = ")
         .map(|text| text.trim_end_matches(';').to_owned())

@@ -192,6 +192,18 @@ pub(crate) const STEPS: &[Step] = &[
         check: |context| c::check(&context.root).into(),
     },
     Step {
+        name: "io",
+        what: "C and C++ programs of libkvroute_io, and of libkvroute with it; what it exports",
+        run: Run::Always,
+        needs: &[&CC, &CXX, &PKG_CONFIG],
+        check: |context| {
+            let both = c::io(&context.root).and_then(|said| {
+                symbols::check_io(&context.root).map(|exported| format!("{said}, {exported}"))
+            });
+            both.into()
+        },
+    },
+    Step {
         name: "symbols",
         what: "libkvroute exports what its header declares, and every function is guarded",
         run: Run::Always,

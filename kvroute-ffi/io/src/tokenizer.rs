@@ -14,8 +14,7 @@ use kvroute::options::{count, size};
 use kvroute::status::{Failure, KVROUTE_LIMIT, KVROUTE_REQUEST, KVROUTE_TOKENIZER};
 use kvroute::structs::{self, versioned};
 use kvroute_io::tokenize::{
-    Endpoint, Error, ErrorKind, PoolOptions, TokenizedPrompt, Tokenizer, TokenizerOptions,
-    TokenizerPool,
+    Endpoint, Error, ErrorKind, PoolOptions, TokenizedPrompt, Tokenizer, TokenizerOptions, TokenizerPool,
 };
 
 use crate::prompts::kvroute_prompts;
