@@ -44,10 +44,24 @@ pub(crate) fn check(root: &Path) -> Result<String, String> {
     run(&mut go.go(&go.package, "test -run ^$ -bench . -benchtime 1x ."))?;
 
     go.programs()?;
+    let io = check_io(root)?;
     Ok(format!(
         "{tests} tests; {raced} with -race, {collected} with GOGC=1, {checked} with cgocheck2, {shared} shared; \
-         a module outside"
+         a module outside; {io}"
     ))
+}
+
+/// The package with libkvroute_io, whose tests are those without it and more.
+fn check_io(root: &Path) -> Result<String, String> {
+    let prefix = library::install_io(root, &library::target_folder(root).join("go-io-prefix"))?;
+    let go = Go::new(root, prefix)?;
+    run(&mut go.go(&go.package, "vet -tags kvroute_io ./..."))?;
+    let tests = count_tests(&mut go.go(&go.package, "test -v -count=1 -tags kvroute_io ."))?;
+    let raced = "test -v -count=1 -short -race -tags kvroute_io .";
+    let raced = count_tests(&mut go.go(&go.package, raced))?;
+    let shared = "test -v -count=1 -short -tags kvroute_io,kvroute_shared .";
+    let shared = count_tests(go.go(&go.package, shared).env(LIBRARY_PATH, go.prefix.join("lib")))?;
+    Ok(format!("with kvroute_io {tests} tests, {raced} with -race, {shared} shared"))
 }
 
 /// What the commands need to know.
