@@ -88,7 +88,7 @@ int main(int count, char **arguments) {
 
   /* It is forwarded there, and answered. */
   check(kvroute_router_first_token(router, decision.ticket, NULL, error));
-  check(kvroute_router_finish(router, decision.ticket, KVROUTE_FINISH_COMPLETED, -1, NULL, error));
+  check(kvroute_router_finish(router, decision.ticket, KVROUTE_FINISH_COMPLETED, KVROUTE_CACHED_UNKNOWN, NULL, error));
 
   kvroute_tokenizer_free(tokenizer);
   kvroute_prompts_free(prompts);

@@ -2,6 +2,7 @@
 //! `flatten capture <testdata/captures/....jsonl.gz>` or `flatten requests <testdata/tokenize/requests.jsonl>`. A line is a verb and `key=value` words separated by spaces;
 //! texts and bytes are hexadecimal, lists are separated by commas. A key that is missing was not given.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt::Write as _;
 use std::fs;
@@ -11,6 +12,7 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -258,6 +260,8 @@ fn requests(file: &Path) -> Result<String, Box<dyn Error>> {
     let mut lines = String::new();
     for line in fs::read_to_string(file)?.lines() {
         let request: Value = serde_json::from_str(line)?;
+        // Byte for byte: the order of keys is in the prompt.
+        let body = serde_json::from_str::<BTreeMap<&str, &RawValue>>(line)?["body"];
         let endpoint = match text(&request["endpoint"]) {
             "completions" => 0,
             "chat" => 1,
@@ -274,7 +278,7 @@ fn requests(file: &Path) -> Result<String, Box<dyn Error>> {
         let line = Line::new("request")
             .raw("endpoint", endpoint)
             .raw("parts", u8::from(parts))
-            .raw("body", hex_of(&request["body"].to_string()));
+            .raw("body", hex_of(body.get()));
         let ids = |prompt: &Value| list(prompt).iter().map(Value::to_string).collect::<Vec<_>>().join(",");
         let ids: Vec<String> = prompts.iter().map(ids).collect();
         let line = if is_refused { line } else { line.raw("ids", ids.join(":")) };

@@ -36,7 +36,7 @@ static void routes(const kvroute_fleet *fleet, const kvroute_router *router, uin
   kvroute_workspace *workspace = kvroute_workspace_new();
   uint32_t prompt[100], rank = 9, ranks = 9, known_rank = 9;
   uint64_t now_ns = 0, later_ns = 0;
-  int32_t known = 0;
+  bool known = false;
   char name[64], address[64], known_name[64];
   size_t name_len = 0, url_len = 0, at;
   for (at = 0; at < 100; ++at) prompt[at] = (uint32_t)at;
@@ -72,8 +72,8 @@ static void routes(const kvroute_fleet *fleet, const kvroute_router *router, uin
   CHECK_NUMBER(0, url_len);
 
   OK(kvroute_router_first_token(router, decision.ticket, NULL, error));
-  OK(kvroute_router_finish(router, decision.ticket, KVROUTE_FINISH_COMPLETED, -1, &known, error));
-  CHECK_NUMBER(1, known);
+  OK(kvroute_router_finish(router, decision.ticket, KVROUTE_FINISH_COMPLETED, KVROUTE_CACHED_UNKNOWN, &known, error));
+  CHECK(known);
   OK(kvroute_fleet_now(fleet, &later_ns, error));
   CHECK(later_ns >= now_ns);
   kvroute_workspace_free(workspace);

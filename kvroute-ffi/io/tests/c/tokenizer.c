@@ -118,11 +118,16 @@ static void texts(void) {
 /* A long prompt of which nothing was seen, with no time to tokenize it. */
 static void too_late(void) {
   enum { WORDS = 50000 };
+  static const char CONFIG[] =
+      "{\"domains\": {\"m\": {\"block_size\": 4}}, \"pods\": [{\"name\": \"a\", \"domain\": \"m\"}]}";
   kvroute_tokenizer_options options = KVROUTE_INIT(kvroute_tokenizer_options);
   kvroute_tokenizer_counters counters = KVROUTE_INIT(kvroute_tokenizer_counters);
   kvroute_prompts *prompts = kvroute_prompts_new();
   kvroute_prompt prompt = KVROUTE_INIT(kvroute_prompt);
   kvroute_request request = KVROUTE_INIT(kvroute_request);
+  kvroute_decision decision = KVROUTE_INIT(kvroute_decision);
+  kvroute_workspace *workspace = kvroute_workspace_new();
+  kvroute_router *router = NULL;
   kvroute_tokenizer *tokenizer;
   char *body = room(WORDS, 16), *at = body;
   size_t word;
@@ -145,6 +150,11 @@ static void too_late(void) {
   request.token_ids = prompt.token_ids;
   request.token_ids_len = prompt.token_ids_len;
   request.text = prompt.text;
+  OK(kvroute_router_from_config(CONFIG, strlen(CONFIG), &router, error));
+  OK(kvroute_router_decide(router, &request, 1, workspace, &decision, error));
+  CHECK_NUMBER(1, decision.candidates);
+  kvroute_router_free(router);
+  kvroute_workspace_free(workspace);
   OK(kvroute_tokenizer_read_counters(tokenizer, &counters, error));
   CHECK(counters.too_late == 1 && counters.answered == 0);
   kvroute_tokenizer_free(tokenizer);
