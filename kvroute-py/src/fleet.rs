@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::thread;
 
-use kvroute_core::{Error, PodId};
+use kvroute_core::PodId;
 use kvroute_io::fleet::{self, FleetDocument, StandaloneFleet, StandaloneOptions};
-use parking_lot::RwLock;
+use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
@@ -28,8 +28,8 @@ use crate::router::Router;
 #[pyclass(frozen, module = "kvroute.io")]
 #[derive(Debug)]
 pub(crate) struct Fleet {
-    /// `None` once it is closed.
-    running: RwLock<Option<StandaloneFleet>>,
+    /// `None` once it is closed. Only locked to look: no call waits for another with the GIL.
+    running: Mutex<Option<Arc<StandaloneFleet>>>,
     router: Py<Router>,
     clock: fleet::Clock,
 }
@@ -51,7 +51,7 @@ impl Fleet {
         options.hold_events = hold_events;
         let running = call_detached(py, || StandaloneFleet::start(&document, &options))?;
         let (router, clock) = (Py::new(py, Router::of_fleet(&running))?, running.clock());
-        Ok(Self { running: RwLock::new(Some(running)), router, clock })
+        Ok(Self { running: Mutex::new(Some(Arc::new(running))), router, clock })
     }
 
     /// The router. Adding and removing pods, applying events and expiring requests are the fleet's. It may be used after
@@ -69,20 +69,20 @@ impl Fleet {
 
     /// Where a pod of the router is; None if it left, or is joining this very moment.
     #[pyo3(signature = (pod, /))]
-    fn target(&self, pod: &Bound<'_, PyAny>) -> PyResult<Option<Target>> {
+    fn target(&self, py: Python<'_>, pod: &Bound<'_, PyAny>) -> PyResult<Option<Target>> {
         let pod = PodId::from_u64(argument("pod", pod)?);
-        self.with(|fleet| call(|| Ok(fleet.target(pod).map(Target))))
+        self.with(py, |fleet| call(|| Ok(fleet.target(pod).map(Target))))
     }
 
     /// The models and adapters that pods serve, by name: `kvroute.io.Model`.
     fn models<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let models = self.with(|fleet| call(|| Ok(fleet.models())))?;
+        let models = self.with(py, |fleet| call(|| Ok(fleet.models())))?;
         to_python(py, &models.iter().map(Arc::as_ref).collect::<Vec<_>>())
     }
 
     /// What sources, pods, models and streams of events are at, a dict. For a look now and then.
     fn status<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let status = self.with(|fleet| call_detached(py, || Ok(fleet.status())))?;
+        let status = self.with(py, |fleet| call_detached(py, || Ok(fleet.status())))?;
         to_python(py, &status)
     }
 
@@ -91,14 +91,14 @@ impl Fleet {
     /// `router`, and `fleet.events`, counts only at the start. Where anything is wrong, nothing changes.
     #[pyo3(signature = (document, /))]
     fn reconfigure(&self, document: &Bound<'_, PyAny>) -> PyResult<()> {
-        let document = read_document(document)?;
-        self.with(|fleet| call(|| fleet.reconfigure(&document)))
+        let (py, document) = (document.py(), read_document(document)?);
+        self.with(py, |fleet| call(|| fleet.reconfigure(&document)))
     }
 
     /// Subscribes to the events of all pods that are there, and from now on to those of others as they come: for fleets with
     /// `hold_events`, once a snapshot was restored.
-    fn release_events(&self) -> PyResult<()> {
-        self.with(|fleet| {
+    fn release_events(&self, py: Python<'_>) -> PyResult<()> {
+        self.with(py, |fleet| {
             call(|| {
                 fleet.release_events();
                 Ok(())
@@ -106,15 +106,11 @@ impl Fleet {
         })
     }
 
-    /// Stops it, and waits until its pods left the router, five seconds at most. Closing again does nothing; all else
+    /// Stops it after the calls under way, and waits until its pods left the router, five seconds at most. Closing again does nothing; all else
     /// that is asked of it then is an InvalidInputError.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        call_detached(py, || {
-            // Dropped without the lock.
-            let running = self.running.write().take();
-            drop(running);
-            Ok::<(), Error>(())
-        })
+        let running = self.running.lock().take();
+        running.map_or(Ok(()), |fleet| stop(py, fleet))
     }
 
     fn __enter__(this: Py<Self>) -> Py<Self> {
@@ -133,17 +129,28 @@ impl Fleet {
     }
 
     fn __repr__(&self) -> String {
-        match &*self.running.read() {
-            Some(fleet) => format!("Fleet({} pods)", fleet.router().pods().len()),
-            None => "Fleet(closed)".into(),
-        }
+        let pods = self.running.lock().as_ref().map(|fleet| fleet.router().pods().len());
+        pods.map_or("Fleet(closed)".into(), |pods| format!("Fleet({pods} pods)"))
     }
 }
 
 impl Fleet {
-    fn with<R>(&self, act: impl FnOnce(&StandaloneFleet) -> PyResult<R>) -> PyResult<R> {
-        act(self.running.read().as_ref().ok_or_else(|| invalid("this fleet is closed"))?)
+    fn with<R>(&self, py: Python<'_>, act: impl FnOnce(&StandaloneFleet) -> PyResult<R>) -> PyResult<R> {
+        let fleet = self.running.lock().clone().ok_or_else(|| invalid("this fleet is closed"))?;
+        let answer = act(&fleet);
+        stop(py, fleet)?;
+        answer
     }
+}
+
+/// Lets a fleet go, and waits for its end if nobody else has it.
+fn stop(py: Python<'_>, fleet: Arc<StandaloneFleet>) -> PyResult<()> {
+    Arc::into_inner(fleet).map_or(Ok(()), |last| {
+        call_detached(py, || {
+            drop(last);
+            Ok(())
+        })
+    })
 }
 
 impl Drop for Fleet {

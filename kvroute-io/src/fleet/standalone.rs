@@ -2,7 +2,8 @@
 
 use std::ops::Deref;
 use std::sync::{Arc, mpsc};
-use std::time::{Duration, Instant};
+use std::thread;
+use std::time::Duration;
 
 use kvroute_core::Error;
 use kvroute_core::config::Problem;
@@ -89,14 +90,16 @@ impl Deref for StandaloneFleet {
 impl Drop for StandaloneFleet {
     fn drop(&mut self) {
         let Some((fleet, runtime)) = self.running.take() else { return };
-        let end = Instant::now() + Self::STOP;
-        let (stopped, wait) = mpsc::channel();
-        runtime.spawn(async move {
-            fleet.shutdown().await;
-            // Nobody waits any more if it took too long.
-            let _ = stopped.send(());
-        });
-        let _ = wait.recv_timeout(Self::STOP);
-        runtime.shutdown_timeout(end.saturating_duration_since(Instant::now()));
+        let (stopping, stopped) = mpsc::channel::<()>();
+        // On a thread of its own: what hangs is left behind there, and this one may belong to a runtime, which must not
+        // wait for another.
+        let stop = move || {
+            runtime.block_on(fleet.shutdown());
+            runtime.shutdown_timeout(Self::STOP);
+            drop(stopping);
+        };
+        if thread::Builder::new().name("kvroute-stop".into()).spawn(stop).is_ok() {
+            let _ = stopped.recv_timeout(Self::STOP);
+        }
     }
 }

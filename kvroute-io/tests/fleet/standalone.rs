@@ -78,6 +78,16 @@ async fn another_document_is_taken_whole_or_not_at_all() {
     stopped(fleet).await;
 }
 
+#[tokio::test]
+async fn it_may_be_dropped_inside_another_runtime() {
+    let fake = FakePod::vllm().await;
+    let fleet = start(&document(&[&fake])).unwrap();
+    let router = Arc::clone(fleet.router());
+    until("the pod is there", || router.pod(&fake.name(), 0)).await;
+    drop(fleet);
+    assert!(router.pods().is_empty());
+}
+
 #[test]
 fn threads_have_bounds() {
     for threads in [0, 257] {

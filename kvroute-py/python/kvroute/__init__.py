@@ -10,7 +10,7 @@ are worked on. Nothing here does I/O, starts threads or keeps what is passed in.
 from real engines is in ``kvroute.io``, which needs the extra: ``pip install 'kvroute[io]'``.
 """
 
-from . import _native  # isort: skip (what is imported below is what it chose)
+from . import _native  # First: what is imported from _kvroute is what it chose.
 from . import config, errors, status, types
 from ._kvroute import (
     AllBlocksCleared,
