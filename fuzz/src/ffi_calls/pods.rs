@@ -2,7 +2,8 @@
 
 use kvroute::apply::{
     kvroute_apply_report, kvroute_router_abandon_gap, kvroute_router_apply, kvroute_router_apply_events,
-    kvroute_router_apply_topic, kvroute_router_apply_trtllm, kvroute_router_forget_load, kvroute_router_forget_predictions,
+    kvroute_router_apply_topic, kvroute_router_apply_trtllm, kvroute_router_forget_load,
+    kvroute_router_forget_predictions,
 };
 use kvroute::counters::{kvroute_pod_counters, kvroute_router_read_pod_counters};
 use kvroute::error::kvroute_error;
