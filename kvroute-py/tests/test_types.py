@@ -134,7 +134,9 @@ def test_the_comparison_finds_differences() -> None:
 
 
 def test_without_the_extra_its_module_says_what_is_missing() -> None:
-    without = "import sys; sys.modules['kvroute_io'] = None; import kvroute; print(kvroute.Router())"
+    without = (
+        "import sys; sys.modules['kvroute_io'] = None; import kvroute; print(kvroute.Router())"
+    )
     for line, said in [("", ""), ("; import kvroute.io", "pip install 'kvroute[io]'")]:
         done = subprocess.run(
             [sys.executable, "-c", without + line], capture_output=True, text=True, check=False

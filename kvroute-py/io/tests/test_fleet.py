@@ -159,7 +159,9 @@ def test_events_are_held_for_a_snapshot_and_then_followed(pod: FakePod) -> None:
 
             def followed() -> bool:
                 # What is sent before the subscription has arrived reaches nobody.
-                publisher.send_multipart([b"kv@pod-0@tiny", next(numbers).to_bytes(8, "big"), BATCH])
+                publisher.send_multipart(
+                    [b"kv@pod-0@tiny", next(numbers).to_bytes(8, "big"), BATCH]
+                )
                 return fleet.router.stream(pod_id)["stored_blocks"] >= 2
 
             until("its blocks are known", followed)

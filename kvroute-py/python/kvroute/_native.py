@@ -5,10 +5,10 @@ import importlib
 import sys
 
 try:
-    _chosen = importlib.import_module("kvroute_io._kvroute")
+    importlib.import_module("kvroute_io")
 except ModuleNotFoundError as error:
     # Anything else that is missing is news.
     if error.name != "kvroute_io":
         raise
 else:
-    sys.modules["kvroute._kvroute"] = _chosen
+    sys.modules["kvroute._kvroute"] = importlib.import_module("kvroute_io._kvroute")
