@@ -39,6 +39,6 @@
  *
  * # Threads, sockets, files
  *
- * A fleet and a tokenizer have threads of their own, whose names begin with "kvroute" or "tokenize". They call nothing of
- * the caller's.
+ * A fleet and a tokenizer have threads of their own, which call nothing of the caller's. A fleet connects to pods over HTTP
+ * and ZeroMQ, and reads the files that its document names; a tokenizer reads its folder, once.
  */
