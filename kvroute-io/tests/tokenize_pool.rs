@@ -67,6 +67,22 @@ fn answers_are_those_of_the_tokenizer() {
 }
 
 #[test]
+fn a_thread_that_waits_gets_its_answer_or_text_in_time() {
+    let (tokenizer, wait) = (tokenizer(), Duration::from_millis(50));
+    let pool = TokenizerPool::new(Arc::clone(&tokenizer), &options(1, 10, wait)).unwrap();
+    let body = completion("hello");
+    let expected = tokenizer.prompts(Endpoint::Completions, &body, SystemTime::now()).unwrap();
+    assert_eq!(pool.answer(Endpoint::Completions, body.clone()).unwrap(), expected);
+    let refused = pool.answer(Endpoint::Completions, Bytes::from_static(b"{}"));
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::Request);
+
+    let begun = Instant::now();
+    assert!(is_overloaded(&pool.answer(Endpoint::Completions, long(1)).unwrap()));
+    // As long as tokenizing takes here, several times over.
+    assert!(begun.elapsed() >= wait && begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+#[test]
 fn a_full_queue_answers_at_once_with_text() {
     let pool = TokenizerPool::new(tokenizer(), &options(1, 1, Duration::from_secs(60))).unwrap();
     let running = pool.submit(Endpoint::Completions, long(1));
@@ -136,8 +152,8 @@ fn a_pool_that_goes_answers_what_it_has() {
 }
 
 #[test]
-fn a_pool_without_threads_or_queue_is_refused() {
-    for (threads, queue) in [(0, 1), (1, 0)] {
+fn a_pool_without_threads_or_queue_or_with_too_many_threads_is_refused() {
+    for (threads, queue) in [(0, 1), (1, 0), (TokenizerPool::MAX_THREADS + 1, 1)] {
         let refused = TokenizerPool::new(tokenizer(), &options(threads, queue, Duration::ZERO));
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::Tokenizer);
     }

@@ -31,7 +31,7 @@ cargo xtask <command>
 
   test      every check of this repository; `cargo xtask test --help` names the options
   schema    writes kvroute-core/config.schema.json anew
-  header    writes include/kvroute.h anew
+  header    writes include/kvroute.h and kvroute_io.h anew
   install   builds libkvroute and installs it below a folder: `cargo xtask install --prefix <folder>`
   crossing  what one decision costs from Rust, C, Go and Python
   live      the gateway in front of three real vLLM pods; `cargo xtask live --help` names the options

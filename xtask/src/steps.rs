@@ -179,10 +179,10 @@ pub(crate) const STEPS: &[Step] = &[
     },
     Step {
         name: "header",
-        what: "include/kvroute.h is what the source makes",
+        what: "include/kvroute.h and kvroute_io.h are what the source makes",
         run: Run::Always,
         needs: &[],
-        check: |_| library::check_header().into(),
+        check: |_| library::check_headers().into(),
     },
     Step {
         name: "c",
@@ -190,6 +190,18 @@ pub(crate) const STEPS: &[Step] = &[
         run: Run::Always,
         needs: &[&CC, &CXX, &PKG_CONFIG],
         check: |context| c::check(&context.root).into(),
+    },
+    Step {
+        name: "io",
+        what: "C and C++ programs of libkvroute_io, and of libkvroute with it; what it exports",
+        run: Run::Always,
+        needs: &[&CC, &CXX, &PKG_CONFIG],
+        check: |context| {
+            let both = c::io(&context.root).and_then(|said| {
+                symbols::check_io(&context.root).map(|exported| format!("{said}, {exported}"))
+            });
+            both.into()
+        },
     },
     Step {
         name: "symbols",

@@ -2,7 +2,8 @@
 
 use kvroute::apply::{
     kvroute_apply_report, kvroute_router_abandon_gap, kvroute_router_apply, kvroute_router_apply_events,
-    kvroute_router_apply_topic, kvroute_router_apply_trtllm, kvroute_router_forget_predictions,
+    kvroute_router_apply_topic, kvroute_router_apply_trtllm, kvroute_router_forget_load,
+    kvroute_router_forget_predictions,
 };
 use kvroute::counters::{kvroute_pod_counters, kvroute_router_read_pod_counters};
 use kvroute::error::kvroute_error;
@@ -168,7 +169,7 @@ impl World {
         let mut counters = Grown::<kvroute_pod_counters>::new(input);
         // SAFETY: handles that live, and places that are there.
         let status = unsafe {
-            match input.byte() % 6 {
+            match input.byte() % 7 {
                 0 => kvroute_router_set_accepting(router, pod, i32::from(input.byte() & 3), error),
                 1 => kvroute_router_abandon_gap(router, pod, input.number(), error),
                 2 => kvroute_router_forget_predictions(router, pod, error),
@@ -192,6 +193,7 @@ impl World {
                         error,
                     )
                 }
+                5 => kvroute_router_forget_load(router, pod, error),
                 _ => kvroute_router_read_pod_counters(router, pod, counters.place(), error),
             }
         };

@@ -18,6 +18,7 @@ mod model;
 mod pod;
 mod reconcile;
 mod record;
+mod standalone;
 mod status;
 
 use std::sync::Arc;
@@ -33,6 +34,7 @@ pub use config::{
     DnsConfig, EventsConfig, FileConfig, FleetConfig, FleetDocument, LearnConfig, ScrapeConfig,
 };
 pub use model::{Model, ModelStatus};
+pub use standalone::{StandaloneFleet, StandaloneOptions};
 pub use status::{FleetStatus, PodState, PodStatus, RankStatus, ScrapeStatus};
 
 use crate::events::Subscriber;

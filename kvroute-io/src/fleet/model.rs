@@ -1,22 +1,27 @@
 //! Which models and adapters are served, and by which pods.
 
 use kvroute_core::hash::Lora;
-use serde::Serialize;
+use serde::ser::SerializeStruct as _;
+use serde::{Serialize, Serializer};
 
 /// A name that requests may ask for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Model {
     /// The name.
     pub name: String,
     /// Of an adapter, the served name of the model it adapts.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub base: Option<String>,
     /// Of an adapter, what its requests' [`HashContext`](kvroute_core::HashContext) needs. Where pods loaded it from
     /// different paths, it is the path of most of them.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "lora")]
     pub lora: Option<Lora>,
     /// Path or name of the weights, if known.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub root: Option<String>,
     /// Most tokens of prompt and answer together, if known; the least of all pods'.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_model_len: Option<u64>,
     /// Names of the pods that serve it, sorted.
     pub pods: Vec<String>,
@@ -32,6 +37,15 @@ impl Model {
     pub fn served(&self) -> &str {
         self.base.as_deref().unwrap_or(&self.name)
     }
+}
+
+fn lora<S: Serializer>(lora: &Option<Lora>, serializer: S) -> Result<S::Ok, S::Error> {
+    let Some(Lora { name, path, id }) = lora else { return serializer.serialize_none() };
+    let mut fields = serializer.serialize_struct("Lora", 3)?;
+    fields.serialize_field("name", name)?;
+    fields.serialize_field("path", path)?;
+    fields.serialize_field("id", id)?;
+    fields.end()
 }
 
 /// A model or adapter, for those who watch.

@@ -7,9 +7,11 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::thread;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
@@ -77,6 +79,15 @@ struct Job {
     sender: Mutex<Option<oneshot::Sender<Answer>>>,
 }
 
+/// Wakes a thread that waits for an answer.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
 impl Job {
     fn as_text(&self, reason: Untokenized) -> Answer {
         Ok(vec![TokenizedPrompt::text(self.endpoint, &self.body, reason)])
@@ -84,16 +95,23 @@ impl Job {
 }
 
 impl TokenizerPool {
+    /// Most threads of a pool.
+    pub const MAX_THREADS: usize = 1024;
+
     /// A pool with its threads started. They end when it is dropped.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Tokenizer`](super::ErrorKind::Tokenizer) if there would be no thread or no queue, or a thread cannot
-    /// be started.
+    /// [`ErrorKind::Tokenizer`](super::ErrorKind::Tokenizer) if there would be no thread or no queue, or more than
+    /// [`MAX_THREADS`](Self::MAX_THREADS) threads, or one cannot be started.
     pub fn new(tokenizer: Arc<Tokenizer>, options: &PoolOptions) -> Result<Self, Error> {
         let PoolOptions { threads, queue, wait } = *options;
         if threads == 0 || queue == 0 {
             return Err(Error::tokenizer("tokenizer pool: threads and queue must be at least 1"));
+        }
+        if threads > Self::MAX_THREADS {
+            let most = Self::MAX_THREADS;
+            return Err(Error::tokenizer(format!("tokenizer pool: {threads} threads, {most} are the most")));
         }
         let shared = Arc::new(Shared {
             tokenizer,
@@ -131,6 +149,24 @@ impl TokenizerPool {
             }
             // The sender is only dropped unused with the pool.
             receiver.await.unwrap_or_else(|_| overloaded())
+        }
+    }
+
+    /// The same for callers that may wait: blocks this thread until the answer is there, for about
+    /// [`PoolOptions::wait`] at most. Not for the threads of an event loop.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Tokenizer::prompts`].
+    pub fn answer(&self, endpoint: Endpoint, body: Bytes) -> Result<Vec<TokenizedPrompt>, Error> {
+        let mut answer = pin!(self.submit(endpoint, body));
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        let mut context = Context::from_waker(&waker);
+        loop {
+            if let Poll::Ready(answer) = answer.as_mut().poll(&mut context) {
+                return answer;
+            }
+            thread::park();
         }
     }
 

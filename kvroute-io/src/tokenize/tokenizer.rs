@@ -1,5 +1,6 @@
 //! A model's tokenizer and chat template.
 
+use std::fmt;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -48,6 +49,17 @@ pub enum Segmentation {
         /// What stands in the way.
         reason: String,
     },
+}
+
+impl fmt::Display for Segmentation {
+    /// "pieces", "added-tokens", or "full: " and the reason.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pieces => f.write_str("pieces"),
+            Self::AddedTokens => f.write_str("added-tokens"),
+            Self::Full { reason } => write!(f, "full: {reason}"),
+        }
+    }
 }
 
 /// What the cache of segments has done since the tokenizer was made.

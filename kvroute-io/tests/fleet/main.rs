@@ -4,5 +4,6 @@ mod documents;
 mod learning;
 mod life;
 mod scale;
+mod standalone;
 mod streams;
 mod support;
