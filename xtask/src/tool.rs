@@ -204,6 +204,15 @@ pub(crate) fn command<S: AsRef<OsStr>>(words: &[S]) -> Command {
 pub(crate) fn cargo(arguments: &str) -> Command {
     let mut command = Command::new("cargo");
     command.args(arguments.split_whitespace()).stdin(Stdio::null());
+    // Of xtask, by the cargo that runs it. Build scripts that watch them (ring's) would run anew, and all that needs
+    // them be compiled again, whenever a build from here follows one by hand.
+    let of_xtask = ["CARGO_MANIFEST_DIR", "CARGO_MANIFEST_LINKS", "CARGO_MANIFEST_PATH"];
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("CARGO_PKG_") || of_xtask.contains(&&*name) {
+            command.env_remove(&*name);
+        }
+    }
     command
 }
 

@@ -25,7 +25,6 @@ pub(super) struct Status {
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Gateway {
     pub(super) version: String,
-    pub(super) profile: String,
     in_flight: i64,
 }
 

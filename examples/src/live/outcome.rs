@@ -121,7 +121,7 @@ pub struct Loss {
 /// What the demo shows, in figures.
 #[derive(Clone, Debug, Serialize)]
 pub struct Outcome {
-    /// The gateway's version, and its decode profile.
+    /// The gateway and its version.
     pub gateway: String,
     /// What computes in its pods.
     pub engines: Vec<String>,

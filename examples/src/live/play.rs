@@ -45,7 +45,7 @@ pub async fn play(options: &Options, audience: &mut dyn Audience) -> Result<Outc
             models.data.into_iter().next().ok_or("/v1/models: the gateway names no model")?.id
         }
     };
-    let gateway = format!("kvroute-gateway {}, policy {}", status.gateway.version, status.gateway.profile);
+    let gateway = format!("kvroute-gateway {}", status.gateway.version);
     let names: Vec<_> = status.pods().iter().map(|pod| pod.name.clone()).collect();
     audience.begins(&gateway, &status.engines(), &names);
 

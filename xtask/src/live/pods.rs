@@ -131,6 +131,16 @@ impl Pod {
     }
 }
 
+impl Drop for Pod {
+    fn drop(&mut self) {
+        drop(self.held.take());
+        if let Some(socket) = self.events.strip_prefix("ipc://") {
+            // Publishers leave it behind.
+            let _ = std::fs::remove_file(socket);
+        }
+    }
+}
+
 /// Waits until all pods answer.
 ///
 /// # Errors
