@@ -14,6 +14,31 @@ static size_t written = 77;
 #define INVALID(call) REFUSED(KVROUTE_INVALID_INPUT, call)
 #define SAYS(words) CHECK(strstr(kvroute_error_message(error, NULL), words) != NULL)
 
+/* Programs that were compiled with this header stay good: fields only come to the ends. */
+static void layouts(void) {
+#define FIELD(type, field, place) CHECK_NUMBER(place, offsetof(type, field))
+  if (sizeof(void *) != 8) return;
+  FIELD(kvroute_fleet_options, threads, 8);
+  FIELD(kvroute_fleet_options, hold_events, 12);
+  FIELD(kvroute_prompt, token_ids, 8);
+  FIELD(kvroute_prompt, token_ids_len, 16);
+  FIELD(kvroute_prompt, text, 24);
+  FIELD(kvroute_prompt, reason, 40);
+  FIELD(kvroute_tokenizer_options, chat_template, 8);
+  FIELD(kvroute_tokenizer_options, chat_template_kwargs, 24);
+  FIELD(kvroute_tokenizer_options, trust_request_chat_template, 40);
+  FIELD(kvroute_tokenizer_options, exclude_tools_when_tool_choice_none, 44);
+  FIELD(kvroute_tokenizer_options, cache_bytes, 48);
+  FIELD(kvroute_tokenizer_options, max_text_bytes, 56);
+  FIELD(kvroute_tokenizer_options, max_template_steps, 64);
+  FIELD(kvroute_tokenizer_options, threads, 72);
+  FIELD(kvroute_tokenizer_options, queue, 76);
+  FIELD(kvroute_tokenizer_options, wait_ns, 80);
+  FIELD(kvroute_tokenizer_counters, answered, 8);
+  FIELD(kvroute_tokenizer_counters, evictions, 80);
+#undef FIELD
+}
+
 static void fleets(void) {
   kvroute_fleet_options options = KVROUTE_INIT(kvroute_fleet_options);
   kvroute_fleet *fleet = NULL;
@@ -139,6 +164,7 @@ static void tokenizers(const char *folder) {
 int main(int count, char **arguments) {
   REQUIRE(count == 2);
   error = kvroute_error_new();
+  layouts();
   fleets();
   tokenizers(arguments[1]);
   kvroute_error_free(error);
