@@ -2,15 +2,14 @@
 
 use kvroute::apply::{
     kvroute_apply_report, kvroute_router_abandon_gap, kvroute_router_apply, kvroute_router_apply_events,
-    kvroute_router_apply_topic, kvroute_router_apply_trtllm, kvroute_router_forget_load,
-    kvroute_router_forget_predictions,
+    kvroute_router_apply_topic, kvroute_router_apply_trtllm, kvroute_router_forget_predictions,
 };
 use kvroute::counters::{kvroute_pod_counters, kvroute_router_read_pod_counters};
 use kvroute::error::kvroute_error;
 use kvroute::event::{kvroute_extra_key, kvroute_kv_event};
 use kvroute::pod::{
     kvroute_adapter, kvroute_group, kvroute_label, kvroute_pod_options, kvroute_router_add_pod,
-    kvroute_router_find_pod, kvroute_router_pod_name, kvroute_router_remove_pod,
+    kvroute_router_find_pod, kvroute_router_forget_load, kvroute_router_pod_name, kvroute_router_remove_pod,
     kvroute_router_report_adapters, kvroute_router_report_load, kvroute_router_set_accepting,
 };
 use kvroute::router::kvroute_router;
