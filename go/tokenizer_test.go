@@ -119,12 +119,14 @@ func TestNobodyWaitsForLong(t *testing.T) {
 	begun := time.Now()
 	var all sync.WaitGroup
 	for range 8 {
-		all.Go(func() {
+		all.Add(1)
+		go func() {
+			defer all.Done()
 			prompts, err := tokenizer.Prompts(EndpointCompletions, body)
 			if err != nil || len(prompts) != 1 || prompts[0].Reason != "overloaded" {
 				t.Error(len(prompts), err)
 			}
-		})
+		}()
 	}
 	all.Wait()
 	counters := must(tokenizer.Counters())(t)
