@@ -1144,7 +1144,7 @@ int32_t kvroute_router_report_adapters(const struct kvroute_router *router,
                                        size_t waiting_len,
                                        struct kvroute_error *error);
 
-/// Lets a pod take new requests (not 0), or drains it (0).
+/// Lets a pod take new requests (not 0), or drains it (0). One that did not and does again has no failures to live down.
 ///
 /// Errors: `KVROUTE_UNKNOWN_POD`.
 int32_t kvroute_router_set_accepting(const struct kvroute_router *router,

@@ -374,7 +374,7 @@ pub unsafe extern "C" fn kvroute_router_report_adapters(
     }
 }
 
-/// Lets a pod take new requests (not 0), or drains it (0).
+/// Lets a pod take new requests (not 0), or drains it (0). One that did not and does again has no failures to live down.
 ///
 /// Errors: `KVROUTE_UNKNOWN_POD`.
 #[unsafe(no_mangle)]

@@ -437,7 +437,7 @@ impl Router {
         Ok(())
     }
 
-    /// Lets a pod take new requests, or drains it.
+    /// Lets a pod take new requests, or drains it. One that did not and does again has no failures to live down.
     ///
     /// # Errors
     ///
