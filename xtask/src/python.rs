@@ -46,7 +46,7 @@ pub(crate) fn check(root: &Path) -> Result<String, String> {
 /// from what those have built already.
 fn check_io(tools: &Environment, package: &Path, dist: &Path) -> Result<String, String> {
     let io = package.join("io");
-    let wheel = wheel(tools, &io, "test", dist)?;
+    let wheel = wheel(tools, &io, "dev", dist)?;
     run(tools.python().args(["-m", "pip", "install", "--quiet", "--force-reinstall", "--no-deps", &wheel]))?;
     run(tools.python().args(["-m", "pip", "check"]))?;
     let tests = pytest(tools.python().current_dir(&io))?;
@@ -100,7 +100,9 @@ fn wheel(tools: &Environment, package: &Path, profile: &str, dist: &Path) -> Res
     let _ = fs::remove_dir_all(dist);
     let mut maturin = tools.python();
     maturin.args(["-m", "maturin", "build", "--profile", profile, "--locked", "--out"]).arg(dist);
-    maturin.current_dir(package);
+    // As the profile "test" has it, so that its dependencies are those that tests use. By that name maturin would get a
+    // program with a test harness from cargo.
+    maturin.env("CARGO_PROFILE_DEV_OPT_LEVEL", "2").current_dir(package);
     run(&mut maturin)?;
     let wheels = fs::read_dir(dist).map_err(|error| format!("{}: {error}", dist.display()))?;
     let mut wheels = wheels
