@@ -2,10 +2,9 @@
 //! asked what it expects them to have cached, and they told what they had.
 
 use std::path::Path;
-use std::time::Duration;
 
 use kvroute_examples::capture::{self, Item, Query};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::client::post;
 use crate::pod::{Answer, Pod, send};

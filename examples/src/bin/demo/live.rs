@@ -81,8 +81,8 @@ impl Screen {
         let mut out = std::io::stdout().lock();
         writeln!(
             out,
-            "\n{}  {} of {} requests: what the gateway expected to be cached is what the engine counted, to the \
-             token;\n{} of them had something cached. {} differ.",
+            "\n{}  {} of {} requests: what the gateway expected to be cached is what the engine counted, to\n\
+             the token; {} of them had something cached. {} differ.",
             self.bold("exactness"),
             outcome.exact,
             outcome.requests,
@@ -110,9 +110,9 @@ impl Screen {
         };
         let head: String = phases().map(|(name, _)| format!("{name:>11}")).collect();
         let times: String = phases().map(|(_, ms)| format!("{ms:>11.1}")).collect();
-        writeln!(out, "\n{}\n{times}", self.bold(&format!("{head}   median time to first token, ms")))?;
+        writeln!(out, "\n{}\n{head}\n{times}\n", self.bold("median time to first token, ms"))?;
 
-        writeln!(out, "\n{}", self.bold("what the phases show"))?;
+        writeln!(out, "{}", self.bold("what the phases show"))?;
         let percent = |share: f64| format!("{:.1} %", share * 100.0);
         let mut show = |what: &str, value: String| writeln!(out, "  {what:<62}{value:>10}");
         show("requests on a pod with their prefix, hit phase", percent(outcome.hit_phase_on_right_pod))?;
@@ -151,9 +151,9 @@ impl Audience for Screen {
         if !self.json {
             println!("{gateway}, before {} pods of {}: {}", pods.len(), engines.join(", "), pods.join(", "));
             println!(
-                "'expected' is what the gateway said it expects to be cached, 'engine' what the pod that answered \
-                 counted;\n'=' marks that they agree, '!' that they do not, '~' that they need not. Events settle \
-                 before each request."
+                "'expected' is what the gateway said it expects to be cached, 'engine' what the pod that \
+                 answered\ncounted; '=' marks that they agree, '!' that they do not, '~' that they need not. Events \
+                 settle\nbefore each request."
             );
         }
     }
@@ -195,7 +195,7 @@ fn about(phase: Phase) -> &'static str {
         Phase::Gone => "a pod was stopped; what it held, and what others hold",
         Phase::Back => "it was started again, with an empty cache",
         Phase::Overfill => {
-            "more new topics than all caches have room for, then every second one again, newest first"
+            "more new topics than caches have room for, then every second one again, newest first"
         }
     }
 }
