@@ -153,7 +153,7 @@ func (r *Router) decide(request *Request, books C.int) (Decision, error) {
 	if request.Record != nil {
 		*request.Record = ""
 	}
-	now, err := nanoseconds(request.Now)
+	now, err := r.nanoseconds(request.Now)
 	if err != nil {
 		return Decision{}, err
 	}
@@ -286,7 +286,7 @@ func (r *Router) SessionToken(pod, prefill PodID, now time.Time) (string, error)
 		return "", err
 	}
 	defer r.leave(s)
-	ns, err := nanoseconds(now)
+	ns, err := r.nanoseconds(now)
 	if err != nil {
 		return "", err
 	}

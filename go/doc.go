@@ -37,6 +37,10 @@ found when the program runs. A library of another ABI version is refused when li
 Go does not notice that a library was built anew or moved (golang.org/issue/24355, golang.org/issue/24544). Then
 `go build -a` is needed once.
 
+With the build tag kvroute_io the library is libkvroute_io (`cargo xtask install --io`), which has all of libkvroute, and
+the package has two types more: Fleet, a router that finds its pods and follows them by itself, and Tokenizer, which turns
+the bodies of requests into the token ids that the engine will compute.
+
 # Goroutines
 
 Any number of goroutines may use a [Router], [Hasher] or [Domain] at a time; each type says so. Close waits for the

@@ -27,6 +27,8 @@ const (
 	StatusNotReproducible Status = C.KVROUTE_NOT_REPRODUCIBLE
 	StatusUnknownPod      Status = C.KVROUTE_UNKNOWN_POD
 	StatusNoCandidate     Status = C.KVROUTE_NO_CANDIDATE
+	StatusTokenizer       Status = C.KVROUTE_TOKENIZER
+	StatusRequest         Status = C.KVROUTE_REQUEST
 	StatusLimit           Status = C.KVROUTE_LIMIT
 	StatusBusy            Status = C.KVROUTE_BUSY
 	StatusPoisoned        Status = C.KVROUTE_POISONED
@@ -84,6 +86,12 @@ var (
 	ErrUnknownDomain = &Error{Status: StatusUnknownDomain}
 	// ErrNoCandidate: every pod was dropped by a filter, or there is none.
 	ErrNoCandidate = &Error{Status: StatusNoCandidate}
+	// ErrTokenizer: a model's tokenizer cannot be read, is not what it should be, or fails.
+	ErrTokenizer = &Error{Status: StatusTokenizer}
+	// ErrRequest: a request that its engine would refuse as well: its body, or what its chat template says of it.
+	ErrRequest = &Error{Status: StatusRequest}
+	// ErrBusy: a router is to be recovered that its fleet uses.
+	ErrBusy = &Error{Status: StatusBusy}
 	// ErrLimit: a configured bound was reached.
 	ErrLimit = &Error{Status: StatusLimit}
 	// ErrPoisoned: a call that changed the router met a bug before; Router.Recover makes it usable again.

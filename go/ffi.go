@@ -1,13 +1,17 @@
 package kvroute
 
 // The library is found by pkg-config. It is linked statically, so that a program is one file to ship; the build tag
-// kvroute_shared links with the shared library instead. The macro means nothing to C: without it Go would take the
-// package that it has built with the other library (golang.org/issue/73033).
+// kvroute_shared links with the shared library instead. With the build tag kvroute_io it is libkvroute_io, which has all
+// of libkvroute. The macros mean nothing to C: without them Go would take the package that it has built with another
+// library (golang.org/issue/73033).
 
 /*
-#cgo !kvroute_shared pkg-config: kvroute-static
-#cgo kvroute_shared pkg-config: kvroute
+#cgo !kvroute_shared,!kvroute_io pkg-config: kvroute-static
+#cgo kvroute_shared,!kvroute_io pkg-config: kvroute
+#cgo !kvroute_shared,kvroute_io pkg-config: kvroute_io-static
+#cgo kvroute_shared,kvroute_io pkg-config: kvroute_io
 #cgo kvroute_shared CFLAGS: -DKVROUTE_SHARED
+#cgo kvroute_io CFLAGS: -DKVROUTE_IO
 #include <kvroute.h>
 */
 import "C"

@@ -115,6 +115,19 @@ func (r *Router) ReportLoad(pod PodID, running, waiting uint32, kvUsage float32)
 		C.float(kvUsage), s.error))
 }
 
+// ForgetLoad forgets what a pod said of its load and its adapters, as if it never had: for reports that are too old to be
+// true. What this router has in flight there still counts.
+//
+// Errors: ErrUnknownPod.
+func (r *Router) ForgetLoad(pod PodID) error {
+	s, err := r.enter()
+	if err != nil {
+		return err
+	}
+	defer r.leave(s)
+	return s.check(C.kvroute_router_forget_load(r.c, C.uint64_t(pod), s.error))
+}
+
 // ReportAdapters takes in what a pod says of its LoRA adapters (vllm:lora_requests_info): how many can be in use at one
 // time, and the names of those that running requests use and of those that only waiting requests ask for. The names are
 // those of HashContext.LoraName.

@@ -33,7 +33,7 @@ type Request struct {
 	Scores []ScoreColumn
 	// Nonce distinguishes requests where a choice is otherwise even. 0: the prompt does.
 	Nonce uint64
-	// Now is the time, by the wall clock; the zero time is time.Now(). The library reads no clock: sessions and
+	// Now is the time, by the wall clock; the zero time is time.Now(), or a fleet's clock. The library reads no clock: sessions and
 	// requests in flight end by the times that calls bring.
 	Now time.Time
 	// Names asks for the pods' names in the decision, also of one that is removed meanwhile. It costs two more calls into

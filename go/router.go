@@ -16,6 +16,8 @@ import (
 type Router struct {
 	object
 	c *C.kvroute_router
+	// clock says what the time is where a call does not; nil: time.Now.
+	clock func() time.Time
 }
 
 // New makes a router with the policy, cache domains and pods of a configuration.
@@ -82,6 +84,8 @@ func (r *Router) SetPolicyFromDocument(document string) error {
 // next batch of its stream, whatever that is.
 //
 // It waits for the calls under way, and those that come meanwhile wait for it.
+//
+// Errors: ErrBusy while a Fleet has it.
 func (r *Router) Recover() error {
 	return r.exclusively(func(s *seat) error { return s.check(C.kvroute_router_recover(r.c, s.error)) })
 }
@@ -94,13 +98,21 @@ func (r *Router) Expire(now time.Time) (int, error) {
 		return 0, err
 	}
 	defer r.leave(s)
-	ns, err := nanoseconds(now)
+	ns, err := r.nanoseconds(now)
 	if err != nil {
 		return 0, err
 	}
 	var expired C.size_t
 	err = s.check(C.kvroute_router_expire(r.c, ns, &expired, s.error))
 	return int(expired), err
+}
+
+// nanoseconds is a time as C has it. The zero time is the present, by the router's clock.
+func (r *Router) nanoseconds(now time.Time) (C.uint64_t, error) {
+	if now.IsZero() && r.clock != nil {
+		now = r.clock()
+	}
+	return nanoseconds(now)
 }
 
 // nanoseconds is a time as C has it: since the Unix epoch, so that routers of several processes understand each other's

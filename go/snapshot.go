@@ -48,7 +48,7 @@ func (r *Router) beginSnapshot(now time.Time) (*C.kvroute_snapshot, error) {
 		return nil, err
 	}
 	defer r.leave(s)
-	ns, err := nanoseconds(now)
+	ns, err := r.nanoseconds(now)
 	if err != nil {
 		return nil, err
 	}
@@ -169,7 +169,7 @@ func (r *Router) finishRestore(restore *C.kvroute_restore, now time.Time) (Resto
 		return report, err
 	}
 	defer r.leave(s)
-	ns, err := nanoseconds(now)
+	ns, err := r.nanoseconds(now)
 	if err != nil {
 		return report, err
 	}

@@ -129,6 +129,8 @@ func (c *tableCase) step(verb, rest string) (string, error) {
 	case "load":
 		return "", c.router.ReportLoad(c.pod(a.positional[0]), number32(c, a, "running"), number32(c, a, "waiting"),
 			float32(c.float(a.named["kv_usage"])))
+	case "unload":
+		return "", c.router.ForgetLoad(c.pod(a.positional[0]))
 	case "adapters":
 		return "", c.router.ReportAdapters(c.pod(a.positional[0]), number32(c, a, "max"), names(a.named["running"]),
 			names(a.named["waiting"]))

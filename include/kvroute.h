@@ -127,6 +127,12 @@
 /// A block hash cannot be reproduced outside the engine.
 #define KVROUTE_NOT_REPRODUCIBLE 201
 
+/// A model's tokenizer cannot be read, is not what it should be, or fails (kvroute_io.h).
+#define KVROUTE_TOKENIZER 202
+
+/// A request that its engine would refuse as well: its body, or what its chat template says of it (kvroute_io.h).
+#define KVROUTE_REQUEST 203
+
 /// A pod that the router does not know.
 #define KVROUTE_UNKNOWN_POD 300
 
@@ -136,7 +142,8 @@
 /// A configured bound was reached.
 #define KVROUTE_LIMIT 302
 
-/// Another thread uses the workspace, the error object, the snapshot or the restore right now.
+/// Another thread uses the workspace, the error object, the snapshot, the restore or the prompts right now; or a router is
+/// to be recovered that a fleet uses (kvroute_io.h).
 #define KVROUTE_BUSY 303
 
 /// A function that changes the router panicked before; `kvroute_router_recover` makes it usable again. A snapshot or
@@ -1025,6 +1032,8 @@ int32_t kvroute_router_set_policy(const struct kvroute_router *router,
 /// (`kvroute_router_find_pod`) and waits for the next batch of its stream, whatever that is.
 ///
 /// No other call may use the router meanwhile.
+///
+/// Errors: `KVROUTE_BUSY` if somebody else has it too: its fleet, or another handle of it (`kvroute_fleet_router`).
 int32_t kvroute_router_recover(struct kvroute_router *router,
                                struct kvroute_error *error);
 
@@ -1113,6 +1122,14 @@ int32_t kvroute_router_report_load(const struct kvroute_router *router,
                                    float kv_usage,
                                    struct kvroute_error *error);
 
+/// Forgets what a pod said of its load and its adapters, as if it never had: for reports that are too old to be true.
+/// What this router has in flight there still counts.
+///
+/// Errors: `KVROUTE_UNKNOWN_POD`.
+int32_t kvroute_router_forget_load(const struct kvroute_router *router,
+                                   uint64_t pod,
+                                   struct kvroute_error *error);
+
 /// Takes in what a pod says of its LoRA adapters (`vllm:lora_requests_info`): how many can be in use at one time, and the
 /// names of those that running requests use and of those that only waiting requests ask for. The names are those of
 /// `kvroute_hash_context.lora_name`.
@@ -1127,7 +1144,7 @@ int32_t kvroute_router_report_adapters(const struct kvroute_router *router,
                                        size_t waiting_len,
                                        struct kvroute_error *error);
 
-/// Lets a pod take new requests (not 0), or drains it (0).
+/// Lets a pod take new requests (not 0), or drains it (0). One that did not and does again has no failures to live down.
 ///
 /// Errors: `KVROUTE_UNKNOWN_POD`.
 int32_t kvroute_router_set_accepting(const struct kvroute_router *router,

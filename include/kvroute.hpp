@@ -714,6 +714,9 @@ class Router {
     object_.reset(made);
   }
 
+  /// Of a handle, which it takes over: of `kvroute_fleet_router`, say.
+  explicit Router(kvroute_router *made) noexcept : object_(made) {}
+
   /// With the policy, cache domains and pods of a configuration document, YAML or JSON.
   static Router from_config(std::string_view document) {
     kvroute_router *made = nullptr;
@@ -798,6 +801,11 @@ class Router {
   /// Takes in what a pod says of its load: requests running and waiting, and the share of its KV cache in use, 0 to 1.
   void report_load(PodId pod, std::uint32_t running, std::uint32_t waiting, float kv_usage) const {
     detail::check(kvroute_router_report_load(get(), pod, running, waiting, kv_usage, detail::error()));
+  }
+
+  /// Forgets what a pod said of its load and its adapters: it is too old to be true.
+  void forget_load(PodId pod) const {
+    detail::check(kvroute_router_forget_load(get(), pod, detail::error()));
   }
 
   /// Takes in what a pod says of its LoRA adapters: how many can be in use at one time, and the names of those that running
@@ -941,8 +949,6 @@ class Router {
   const kvroute_router *get() const noexcept { return object_.get(); }
 
  private:
-  explicit Router(kvroute_router *made) noexcept : object_(made) {}
-
   std::string record(const Request &request, Workspace &workspace, const Decision *dispatch, bool has_prompt) const {
     const auto context = request.context.raw();
     const auto raw = request.raw(context);

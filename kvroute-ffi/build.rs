@@ -5,6 +5,9 @@ const ABI: u32 = 1;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    if std::env::var_os("CARGO_FEATURE_SONAME").is_none() {
+        return;
+    }
     match std::env::var("CARGO_CFG_TARGET_OS").as_deref() {
         Ok("linux" | "android" | "freebsd") => {
             println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libkvroute.so.{ABI}");

@@ -3,6 +3,7 @@
 
 pub mod capture;
 pub mod lab;
+pub mod live;
 pub mod recorded;
 pub mod replay;
 pub mod simulated;

@@ -184,6 +184,13 @@ impl Load {
         self.overloaded.store(overload.is_reached(&report), Ordering::Relaxed);
     }
 
+    /// Forgets what was reported.
+    pub(crate) fn forget_report(&self) {
+        self.reported.store(NO_REPORT, Ordering::Relaxed);
+        self.overloaded.store(false, Ordering::Relaxed);
+        *self.adapters.write() = None;
+    }
+
     /// Whether the last report reached the bounds.
     pub(crate) fn is_overloaded(&self) -> bool {
         self.overloaded.load(Ordering::Relaxed)

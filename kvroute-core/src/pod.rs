@@ -211,7 +211,10 @@ impl RoutedPod {
     }
 
     pub(crate) fn set_accepting(&self, accepting: bool) {
-        self.accepting.store(accepting, Ordering::Relaxed);
+        let before = self.accepting.swap(accepting, Ordering::Relaxed);
+        if accepting && !before {
+            self.note_answer();
+        }
     }
 
     /// How fast it computes, as a multiple of an ordinary pod.
@@ -251,6 +254,7 @@ impl RoutedPod {
         self.failures.in_a_row.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// It answered, or whoever watches it says that it is well again.
     pub(crate) fn note_answer(&self) {
         self.failures.in_a_row.store(0, Ordering::Relaxed);
     }

@@ -244,6 +244,7 @@ impl Case {
                 let report = LoadReport { running, waiting, kv_usage: a.number("kv_usage") };
                 self.router().report_load(pod(0), report)?;
             }
+            "unload" => self.router().forget_load(pod(0))?,
             "adapters" => {
                 let (running, waiting) = (list(a.get("running")), list(a.get("waiting")));
                 let report = AdapterReport { max: a.number("max"), running: &running, waiting: &waiting };

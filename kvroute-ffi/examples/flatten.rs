@@ -1,7 +1,8 @@
-//! Writes test data, which is JSON, as lines that the C tests read: `flatten golden <testdata/hashes>` or
-//! `flatten capture <testdata/captures/....jsonl.gz>`. A line is a verb and `key=value` words separated by spaces;
+//! Writes test data, which is JSON, as lines that the C tests read: `flatten golden <testdata/hashes>`,
+//! `flatten capture <testdata/captures/....jsonl.gz>` or `flatten requests <testdata/tokenize/requests.jsonl>`. A line is a verb and `key=value` words separated by spaces;
 //! texts and bytes are hexadecimal, lists are separated by commas. A key that is missing was not given.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt::Write as _;
 use std::fs;
@@ -11,13 +12,19 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let lines = match &*arguments.iter().map(String::as_str).collect::<Vec<_>>() {
         ["golden", folder] => golden(Path::new(folder))?,
         ["capture", file] => capture(Path::new(file))?,
-        _ => return Err("usage: flatten golden <folder> | flatten capture <file>".into()),
+        ["requests", file] => requests(Path::new(file))?,
+        _ => {
+            return Err(
+                "usage: flatten golden <folder> | flatten capture <file> | flatten requests <file>".into()
+            );
+        }
     };
     print!("{lines}");
     Ok(())
@@ -242,6 +249,39 @@ fn capture(file: &Path) -> Result<String, Box<dyn Error>> {
             let line = line.text("salt", &value["salt"]).list("tokens", tokens(&value["t"]));
             line.list("cached", tokens(&value["cached"])).list("full", tokens(&value["full"]))
         };
+        line.end(&mut lines);
+    }
+    Ok(lines)
+}
+
+/// Requests that an engine was asked to tokenize: `endpoint` by its number in kvroute_io.h, whether the template is the one
+/// that loops over `parts`, and the prompts' `ids`, separated by colons; no `ids` of one that it refused.
+fn requests(file: &Path) -> Result<String, Box<dyn Error>> {
+    let mut lines = String::new();
+    for line in fs::read_to_string(file)?.lines() {
+        let request: Value = serde_json::from_str(line)?;
+        // Byte for byte: the order of keys is in the prompt.
+        let body = serde_json::from_str::<BTreeMap<&str, &RawValue>>(line)?["body"];
+        let endpoint = match text(&request["endpoint"]) {
+            "completions" => 0,
+            "chat" => 1,
+            _ => 2,
+        };
+        let prompts = list(&request["token_ids"]);
+        let is_refused = request["error"].as_str().is_some_and(|error| error.contains("unknown role"));
+        // What is left of a prompt that is cut depends on the model's length.
+        let is_cut = request["body"].get("truncate_prompt_tokens").is_some();
+        if is_cut || (prompts.is_empty() && !is_refused) {
+            continue;
+        }
+        let parts = request["template"].as_str() == Some("chat_template_parts.jinja");
+        let line = Line::new("request")
+            .raw("endpoint", endpoint)
+            .raw("parts", u8::from(parts))
+            .raw("body", hex_of(body.get()));
+        let ids = |prompt: &Value| list(prompt).iter().map(Value::to_string).collect::<Vec<_>>().join(",");
+        let ids: Vec<String> = prompts.iter().map(ids).collect();
+        let line = if is_refused { line } else { line.raw("ids", ids.join(":")) };
         line.end(&mut lines);
     }
     Ok(lines)

@@ -1,4 +1,5 @@
-//! Prints include/kvroute.h, made of this crate's source: `cargo xtask header` writes it.
+//! Prints include/kvroute.h, made of this crate's source; with the argument `io` include/kvroute_io.h, of kvroute-ffi-io's.
+//! `cargo xtask header` writes them.
 
 use std::path::Path;
 
@@ -15,10 +16,16 @@ fn version() -> String {
 }
 
 fn main() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (folder, version) = match std::env::args().nth(1).as_deref() {
+        Some("io") => (own.join("io"), String::new()),
+        None => (own.to_owned(), format!("\n{}", version().trim_end())),
+        Some(other) => panic!("no header is called {other}"),
+    };
     let mut config = cbindgen::Config::from_file(folder.join("cbindgen.toml")).expect("cbindgen.toml");
-    config.header = Some(include_str!("../src/introduction.h").trim_end().to_owned());
-    config.after_includes = Some(format!("\n{}", version().trim_end()));
+    let introduction = std::fs::read_to_string(folder.join("src/introduction.h")).expect("introduction.h");
+    config.header = Some(introduction.trim_end().to_owned());
+    config.after_includes = (!version.is_empty()).then_some(version);
     let builder = cbindgen::Builder::new().with_config(config).with_crate(folder);
     let mut header = Vec::new();
     builder.generate().expect("the crate's source").write(&mut header);

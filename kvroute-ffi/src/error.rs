@@ -16,7 +16,8 @@ pub struct kvroute_error {
 }
 
 /// Room for a message that one call at a time gets.
-pub(crate) struct LastError {
+#[doc(hidden)]
+pub struct LastError {
     is_busy: AtomicBool,
     said: UnsafeCell<Said>,
 }

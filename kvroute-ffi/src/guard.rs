@@ -2,11 +2,12 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, TryLockError};
 
 use crate::error::{LastError, kvroute_error};
 use crate::handle;
 use crate::router::kvroute_router;
-use crate::status::{Failure, KVROUTE_BUSY, KVROUTE_OK, KVROUTE_PANIC};
+use crate::status::{Failure, KVROUTE_BUSY, KVROUTE_OK, KVROUTE_PANIC, KVROUTE_POISONED};
 use kvroute_core::Router;
 
 /// Runs a function that uses no router: its failure, or a panic, becomes a status with a message in `error`.
@@ -14,7 +15,7 @@ use kvroute_core::Router;
 /// # Safety
 ///
 /// `error` is NULL or an error object that nobody else uses.
-pub(crate) unsafe fn status(error: *mut kvroute_error, body: impl FnOnce() -> Result<(), Failure>) -> i32 {
+pub unsafe fn status(error: *mut kvroute_error, body: impl FnOnce() -> Result<(), Failure>) -> i32 {
     // Nothing is done for a call whose failure could not be told.
     let mut taken = None;
     if !error.is_null() {
@@ -37,7 +38,7 @@ pub(crate) unsafe fn status(error: *mut kvroute_error, body: impl FnOnce() -> Re
 /// # Safety
 ///
 /// That of [`status`]; `router` is NULL or a live handle.
-pub(crate) unsafe fn reading(
+pub unsafe fn reading(
     router: *const kvroute_router,
     error: *mut kvroute_error,
     body: impl FnOnce(&Router) -> Result<(), Failure>,
@@ -51,7 +52,7 @@ pub(crate) unsafe fn reading(
 /// # Safety
 ///
 /// That of [`reading`].
-pub(crate) unsafe fn writing(
+pub unsafe fn writing(
     router: *const kvroute_router,
     error: *mut kvroute_error,
     body: impl FnOnce(&Router) -> Result<(), Failure>,
@@ -71,8 +72,26 @@ pub(crate) unsafe fn writing(
 }
 
 /// Runs a function that has no way to tell why it failed.
-pub(crate) fn value<T>(otherwise: T, body: impl FnOnce() -> Result<T, Failure>) -> T {
+pub fn value<T>(otherwise: T, body: impl FnOnce() -> Result<T, Failure>) -> T {
     caught(body).unwrap_or(otherwise)
+}
+
+/// Works on what one call at a time may have, and none after one that panicked.
+pub fn alone<T, R>(
+    what: &str,
+    content: &Mutex<T>,
+    work: impl FnOnce(&mut T) -> Result<R, Failure>,
+) -> Result<R, Failure> {
+    match content.try_lock() {
+        Ok(mut content) => work(&mut content),
+        Err(TryLockError::WouldBlock) => {
+            Err(Failure::new(KVROUTE_BUSY, format!("another thread works on this {what} right now")))
+        }
+        Err(TryLockError::Poisoned(_)) => {
+            let message = format!("a call panicked midway in this {what}; begin another");
+            Err(Failure::new(KVROUTE_POISONED, message))
+        }
+    }
 }
 
 fn caught<T>(body: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {

@@ -6,7 +6,7 @@ use crate::status::{Failure, KVROUTE_INVALID_HANDLE};
 /// with a mark, so that a pointer to something else, or to what was freed, is found out before it is used; not
 /// always, but in the cases that happen: handles swapped, a struct that was never made, a second free before the
 /// memory went to somebody else.
-pub(crate) trait Handle {
+pub trait Handle {
     /// What is behind the pointer.
     type Content: Send + Sync;
     /// The mark of this kind.
@@ -23,7 +23,7 @@ struct Marked<T> {
 }
 
 /// A kind's mark, made of a few letters.
-pub(crate) const fn mark(letters: &[u8]) -> u64 {
+pub const fn mark(letters: &[u8]) -> u64 {
     // Two versions of this library in one process know each other's handles from their own.
     let start = fnv(0xcbf2_9ce4_8422_2325, concat!("kvroute ", env!("CARGO_PKG_VERSION")).as_bytes());
     fnv(start, letters)
@@ -39,7 +39,7 @@ const fn fnv(mut hash: u64, bytes: &[u8]) -> u64 {
 }
 
 /// Gives something away to C.
-pub(crate) fn new<H: Handle>(content: H::Content) -> *mut H {
+pub fn new<H: Handle>(content: H::Content) -> *mut H {
     Box::into_raw(Box::new(Marked { mark: H::MARK, content })).cast()
 }
 
@@ -61,7 +61,7 @@ fn check<H: Handle>(handle: *const H) -> Result<*const Marked<H::Content>, Failu
 /// # Safety
 ///
 /// `handle` is NULL or came from [`new`] for some kind of handle, and lives on during `'a`.
-pub(crate) unsafe fn get<'a, H: Handle>(handle: *const H) -> Result<&'a H::Content, Failure> {
+pub unsafe fn get<'a, H: Handle>(handle: *const H) -> Result<&'a H::Content, Failure> {
     let marked = check(handle)?;
     // SAFETY: the mark says what it is; the rest is the caller's word.
     Ok(unsafe { &(*marked).content })
@@ -72,7 +72,7 @@ pub(crate) unsafe fn get<'a, H: Handle>(handle: *const H) -> Result<&'a H::Conte
 /// # Safety
 ///
 /// That of [`get`], and nobody else uses it during `'a`.
-pub(crate) unsafe fn get_mut<'a, H: Handle>(handle: *mut H) -> Result<&'a mut H::Content, Failure> {
+pub unsafe fn get_mut<'a, H: Handle>(handle: *mut H) -> Result<&'a mut H::Content, Failure> {
     let marked = check(handle)?.cast_mut();
     // SAFETY: the mark says what it is; the rest is the caller's word.
     Ok(unsafe { &mut (*marked).content })
@@ -83,7 +83,7 @@ pub(crate) unsafe fn get_mut<'a, H: Handle>(handle: *mut H) -> Result<&'a mut H:
 /// # Safety
 ///
 /// That of [`get_mut`], and nobody uses it afterwards.
-pub(crate) unsafe fn free<H: Handle>(handle: *mut H) -> Result<(), Failure> {
+pub unsafe fn free<H: Handle>(handle: *mut H) -> Result<(), Failure> {
     if handle.is_null() {
         return Ok(());
     }

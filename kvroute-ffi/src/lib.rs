@@ -8,6 +8,8 @@
 //! - `error` and `workspace` give what is in them to one call at a time; `snapshot` has a mutex for that.
 //!
 //! All `unsafe` that is not in these six is a call of theirs.
+//!
+//! `kvroute-ffi-io` puts kvroute-io on top, by the same means: what it needs of them is public, but not C's.
 #![allow(non_camel_case_types, reason = "types are named as in C")]
 
 #[cfg(panic = "abort")]
@@ -54,9 +56,12 @@ pub mod snapshot;
 
 pub mod counters;
 
-mod guard;
-mod handle;
-mod structs;
+#[doc(hidden)]
+pub mod guard;
+#[doc(hidden)]
+pub mod handle;
+#[doc(hidden)]
+pub mod structs;
 
 #[cfg(test)]
 mod tests;

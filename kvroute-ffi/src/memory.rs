@@ -31,7 +31,8 @@ impl kvroute_str {
     /// # Safety
     ///
     /// That of [`text`].
-    pub(crate) unsafe fn get<'a>(&self, what: &str) -> Result<&'a str, Failure> {
+    #[doc(hidden)]
+    pub unsafe fn get<'a>(&self, what: &str) -> Result<&'a str, Failure> {
         // SAFETY: the caller's word.
         unsafe { text(what, self.data, self.len) }
     }
@@ -41,7 +42,8 @@ impl kvroute_str {
     /// # Safety
     ///
     /// That of [`text`].
-    pub(crate) unsafe fn non_empty<'a>(&self, what: &str) -> Result<Option<&'a str>, Failure> {
+    #[doc(hidden)]
+    pub unsafe fn non_empty<'a>(&self, what: &str) -> Result<Option<&'a str>, Failure> {
         // SAFETY: the caller's word.
         Ok(Some(unsafe { self.get(what) }?).filter(|text| !text.is_empty()))
     }
@@ -53,7 +55,8 @@ impl kvroute_bytes {
     /// # Safety
     ///
     /// That of [`array`].
-    pub(crate) unsafe fn get<'a>(&self, what: &str) -> Result<&'a [u8], Failure> {
+    #[doc(hidden)]
+    pub unsafe fn get<'a>(&self, what: &str) -> Result<&'a [u8], Failure> {
         // SAFETY: the caller's word.
         unsafe { array(what, self.data, self.len) }
     }
@@ -65,7 +68,8 @@ impl kvroute_bytes {
 ///
 /// If `len` is not 0, `data` is NULL or points to so many values, which nobody changes during `'a`; each of
 /// their bit patterns is a `T`.
-pub(crate) unsafe fn array<'a, T>(what: &str, data: *const T, len: usize) -> Result<&'a [T], Failure> {
+#[doc(hidden)]
+pub unsafe fn array<'a, T>(what: &str, data: *const T, len: usize) -> Result<&'a [T], Failure> {
     if len == 0 {
         return Ok(&[]);
     }
@@ -87,7 +91,8 @@ pub(crate) unsafe fn array<'a, T>(what: &str, data: *const T, len: usize) -> Res
 /// # Safety
 ///
 /// That of [`array`].
-pub(crate) unsafe fn text<'a>(what: &str, data: *const c_char, len: usize) -> Result<&'a str, Failure> {
+#[doc(hidden)]
+pub unsafe fn text<'a>(what: &str, data: *const c_char, len: usize) -> Result<&'a str, Failure> {
     // SAFETY: the caller's word.
     let bytes = unsafe { array(what, data.cast::<u8>(), len) }?;
     str::from_utf8(bytes).map_err(|error| {
@@ -101,7 +106,8 @@ pub(crate) unsafe fn text<'a>(what: &str, data: *const c_char, len: usize) -> Re
 /// # Safety
 ///
 /// `place` is NULL or room for a `T` of the caller's that nobody else uses.
-pub(crate) unsafe fn put<T>(what: &str, place: *mut T, value: T) -> Result<(), Failure> {
+#[doc(hidden)]
+pub unsafe fn put<T>(what: &str, place: *mut T, value: T) -> Result<(), Failure> {
     if place.is_null() {
         return Err(Failure::null(what));
     }
@@ -111,7 +117,8 @@ pub(crate) unsafe fn put<T>(what: &str, place: *mut T, value: T) -> Result<(), F
 }
 
 /// Says no before anything is done for an answer that has no place.
-pub(crate) fn wanted<T>(what: &str, place: *mut T) -> Result<(), Failure> {
+#[doc(hidden)]
+pub fn wanted<T>(what: &str, place: *mut T) -> Result<(), Failure> {
     if place.is_null() { Err(Failure::null(what)) } else { Ok(()) }
 }
 
@@ -121,7 +128,8 @@ pub(crate) fn wanted<T>(what: &str, place: *mut T) -> Result<(), Failure> {
 ///
 /// `buffer` is NULL or room for `capacity` values, `written` NULL or room for a number, of the caller's, and
 /// nobody else uses them.
-pub(crate) unsafe fn fill<T: Copy>(
+#[doc(hidden)]
+pub unsafe fn fill<T: Copy>(
     values: &[T],
     buffer: *mut T,
     capacity: usize,
@@ -136,7 +144,8 @@ pub(crate) unsafe fn fill<T: Copy>(
 /// # Safety
 ///
 /// That of [`fill`].
-pub(crate) unsafe fn fill_text(
+#[doc(hidden)]
+pub unsafe fn fill_text(
     text: &str,
     buffer: *mut c_char,
     capacity: usize,
@@ -156,7 +165,8 @@ pub(crate) unsafe fn fill_text(
 /// # Safety
 ///
 /// That of [`fill`].
-pub(crate) unsafe fn fits_text(
+#[doc(hidden)]
+pub unsafe fn fits_text(
     text: &str,
     buffer: *mut c_char,
     capacity: usize,

@@ -63,7 +63,8 @@ pub struct kvroute_router_options {
 versioned!(kvroute_router_options up to max_requests);
 
 /// `given` unless it says default (0) or none (negative).
-pub(crate) fn count(given: i64, default: usize) -> usize {
+#[doc(hidden)]
+pub fn count(given: i64, default: usize) -> usize {
     match given {
         0 => default,
         given => usize::try_from(given).unwrap_or(if given < 0 { 0 } else { usize::MAX }),
@@ -71,7 +72,8 @@ pub(crate) fn count(given: i64, default: usize) -> usize {
 }
 
 /// `given` unless it says default (0).
-pub(crate) fn size(given: u64, default: usize) -> usize {
+#[doc(hidden)]
+pub fn size(given: u64, default: usize) -> usize {
     if given == 0 { default } else { usize::try_from(given).unwrap_or(usize::MAX) }
 }
 

@@ -330,6 +330,20 @@ pub unsafe extern "C" fn kvroute_router_report_load(
     }
 }
 
+/// Forgets what a pod said of its load and its adapters, as if it never had: for reports that are too old to be true.
+/// What this router has in flight there still counts.
+///
+/// Errors: `KVROUTE_UNKNOWN_POD`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvroute_router_forget_load(
+    router: *const kvroute_router,
+    pod: u64,
+    error: *mut kvroute_error,
+) -> i32 {
+    // SAFETY: the header's contract.
+    unsafe { guard::writing(router, error, |router| Ok(router.forget_load(PodId::from_u64(pod))?)) }
+}
+
 /// Takes in what a pod says of its LoRA adapters (`vllm:lora_requests_info`): how many can be in use at one time, and the
 /// names of those that running requests use and of those that only waiting requests ask for. The names are those of
 /// `kvroute_hash_context.lora_name`.
@@ -360,7 +374,7 @@ pub unsafe extern "C" fn kvroute_router_report_adapters(
     }
 }
 
-/// Lets a pod take new requests (not 0), or drains it (0).
+/// Lets a pod take new requests (not 0), or drains it (0). One that did not and does again has no failures to live down.
 ///
 /// Errors: `KVROUTE_UNKNOWN_POD`.
 #[unsafe(no_mangle)]

@@ -13,7 +13,7 @@ use crate::guard;
 use crate::handle::{self, Handle, mark};
 use crate::memory::{fill_text, put, text, wanted};
 use crate::options::{config, kvroute_router_options};
-use crate::status::{Failure, KVROUTE_POISONED, KVROUTE_UNKNOWN_DOMAIN};
+use crate::status::{Failure, KVROUTE_BUSY, KVROUTE_POISONED, KVROUTE_UNKNOWN_DOMAIN};
 use crate::structs;
 
 /// Everything a gateway needs to route. Functions that take it as `const` may be called from any number of threads
@@ -22,10 +22,12 @@ pub struct kvroute_router {
     _opaque: [u8; 0],
 }
 
-/// A router, and whether it may be half changed.
-pub(crate) struct GuardedRouter {
-    is_poisoned: AtomicBool,
-    router: Router,
+/// A router, and whether it may be half changed. Whatever is cloned from it shares both.
+#[doc(hidden)]
+#[derive(Clone)]
+pub struct GuardedRouter {
+    is_poisoned: Arc<AtomicBool>,
+    router: Arc<Router>,
 }
 
 impl Handle for kvroute_router {
@@ -35,6 +37,11 @@ impl Handle for kvroute_router {
 }
 
 impl GuardedRouter {
+    /// A router that is whole.
+    pub fn new(router: Arc<Router>) -> Self {
+        Self { is_poisoned: Arc::default(), router }
+    }
+
     /// The router, unless it may be half changed.
     pub(crate) fn usable(&self) -> Result<&Router, Failure> {
         if self.is_poisoned.load(Ordering::Acquire) {
@@ -54,9 +61,7 @@ impl GuardedRouter {
 /// `place` is room for a pointer of the caller's.
 unsafe fn give(router: Router, place: *mut *mut kvroute_router) -> Result<(), Failure> {
     // SAFETY: the caller's word.
-    unsafe {
-        put("router", place, handle::new(GuardedRouter { is_poisoned: AtomicBool::new(false), router }))
-    }
+    unsafe { put("router", place, handle::new(GuardedRouter::new(Arc::new(router)))) }
 }
 
 /// A new router without pods, in `*router`. `options` may be NULL: the defaults.
@@ -132,6 +137,8 @@ pub unsafe extern "C" fn kvroute_router_set_policy(
 /// (`kvroute_router_find_pod`) and waits for the next batch of its stream, whatever that is.
 ///
 /// No other call may use the router meanwhile.
+///
+/// Errors: `KVROUTE_BUSY` if somebody else has it too: its fleet, or another handle of it (`kvroute_fleet_router`).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvroute_router_recover(
     router: *mut kvroute_router,
@@ -140,11 +147,15 @@ pub unsafe extern "C" fn kvroute_router_recover(
     // SAFETY: the header's contract.
     unsafe {
         guard::status(error, || {
-            let handle = handle::get_mut(router)?;
+            let GuardedRouter { is_poisoned, router } = handle::get_mut(router)?;
+            let Some(router) = Arc::get_mut(router) else {
+                let message = "a fleet or another handle has this router too; free those first";
+                return Err(Failure::new(KVROUTE_BUSY, message));
+            };
             // Until it is done: a panic in here must not look like success.
-            handle.poison();
-            handle.router.reset();
-            handle.is_poisoned.store(false, Ordering::Release);
+            is_poisoned.store(true, Ordering::Release);
+            router.reset();
+            is_poisoned.store(false, Ordering::Release);
             Ok(())
         })
     }
@@ -229,7 +240,8 @@ pub unsafe extern "C" fn kvroute_router_status(
 }
 
 /// A value as JSON.
-pub(crate) fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
+#[doc(hidden)]
+pub fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
     serde_json::to_string(value).map_err(|error| {
         Failure::new(crate::status::KVROUTE_INTERNAL, format!("not to be written as JSON: {error}"))
     })

@@ -2,7 +2,7 @@
 
 use std::ffi::c_char;
 use std::mem;
-use std::sync::{Mutex, TryLockError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use kvroute_core::{Error, Restore, RestoreReport, Snapshot};
@@ -12,7 +12,7 @@ use crate::guard;
 use crate::handle::{self, Handle, mark};
 use crate::memory::{array, fill, fill_text, put, wanted};
 use crate::router::{json, kvroute_router};
-use crate::status::{Failure, KVROUTE_BUSY, KVROUTE_POISONED};
+use crate::status::Failure;
 use crate::structs::{self, versioned};
 
 /// Room for any chunk of a snapshot; bytes.
@@ -61,14 +61,18 @@ pub struct kvroute_restored {
 versioned!(kvroute_restored up to sessions_left_out);
 
 /// A snapshot, and its next chunk until the caller has room for it.
-pub(crate) struct Writing {
+#[doc(hidden)]
+pub struct Writing {
     snapshot: Snapshot,
     chunk: Vec<u8>,
 }
 
 /// How far a restore is.
-pub(crate) enum Reading {
+#[doc(hidden)]
+pub enum Reading {
+    /// It is being taken in.
     Begun(Restore),
+    /// It was given to a router.
     Done(RestoreReport),
     /// It was not whole.
     Failed(Error),
@@ -84,22 +88,6 @@ impl Handle for kvroute_restore {
     type Content = Mutex<Reading>;
     const MARK: u64 = mark(b"restore");
     const NAME: &'static str = "kvroute_restore";
-}
-
-/// Works on what one call at a time may have, and none after one that panicked.
-pub(crate) fn alone<T, R>(
-    content: &Mutex<T>,
-    work: impl FnOnce(&mut T) -> Result<R, Failure>,
-) -> Result<R, Failure> {
-    match content.try_lock() {
-        Ok(mut content) => work(&mut content),
-        Err(TryLockError::WouldBlock) => {
-            Err(Failure::new(KVROUTE_BUSY, "another thread works on this snapshot right now"))
-        }
-        Err(TryLockError::Poisoned(_)) => {
-            Err(Failure::new(KVROUTE_POISONED, "a call panicked midway in this snapshot; begin another"))
-        }
-    }
 }
 
 /// Begins a snapshot of what the router knows, in `*snapshot`. `now_ns`: see "Time".
@@ -147,7 +135,7 @@ pub unsafe extern "C" fn kvroute_snapshot_next(
     // SAFETY: the header's contract.
     unsafe {
         guard::reading(router, error, |router| {
-            alone(handle::get(snapshot)?, |Writing { snapshot, chunk }| {
+            guard::alone("snapshot", handle::get(snapshot)?, |Writing { snapshot, chunk }| {
                 if chunk.is_empty()
                     && let Some(next) = snapshot.next_chunk(router)?
                 {
@@ -190,7 +178,7 @@ pub unsafe extern "C" fn kvroute_restore_push(
     unsafe {
         guard::status(error, || {
             let bytes = array("bytes", bytes, bytes_len)?;
-            alone(handle::get(restore)?, |reading| Ok(reading.begun()?.push(bytes)?))
+            guard::alone("restore", handle::get(restore)?, |reading| Ok(reading.begun()?.push(bytes)?))
         })
     }
 }
@@ -217,7 +205,7 @@ pub unsafe extern "C" fn kvroute_restore_finish(
             if !restored.is_null() {
                 structs::check_place(restored)?;
             }
-            alone(handle::get(restore)?, |reading| {
+            guard::alone("restore", handle::get(restore)?, |reading| {
                 let begun = mem::take(reading.begun()?);
                 match begun.finish(router, Duration::from_nanos(now_ns)) {
                     Ok(report) => {
@@ -251,7 +239,7 @@ pub unsafe extern "C" fn kvroute_restore_report(
     // SAFETY: the header's contract.
     unsafe {
         guard::status(error, || {
-            alone(handle::get(restore)?, |reading| match reading {
+            guard::alone("restore", handle::get(restore)?, |reading| match reading {
                 Reading::Done(report) => fill_text(&json(report)?, buffer, capacity, written),
                 Reading::Begun(_) => Err(Failure::invalid("this snapshot was not given to a router yet")),
                 Reading::Failed(error) => Err(error.clone().into()),

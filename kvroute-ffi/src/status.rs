@@ -25,6 +25,10 @@ pub const KVROUTE_INVALID_HANDLE: i32 = 105;
 pub const KVROUTE_DECODE: i32 = 200;
 /// A block hash cannot be reproduced outside the engine.
 pub const KVROUTE_NOT_REPRODUCIBLE: i32 = 201;
+/// A model's tokenizer cannot be read, is not what it should be, or fails (kvroute_io.h).
+pub const KVROUTE_TOKENIZER: i32 = 202;
+/// A request that its engine would refuse as well: its body, or what its chat template says of it (kvroute_io.h).
+pub const KVROUTE_REQUEST: i32 = 203;
 
 /// A pod that the router does not know.
 pub const KVROUTE_UNKNOWN_POD: i32 = 300;
@@ -32,7 +36,8 @@ pub const KVROUTE_UNKNOWN_POD: i32 = 300;
 pub const KVROUTE_NO_CANDIDATE: i32 = 301;
 /// A configured bound was reached.
 pub const KVROUTE_LIMIT: i32 = 302;
-/// Another thread uses the workspace, the error object, the snapshot or the restore right now.
+/// Another thread uses the workspace, the error object, the snapshot, the restore or the prompts right now; or a router is
+/// to be recovered that a fleet uses (kvroute_io.h).
 pub const KVROUTE_BUSY: i32 = 303;
 /// A function that changes the router panicked before; `kvroute_router_recover` makes it usable again. A snapshot or
 /// restore that panicked before is only to be freed.
@@ -56,6 +61,8 @@ const NAMES: &[(i32, &CStr)] = &[
     (KVROUTE_INVALID_HANDLE, c"invalid-handle"),
     (KVROUTE_DECODE, c"decode"),
     (KVROUTE_NOT_REPRODUCIBLE, c"not-reproducible"),
+    (KVROUTE_TOKENIZER, c"tokenizer"),
+    (KVROUTE_REQUEST, c"request"),
     (KVROUTE_UNKNOWN_POD, c"unknown-pod"),
     (KVROUTE_NO_CANDIDATE, c"no-candidate"),
     (KVROUTE_LIMIT, c"limit"),
@@ -73,22 +80,28 @@ pub extern "C" fn kvroute_status_name(status: i32) -> *const c_char {
 }
 
 /// Why a function failed.
+#[doc(hidden)]
 #[derive(Debug)]
-pub(crate) struct Failure {
-    pub(crate) status: i32,
-    pub(crate) message: Cow<'static, str>,
+pub struct Failure {
+    /// One of the codes above.
+    pub status: i32,
+    /// What was wrong, and where.
+    pub message: Cow<'static, str>,
 }
 
 impl Failure {
-    pub(crate) fn new(status: i32, message: impl Into<Cow<'static, str>>) -> Self {
+    /// With any status.
+    pub fn new(status: i32, message: impl Into<Cow<'static, str>>) -> Self {
         Self { status, message: message.into() }
     }
 
-    pub(crate) fn invalid(message: impl Into<Cow<'static, str>>) -> Self {
+    /// `KVROUTE_INVALID_INPUT`.
+    pub fn invalid(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(KVROUTE_INVALID_INPUT, message)
     }
 
-    pub(crate) fn null(what: &str) -> Self {
+    /// `KVROUTE_NULL_POINTER`: the argument of this name.
+    pub fn null(what: &str) -> Self {
         Self::new(KVROUTE_NULL_POINTER, format!("{what} is NULL"))
     }
 }

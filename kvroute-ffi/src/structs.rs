@@ -9,7 +9,7 @@ use crate::status::{Failure, KVROUTE_STRUCT_SIZE};
 /// # Safety
 ///
 /// `repr(C)`, its first field is a `usize`, and every bit pattern is one of its values.
-pub(crate) unsafe trait Versioned: Copy {
+pub unsafe trait Versioned: Copy {
     /// Name in messages.
     const NAME: &'static str;
     /// Size of its first version; bytes.
@@ -49,7 +49,7 @@ unsafe fn stated_size<T: Versioned>(place: *const T) -> Result<usize, Failure> {
 /// # Safety
 ///
 /// `place` is NULL or points to as many bytes of the caller's as its first field says, which nobody changes.
-pub(crate) unsafe fn read<T: Versioned>(place: *const T) -> Result<T, Failure> {
+pub unsafe fn read<T: Versioned>(place: *const T) -> Result<T, Failure> {
     // SAFETY: the caller's word.
     let size = unsafe { stated_size(place) }?;
     if size > size_of::<T>() {
@@ -77,7 +77,7 @@ pub(crate) unsafe fn read<T: Versioned>(place: *const T) -> Result<T, Failure> {
 /// # Safety
 ///
 /// That of [`read`].
-pub(crate) unsafe fn read_or_default<T: Versioned>(place: *const T) -> Result<T, Failure> {
+pub unsafe fn read_or_default<T: Versioned>(place: *const T) -> Result<T, Failure> {
     if place.is_null() {
         // SAFETY: zero is a value, by `Versioned`.
         return Ok(unsafe { std::mem::zeroed() });
@@ -121,7 +121,7 @@ pub(crate) unsafe fn read_array<T: Versioned>(place: *const T, len: usize) -> Re
 /// # Safety
 ///
 /// `place` is NULL or points to a `usize` of the caller's.
-pub(crate) unsafe fn check_place<T: Versioned>(place: *const T) -> Result<(), Failure> {
+pub unsafe fn check_place<T: Versioned>(place: *const T) -> Result<(), Failure> {
     // SAFETY: the caller's word.
     unsafe { stated_size(place) }.map(drop)
 }
@@ -132,7 +132,7 @@ pub(crate) unsafe fn check_place<T: Versioned>(place: *const T) -> Result<(), Fa
 ///
 /// `place` is NULL or points to as many bytes of the caller's as its first field says, and nobody else uses
 /// them.
-pub(crate) unsafe fn write<T: Versioned>(place: *mut T, value: &T) -> Result<(), Failure> {
+pub unsafe fn write<T: Versioned>(place: *mut T, value: &T) -> Result<(), Failure> {
     // SAFETY: the caller's word.
     let size = unsafe { stated_size(place) }?;
     let head = size_of::<usize>();
@@ -148,6 +148,8 @@ pub(crate) unsafe fn write<T: Versioned>(place: *mut T, value: &T) -> Result<(),
 }
 
 /// Implements [`Versioned`] for structs of numbers and pointers.
+#[doc(hidden)]
+#[macro_export]
 macro_rules! versioned {
     ($($name:ident up to $last:ident),+ $(,)?) => {$(
         // SAFETY: `repr(C)`, `struct_size` first, numbers and pointers only.
@@ -165,4 +167,4 @@ macro_rules! versioned {
         }
     )+};
 }
-pub(crate) use versioned;
+pub use versioned;

@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::{ptr, slice, str};
 
 use kvroute_core::Router;
+use std::sync::Arc;
 
 use crate::counters::{kvroute_router_counters, kvroute_router_read_counters};
 use crate::error::{
@@ -14,9 +15,8 @@ use crate::guard;
 use crate::handle;
 use crate::pod::kvroute_router_find_pod;
 use crate::router::{
-    kvroute_router, kvroute_router_free, kvroute_router_from_config, kvroute_router_recover,
+    GuardedRouter, kvroute_router, kvroute_router_free, kvroute_router_from_config, kvroute_router_recover,
 };
-use crate::snapshot::alone;
 use crate::status::{
     Failure, KVROUTE_BUSY, KVROUTE_INVALID_HANDLE, KVROUTE_INVALID_INPUT, KVROUTE_OK, KVROUTE_PANIC,
     KVROUTE_POISONED, kvroute_status_name,
@@ -172,12 +172,30 @@ fn a_workspace_is_given_to_one_at_a_time_and_given_back_by_a_panic() {
 }
 
 #[test]
-fn a_snapshot_is_given_to_one_at_a_time_and_to_nobody_after_a_panic() {
+fn a_router_that_somebody_else_has_too_is_poisoned_there_as_well_and_not_recovered() {
+    let shared = GuardedRouter::new(Arc::default());
+    let handles: [*mut kvroute_router; 2] = [shared.clone(), shared].map(handle::new);
+    // SAFETY: live handles that nobody else uses, each freed once; no error object is fine.
+    unsafe {
+        assert_eq!(guard::writing(handles[0], ptr::null_mut(), panics), KVROUTE_PANIC);
+        assert_eq!(guard::reading(handles[1], ptr::null_mut(), |_| Ok(())), KVROUTE_POISONED);
+        assert_eq!(kvroute_router_recover(handles[1], ptr::null_mut()), KVROUTE_BUSY);
+        assert_eq!(guard::reading(handles[1], ptr::null_mut(), |_| Ok(())), KVROUTE_POISONED);
+        kvroute_router_free(handles[0]);
+        assert_eq!(kvroute_router_recover(handles[1], ptr::null_mut()), KVROUTE_OK);
+        assert_eq!(guard::reading(handles[1], ptr::null_mut(), |_| Ok(())), KVROUTE_OK);
+        kvroute_router_free(handles[1]);
+    }
+}
+
+#[test]
+fn what_is_for_one_thread_is_given_to_one_at_a_time_and_to_nobody_after_a_panic() {
     let content = Mutex::new(());
-    let again = || alone(&content, |()| Ok(())).unwrap_err().status;
-    assert_eq!(alone(&content, |()| Ok(again())).unwrap(), KVROUTE_BUSY);
+    let again = || guard::alone("thing", &content, |()| Ok(())).unwrap_err().status;
+    assert_eq!(guard::alone("thing", &content, |()| Ok(again())).unwrap(), KVROUTE_BUSY);
     // SAFETY: no error object is fine.
-    let status = unsafe { guard::status(ptr::null_mut(), || alone(&content, |()| panic!("midway"))) };
+    let status =
+        unsafe { guard::status(ptr::null_mut(), || guard::alone("thing", &content, |()| panic!("midway"))) };
     assert_eq!((status, again()), (KVROUTE_PANIC, KVROUTE_POISONED));
 }
 
@@ -200,7 +218,7 @@ fn every_status_has_a_name_and_other_numbers_have_none() {
         line.strip_prefix("pub const KVROUTE_")?.split_once(": i32 = ")?.1.strip_suffix(';')?.parse().ok()
     });
     let names: Vec<&str> = numbers.map(name).collect();
-    assert_eq!(names.len(), 17);
+    assert_eq!(names.len(), 19);
     assert!(!names.contains(&"unknown"));
     assert_eq!((name(-1), name(7)), ("unknown", "unknown"));
 }

@@ -22,7 +22,8 @@ pub struct kvroute_workspace {
 }
 
 /// Scratch that one thread at a time gets.
-pub(crate) struct Guarded {
+#[doc(hidden)]
+pub struct Guarded {
     is_busy: AtomicBool,
     scratch: UnsafeCell<Scratch>,
 }

@@ -20,11 +20,16 @@ pub(crate) fn read_config(value: Option<&Bound<'_, PyAny>>) -> PyResult<Config> 
         let document = utf8("config", document)?;
         return call(|| Config::parse(document));
     }
-    if !value.is_instance_of::<PyDict>() {
-        return Err(wrong_type("config", "a dict, or a YAML or JSON document as str", value));
-    }
-    let document = json_text("config", value)?;
+    let document = dict_text("config", value)?;
     call(|| Config::from_json(&document))
+}
+
+/// A dict as JSON text, where a document as str would do too.
+pub(crate) fn dict_text(name: &str, value: &Bound<'_, PyAny>) -> PyResult<String> {
+    if !value.is_instance_of::<PyDict>() {
+        return Err(wrong_type(name, "a dict, or a YAML or JSON document as str", value));
+    }
+    json_text(name, value)
 }
 
 /// Checks a configuration as `Router` does, and makes nothing of it: InvalidInputError names the place.

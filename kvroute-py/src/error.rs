@@ -34,6 +34,20 @@ pub(crate) fn exception(error: &Error) -> PyErr {
     }
 }
 
+/// The exception of an error of a tokenizer.
+#[cfg(feature = "io")]
+pub(crate) fn tokenizer_exception(error: &kvroute_io::tokenize::Error) -> PyErr {
+    use kvroute_io::tokenize::ErrorKind;
+    pyo3::import_exception!(kvroute.errors, TokenizerError);
+    pyo3::import_exception!(kvroute.errors, RequestError);
+    let message = error.to_string();
+    match error.kind() {
+        ErrorKind::Request | ErrorKind::Template => RequestError::new_err(message),
+        ErrorKind::Limit => classes::LimitError::new_err(message),
+        _ => TokenizerError::new_err(message),
+    }
+}
+
 /// An argument that is out of range, of the wrong shape, or contradicts another.
 pub(crate) fn invalid(message: impl Into<String>) -> PyErr {
     classes::InvalidInputError::new_err(message.into())

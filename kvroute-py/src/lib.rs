@@ -1,4 +1,5 @@
-//! The extension module of the Python package `kvroute`.
+//! The extension module of the Python package `kvroute`; with the feature `io` that of `kvroute-io`, which has all of
+//! it and `_io` besides: what `kvroute.io` shows.
 //!
 //! It converts and delegates, and decides nothing: what it answers is what `kvroute-core` answers. Classes
 //! are frozen; every call of the core that may fail or takes a lock goes through `error::call` or
@@ -9,6 +10,7 @@
 //! Python's documentation is made of the doc comments here, signatures for type checkers are in
 //! `python/kvroute/_kvroute.pyi`, and the package's tests compare the two.
 
+mod clock;
 mod config;
 mod context;
 mod decision;
@@ -16,6 +18,8 @@ mod domain;
 mod error;
 mod event;
 mod explanation;
+#[cfg(feature = "io")]
+mod fleet;
 mod hash;
 mod input;
 mod output;
@@ -25,6 +29,8 @@ mod request;
 mod router;
 mod scratch;
 mod snapshot;
+#[cfg(feature = "io")]
+mod tokenizer;
 
 #[pyo3::pymodule(gil_used = false)]
 mod _kvroute {
@@ -55,6 +61,15 @@ mod _kvroute {
     use crate::report::{ApplyReport, PodMatch};
     #[pymodule_export]
     use crate::router::Router;
+
+    #[cfg(feature = "io")]
+    #[pymodule]
+    mod _io {
+        #[pymodule_export]
+        use crate::fleet::{Fleet, Target};
+        #[pymodule_export]
+        use crate::tokenizer::{Prompt, Tokenizer};
+    }
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

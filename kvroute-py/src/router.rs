@@ -5,8 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use kvroute_core as core;
 use kvroute_core::config::{EventsConfig, PodConfig};
@@ -19,6 +18,7 @@ use parking_lot::RwLock;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyMapping, PyString};
 
+use crate::clock::Clock;
 use crate::config::{json_text, read_config};
 use crate::context::{HashContext, context_or_none};
 use crate::decision::{Decision, Dispatch, Extras, Pods};
@@ -44,16 +44,15 @@ use crate::snapshot;
 ///
 /// A router may be used by any number of threads at once. Pods are named by the ids that `add_pod` answers and
 /// that pods and decisions carry. Times are seconds since any moment that is the same for all calls; `now=None`
-/// is the system clock, in Unix seconds, held so that it never goes backwards. Take one or the other for one
-/// router; session tokens want Unix time.
+/// is the system clock, in Unix seconds, held so that it never goes backwards, or the clock of the router's fleet
+/// (`kvroute.io.Fleet`). Take one or the other for one router; session tokens want Unix time.
 #[pyclass(frozen, module = "kvroute")]
 #[derive(Debug, Default)]
 pub(crate) struct Router {
     /// Locked for writing only by `reset`.
-    core: RwLock<core::Router>,
+    core: RwLock<Arc<core::Router>>,
     pool: Pool,
-    /// The latest time read from the clock, nanoseconds.
-    clock: AtomicU64,
+    clock: Clock,
 }
 
 #[pymethods]
@@ -279,6 +278,14 @@ impl Router {
         let (pod, kv_usage) = (pod_id(pod)?, real(|| "kv_usage".into(), kv_usage)? as f32);
         let (running, waiting) = (argument("running", running)?, argument("waiting", waiting)?);
         call(|| self.core.read().report_load(pod, core::LoadReport { running, waiting, kv_usage }))
+    }
+
+    /// Forgets what a pod said of its load and its adapters, as if it never had: for reports that are too old to be
+    /// true. What this router has in flight there still counts.
+    #[pyo3(signature = (pod, /))]
+    fn forget_load(&self, pod: &Bound<'_, PyAny>) -> PyResult<()> {
+        let pod = pod_id(pod)?;
+        call(|| self.core.read().forget_load(pod))
     }
 
     /// Takes in what a pod says of its LoRA adapters (`vllm:lora_requests_info`).
@@ -551,12 +558,13 @@ impl Router {
     }
 
     /// Forgets what pods hold, what was sent to them, requests in flight, sessions and counters. Pods stay, but
-    /// each as a new one, with another id; ids and tickets from before name nothing.
+    /// each as a new one, with another id; ids and tickets from before name nothing. InvalidInputError while a fleet
+    /// (`kvroute.io.Fleet`) has this router.
     fn reset(&self, py: Python<'_>) -> PyResult<()> {
-        call_detached(py, || {
-            self.core.write().reset();
-            Ok(())
-        })
+        let is_reset = call_detached(py, || {
+            Ok(Arc::get_mut(&mut self.core.write()).map(core::Router::reset).is_some())
+        })?;
+        if is_reset { Ok(()) } else { Err(invalid("reset: a fleet has this router; close that first")) }
     }
 
     fn __repr__(&self) -> PyResult<String> {
@@ -582,7 +590,14 @@ type Decided<R> = (Option<core::Dispatch>, R);
 impl Router {
     fn of(py: Python<'_>, config: &Config) -> PyResult<Self> {
         let router = call_detached(py, || config.build())?;
-        Ok(Self { core: RwLock::new(router), ..Self::default() })
+        Ok(Self { core: RwLock::new(Arc::new(router)), ..Self::default() })
+    }
+
+    /// The router of a fleet.
+    #[cfg(feature = "io")]
+    pub(crate) fn of_fleet(fleet: &kvroute_io::fleet::Fleet) -> Self {
+        let (core, clock) = (RwLock::new(Arc::clone(fleet.router())), Clock::Fleet(fleet.clock()));
+        Self { core, clock, ..Self::default() }
     }
 
     /// Reads a request, asks the router about it, and explains what came out if that is wanted.
@@ -660,13 +675,7 @@ impl Router {
     }
 
     fn read_now(&self, now: Option<&Bound<'_, PyAny>>) -> PyResult<Duration> {
-        if let Some(now) = now {
-            return seconds("now", now);
-        }
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let nanoseconds = u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX);
-        let latest = self.clock.fetch_max(nanoseconds, Ordering::Relaxed);
-        Ok(Duration::from_nanos(nanoseconds.max(latest)))
+        now.map_or_else(|| Ok(self.clock.now()), |now| seconds("now", now))
     }
 }
 

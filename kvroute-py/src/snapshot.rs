@@ -1,5 +1,6 @@
 //! Snapshots: between a router and Python's bytes and files.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use kvroute_core::{Error, Restore, RestoreReport, Router, Snapshot};
@@ -18,7 +19,7 @@ const AT_A_TIME: usize = 1 << 20;
 /// A snapshot, all of it.
 pub(crate) fn to_bytes<'py>(
     py: Python<'py>,
-    router: &RwLock<Router>,
+    router: &RwLock<Arc<Router>>,
     now: Duration,
 ) -> PyResult<Bound<'py, PyBytes>> {
     let bytes = call_detached(py, || {
@@ -29,7 +30,7 @@ pub(crate) fn to_bytes<'py>(
 }
 
 /// Writes a snapshot to a file.
-pub(crate) fn to_file(router: &RwLock<Router>, file: &Bound<'_, PyAny>, now: Duration) -> PyResult<()> {
+pub(crate) fn to_file(router: &RwLock<Arc<Router>>, file: &Bound<'_, PyAny>, now: Duration) -> PyResult<()> {
     let Ok(write) = file.getattr("write") else {
         return Err(wrong_type("file", "a binary file", file));
     };
@@ -70,7 +71,7 @@ fn write_all(write: &Bound<'_, PyAny>, mut bytes: &[u8]) -> PyResult<()> {
 
 /// Gives a snapshot to a router: of bytes, or of a file that is read to its end.
 pub(crate) fn restore(
-    router: &RwLock<Router>,
+    router: &RwLock<Arc<Router>>,
     from: &Bound<'_, PyAny>,
     now: Duration,
 ) -> PyResult<RestoreReport> {

@@ -271,6 +271,9 @@ class Case:
             kv_usage=float(a.named["kv_usage"]),
         )
 
+    def do_unload(self, rest: str) -> None:
+        self.the_router().forget_load(self.pod(rest))
+
     def do_adapters(self, rest: str) -> None:
         a = Arguments.read(rest)
         self.the_router().report_adapters(

@@ -350,6 +350,7 @@ def test_pods_that_are_not_there_are_a_lookup_error(router: Router, a: PodId) ->
         router.remove_pod,
         router.trust,
         router.stream,
+        router.forget_load,
         router.forget_predictions,
         lambda pod: router.apply(pod, 0, b""),
         lambda pod: router.apply_events(pod, []),

@@ -133,6 +133,18 @@ def test_the_comparison_finds_differences() -> None:
         compare({"enum": ["prefill"]}, config.Role, "config.role", set())
 
 
+def test_without_the_extra_its_module_says_what_is_missing() -> None:
+    without = (
+        "import sys; sys.modules['kvroute_io'] = None; import kvroute; print(kvroute.Router())"
+    )
+    for line, said in [("", ""), ("; import kvroute.io", "pip install 'kvroute[io]'")]:
+        done = subprocess.run(
+            [sys.executable, "-c", without + line], capture_output=True, text=True, check=False
+        )
+        assert done.stdout.startswith("Router(0 pods") and said in done.stderr
+        assert (done.returncode == 0) == (said == "")
+
+
 def test_the_schema_and_the_version_are_answered() -> None:
     assert kvroute.config_schema() == SCHEMA
     assert kvroute.__version__ == importlib.metadata.version("kvroute")

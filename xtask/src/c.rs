@@ -3,16 +3,19 @@
 
 use std::env;
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
 
-use crate::library::{install, target_folder};
+use crate::library::{install, install_io, target_folder};
 use crate::tool::{cargo, command, output, run};
 
 const C: &[&str] = &["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-Wredundant-decls"];
 const CPP: &[&str] =
     &["-std=c++17", "-Wall", "-Wextra", "-Werror", "-pedantic", "-Wredundant-decls", "-Wshadow"];
 
-/// A program, and what it is run with; `{}` there is the folder of what `flatten` wrote.
+/// A program, and what it is run with; `{}` there is the folder of what `flatten` wrote, `{pod}` the URL of a pod that
+/// answers meanwhile.
 struct Program {
     name: &'static str,
     sources: &'static [&'static str],
@@ -44,6 +47,47 @@ const PROGRAMS: &[Program] = &[
     c("route_cpp", &["examples/cpp/route.cpp"]),
 ];
 
+/// Those of them that use all of libkvroute, which is all in libkvroute_io.
+const OF_BOTH: &[&str] = &["abi", "lifecycle", "table"];
+
+/// The programs of libkvroute_io alone.
+const IO_PROGRAMS: &[Program] = &[
+    Program { arguments: &["{pod}"], ..c("fleet", &["kvroute-ffi/io/tests/c/fleet.c"]) },
+    Program {
+        arguments: &["{}/requests.txt", TOKENIZER],
+        ..c("tokenizer", &["kvroute-ffi/io/tests/c/tokenizer.c"])
+    },
+    Program { arguments: &[TOKENIZER], ..c("bad_io", &["kvroute-ffi/io/tests/c/bad_io.c"]) },
+    Program {
+        arguments: &["{pod}", TOKENIZER],
+        ..c(
+            "wrapper_io",
+            &["kvroute-ffi/io/tests/cpp/wrapper_io.cpp", "kvroute-ffi/io/tests/cpp/include_again.cpp"],
+        )
+    },
+    Program { arguments: &["{pod}", TOKENIZER], ..c("route_fleet", &["examples/c/fleet.c"]) },
+];
+
+const TOKENIZER: &str = "testdata/tokenize";
+
+/// What answers as a pod for programs that need one.
+const POD: Program =
+    Program { arguments: &["testdata/pods/vllm-connect-0"], ..c("pod", &["kvroute-ffi/io/tests/c/pod.c"]) };
+
+/// A pod that answers until this is dropped.
+struct Pod {
+    child: Child,
+    url: String,
+}
+
+impl Drop for Pod {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 /// How programs are compiled and run.
 struct Build<'a> {
     root: &'a Path,
@@ -64,7 +108,11 @@ impl Build<'_> {
         for program in programs {
             let binary = self.compile(program)?;
             let data = self.folder.with_file_name("data").display().to_string();
-            let arguments = program.arguments.iter().map(|argument| argument.replace("{}", &data));
+            let needs_pod = program.arguments.contains(&"{pod}");
+            let pod = if needs_pod { Some(self.pod()?) } else { None };
+            let url = pod.as_ref().map_or("", |pod| &pod.url);
+            let arguments = program.arguments.iter();
+            let arguments = arguments.map(|argument| argument.replace("{}", &data).replace("{pod}", url));
             let mut words: Vec<String> = self.runner.iter().map(|&word| word.to_owned()).collect();
             words.push(binary.display().to_string());
             words.extend(arguments);
@@ -77,6 +125,20 @@ impl Build<'_> {
             };
         }
         Ok(checks)
+    }
+
+    /// Starts a pod and waits until it answers.
+    fn pod(&self) -> Result<Pod, String> {
+        let mut pod = command(&[self.compile(&POD)?]);
+        pod.args(POD.arguments).current_dir(self.root).stdout(Stdio::piped());
+        let child = pod.spawn().map_err(|error| format!("{pod:?}: {error}"))?;
+        let mut pod = Pod { child, url: String::new() };
+        let said = pod.child.stdout.take().map(|said| BufReader::new(said).read_line(&mut pod.url));
+        pod.url.truncate(pod.url.trim_end().len());
+        match said {
+            Some(Ok(1..)) => Ok(pod),
+            _ => Err("the pod of the tests does not start".into()),
+        }
     }
 
     fn compile(&self, program: &Program) -> Result<PathBuf, String> {
@@ -117,29 +179,55 @@ pub(crate) fn check(root: &Path) -> Result<String, String> {
     Ok(format!("{} programs, {checks} checks", PROGRAMS.len()))
 }
 
+/// The programs of libkvroute_io, with the shared library and with the static one.
+///
+/// # Errors
+/// As [`check`].
+pub(crate) fn io(root: &Path) -> Result<String, String> {
+    let (folder, prefix) = prepare_io(root)?;
+    let of_both = PROGRAMS.iter().filter(|program| OF_BOTH.contains(&program.name));
+    let programs: Vec<&Program> = of_both.chain(IO_PROGRAMS).collect();
+    let mut checks = 0;
+    for (how, package) in [("shared", "kvroute_io"), ("static", "kvroute_io-static")] {
+        let mut libraries = pkg_config(&prefix, package)?;
+        libraries.push(format!("-Wl,-rpath,{}/lib", prefix.display()));
+        let build = Build { root, folder: folder.join(how), flags: &[], libraries, runner: &[] };
+        checks += build.check(&programs)?;
+    }
+    Ok(format!("{} programs, {checks} checks", programs.len()))
+}
+
 /// Every program under valgrind: no access to memory that is none, and no leak.
 ///
 /// # Errors
 /// As [`check`].
 pub(crate) fn valgrind(root: &Path) -> Result<String, String> {
-    let (folder, prefix) = prepare(root)?;
-    let build = Build {
+    let build = |folder: &Path, libraries, runner| Build {
         root,
         folder: folder.join("valgrind"),
         flags: &[],
-        libraries: pkg_config(&prefix, "kvroute-static")?,
-        runner: &[
-            "valgrind",
-            "--quiet",
-            "--error-exitcode=9",
-            "--leak-check=full",
-            "--fair-sched=yes",
-            "--suppressions=kvroute-ffi/tests/c/valgrind.supp",
-        ],
+        libraries,
+        runner,
     };
-    let checks = build.check(&PROGRAMS.iter().collect::<Vec<_>>())?;
-    Ok(format!("{} programs, {checks} checks", PROGRAMS.len()))
+    let (folder, prefix) = prepare(root)?;
+    let core = build(&folder, pkg_config(&prefix, "kvroute-static")?, MEMCHECK);
+    let mut checks = core.check(&PROGRAMS.iter().collect::<Vec<_>>())?;
+    let (folder, prefix) = prepare_io(root)?;
+    // What threads and statics of others hold to the end is pointed to in ways that valgrind does not see.
+    let runner = [MEMCHECK, &["--show-leak-kinds=definite", "--errors-for-leak-kinds=definite"]].concat();
+    let io = build(&folder, pkg_config(&prefix, "kvroute_io-static")?, &runner);
+    checks += io.check(&IO_PROGRAMS.iter().collect::<Vec<_>>())?;
+    Ok(format!("{} programs, {checks} checks", PROGRAMS.len() + IO_PROGRAMS.len()))
 }
+
+const MEMCHECK: &[&str] = &[
+    "valgrind",
+    "--quiet",
+    "--error-exitcode=9",
+    "--leak-check=full",
+    "--fair-sched=yes",
+    "--suppressions=kvroute-ffi/tests/c/valgrind.supp",
+];
 
 /// Every program and the library with AddressSanitizer, the programs with UndefinedBehaviorSanitizer too.
 ///
@@ -209,24 +297,37 @@ fn words(text: &str) -> Vec<String> {
     words
 }
 
-/// Installs the library, and writes what C cannot read by itself as lines into `data`; answers where programs go, and
-/// the prefix.
+/// Installs libkvroute, and writes what C cannot read by itself as lines into `data`; answers where programs go, and the
+/// prefix.
 fn prepare(root: &Path) -> Result<(PathBuf, PathBuf), String> {
-    let folder = target_folder(root).join("c");
-    let data = folder.join("data");
-    fs::create_dir_all(&data).map_err(|error| format!("{}: {error}", data.display()))?;
-    for (what, source, name) in [
-        ("golden", "testdata/hashes", "golden.txt"),
-        ("capture", "testdata/captures/sim-cbor-small.jsonl.gz", "capture.txt"),
-    ] {
-        let mut flatten = cargo("run --quiet --package kvroute-ffi --example flatten --locked --");
-        let lines = output(flatten.args([what, source]).current_dir(root))?;
-        let path = data.join(name);
-        fs::write(&path, lines).map_err(|error| format!("{}: {error}", path.display()))?;
-    }
-    let folder = folder.canonicalize().map_err(|error| format!("{}: {error}", folder.display()))?;
+    let folder = data_folder(
+        root,
+        "c",
+        &[("golden", "testdata/hashes"), ("capture", "testdata/captures/sim-cbor-small.jsonl.gz")],
+    )?;
     let prefix = install(root, &folder.join("prefix"))?;
     Ok((folder, prefix))
+}
+
+/// The same for libkvroute_io.
+fn prepare_io(root: &Path) -> Result<(PathBuf, PathBuf), String> {
+    let folder = data_folder(root, "c-io", &[("requests", "testdata/tokenize/requests.jsonl")])?;
+    let prefix = install_io(root, &folder.join("prefix"))?;
+    Ok((folder, prefix))
+}
+
+/// A folder below cargo's with what `flatten` makes of test data in `data`.
+fn data_folder(root: &Path, name: &str, sources: &[(&str, &str)]) -> Result<PathBuf, String> {
+    let folder = target_folder(root).join(name);
+    let data = folder.join("data");
+    fs::create_dir_all(&data).map_err(|error| format!("{}: {error}", data.display()))?;
+    for (what, source) in sources {
+        let mut flatten = cargo("run --quiet --package kvroute-ffi --example flatten --locked --");
+        let lines = output(flatten.args([what, source]).current_dir(root))?;
+        let path = data.join(format!("{what}.txt"));
+        fs::write(&path, lines).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    folder.canonicalize().map_err(|error| format!("{}: {error}", folder.display()))
 }
 
 /// What a program is compiled and linked with, as the installed pkg-config file says.

@@ -25,7 +25,7 @@ const LIBRARY_PATH: &str = if cfg!(target_os = "macos") { "DYLD_LIBRARY_PATH" } 
 /// The first thing that failed.
 pub(crate) fn check(root: &Path) -> Result<String, String> {
     let prefix = library::install(root, &library::target_folder(root).join("go-prefix"))?;
-    let go = Go::new(root, prefix)?;
+    let go = Go::new(root, prefix);
     go.formatted()?;
     run(&mut go.go(&go.package, "vet ./..."))?;
     run(&mut go.go(&go.package, "vet -tags debug,kvroute_shared ./..."))?;
@@ -44,10 +44,24 @@ pub(crate) fn check(root: &Path) -> Result<String, String> {
     run(&mut go.go(&go.package, "test -run ^$ -bench . -benchtime 1x ."))?;
 
     go.programs()?;
+    let io = check_io(root)?;
     Ok(format!(
         "{tests} tests; {raced} with -race, {collected} with GOGC=1, {checked} with cgocheck2, {shared} shared; \
-         a module outside"
+         a module outside; {io}"
     ))
+}
+
+/// The package with libkvroute_io, whose tests are those without it and more.
+fn check_io(root: &Path) -> Result<String, String> {
+    let prefix = library::install_io(root, &library::target_folder(root).join("go-io-prefix"))?;
+    let go = Go::new(root, prefix);
+    run(&mut go.go(&go.package, "vet -tags kvroute_io ./..."))?;
+    let tests = count_tests(&mut go.go(&go.package, "test -v -count=1 -tags kvroute_io ."))?;
+    let raced = "test -v -count=1 -short -race -tags kvroute_io .";
+    let raced = count_tests(&mut go.go(&go.package, raced))?;
+    let shared = "test -v -count=1 -short -tags kvroute_io,kvroute_shared .";
+    let shared = count_tests(go.go(&go.package, shared).env(LIBRARY_PATH, go.prefix.join("lib")))?;
+    Ok(format!("with kvroute_io {tests} tests, {raced} with -race, {shared} shared"))
 }
 
 /// What the commands need to know.
@@ -62,13 +76,15 @@ struct Go {
 }
 
 impl Go {
-    fn new(root: &Path, prefix: PathBuf) -> Result<Self, String> {
-        let header = prefix.join("include/kvroute.h");
-        let text = fs::read(&header).map_err(|error| format!("{}: {error}", header.display()))?;
+    fn new(root: &Path, prefix: PathBuf) -> Self {
         let mut hasher = DefaultHasher::new();
-        (&text, &prefix).hash(&mut hasher);
+        prefix.hash(&mut hasher);
+        for library in [&library::KVROUTE, &library::KVROUTE_IO] {
+            // The other's is there if that was installed.
+            fs::read(prefix.join(library.header)).ok().hash(&mut hasher);
+        }
         let flags = format!("-O2 -g -DKVROUTE_INSTALLED={:x}", hasher.finish());
-        Ok(Self { prefix, package: root.join(PACKAGE), example: root.join(EXAMPLE), flags })
+        Self { prefix, package: root.join(PACKAGE), example: root.join(EXAMPLE), flags }
     }
 
     /// `go` in a folder, with the arguments in one string. It finds the library by pkg-config and nothing else, and

@@ -1,4 +1,4 @@
-//! libkvroute: its header, and installing it.
+//! libkvroute and libkvroute_io: their headers, and installing them.
 
 use std::env;
 use std::fs;
@@ -9,18 +9,58 @@ use crate::options;
 use crate::steps::Context;
 use crate::tool::{cargo, output, run};
 
-/// The committed header, made of kvroute-ffi's source.
-const HEADER: &str = "include/kvroute.h";
+/// A library that C programs link.
+#[derive(Debug)]
+pub(crate) struct Library {
+    /// As programs know it.
+    pub(crate) name: &'static str,
+    package: &'static str,
+    /// As cargo knows it.
+    built: &'static str,
+    /// The argument of kvroute-ffi's example `header`.
+    example: &'static str,
+    /// The committed header, made of the package's source.
+    pub(crate) header: &'static str,
+    /// What else of `include/` is installed.
+    wrapper: &'static str,
+    /// What parts of it are in C++.
+    has_cpp: bool,
+    about: &'static str,
+}
 
-/// Files of `include/` that are installed.
-const HEADERS: &[&str] = &["kvroute.h", "kvroute.hpp"];
+/// The core.
+pub(crate) const KVROUTE: Library = Library {
+    name: "kvroute",
+    package: "kvroute-ffi",
+    built: "kvroute",
+    example: "",
+    header: "include/kvroute.h",
+    wrapper: "include/kvroute.hpp",
+    has_cpp: false,
+    about: "Routes LLM requests to the pod that holds their prefix in its KV cache",
+};
+
+/// The core, and what feeds it.
+pub(crate) const KVROUTE_IO: Library = Library {
+    name: "kvroute_io",
+    package: "kvroute-ffi-io",
+    built: "kvroute_ffi_io",
+    example: "io",
+    header: "include/kvroute_io.h",
+    wrapper: "include/kvroute_io.hpp",
+    // libzmq.
+    has_cpp: true,
+    about: "kvroute, and what feeds it from real engines: KV events, load, pods, token ids",
+};
 
 const INSTALL_USAGE: &str = "\
-cargo xtask install --prefix <folder> [--target <triple>] [--zig]
+cargo xtask install --prefix <folder> [--io] [--target <triple>] [--zig]
 
 Builds libkvroute and puts it below the folder: include/kvroute.h and kvroute.hpp, the shared and the static library
 in lib/, and lib/pkgconfig/kvroute.pc and kvroute-static.pc.
 
+  --io               libkvroute_io too: the same and what feeds a router from real engines, with kvroute_io.h,
+                     kvroute_io.hpp, kvroute_io.pc and kvroute_io-static.pc
   --target <triple>  builds for another machine; with --zig a glibc version may follow, as in
                      aarch64-unknown-linux-gnu.2.17
   --zig              links with Zig (cargo-zigbuild), which knows other machines' C libraries";
@@ -31,28 +71,38 @@ pub(crate) fn header_main(arguments: &[String]) -> ExitCode {
         eprintln!("error: unknown option `{argument}`; `cargo xtask header` takes none");
         return ExitCode::from(2);
     }
-    let written = Context::new(0).and_then(|_| generated_header()).and_then(|text| {
-        let is_same = fs::read_to_string(HEADER).is_ok_and(|old| old == text);
-        fs::write(HEADER, text).map_err(|error| format!("{HEADER}: {error}"))?;
-        Ok(is_same)
-    });
-    end(written.map(|same| println!("{HEADER} {}", if same { "is up to date" } else { "written" })))
+    let written =
+        Context::new(0).and_then(|_| [&KVROUTE, &KVROUTE_IO].into_iter().try_for_each(write_header));
+    end(written)
 }
 
-/// Fails if the committed header is not what the source makes.
+fn write_header(library: &Library) -> Result<(), String> {
+    let (header, text) = (library.header, generated_header(library)?);
+    let is_same = fs::read_to_string(header).is_ok_and(|old| old == text);
+    fs::write(header, text).map_err(|error| format!("{header}: {error}"))?;
+    println!("{header} {}", if is_same { "is up to date" } else { "written" });
+    Ok(())
+}
+
+/// Fails if a committed header is not what the source makes.
 ///
 /// # Errors
 /// That it is out of date.
-pub(crate) fn check_header() -> Result<String, String> {
-    let committed = fs::read_to_string(HEADER).map_err(|error| format!("{HEADER}: {error}"))?;
-    if generated_header()? == committed {
-        return Ok(String::new());
+pub(crate) fn check_headers() -> Result<String, String> {
+    for library in [&KVROUTE, &KVROUTE_IO] {
+        let header = library.header;
+        let committed = fs::read_to_string(header).map_err(|error| format!("{header}: {error}"))?;
+        if generated_header(library)? != committed {
+            return Err(format!("{header} is out of date: run `cargo xtask header`"));
+        }
     }
-    Err(format!("{HEADER} is out of date: run `cargo xtask header`"))
+    Ok(String::new())
 }
 
-fn generated_header() -> Result<String, String> {
-    output(&mut cargo("run --quiet --package kvroute-ffi --example header --locked"))
+fn generated_header(library: &Library) -> Result<String, String> {
+    let example =
+        format!("run --quiet --package kvroute-ffi --example header --locked -- {}", library.example);
+    output(&mut cargo(&example))
 }
 
 /// `cargo xtask install`.
@@ -61,7 +111,7 @@ pub(crate) fn install_main(arguments: &[String]) -> ExitCode {
         println!("{INSTALL_USAGE}");
         return ExitCode::SUCCESS;
     }
-    let (prefix, build) = match Build::parse(arguments) {
+    let (prefix, io, build) = match Build::parse(arguments) {
         Ok(parsed) => parsed,
         Err(message) => {
             eprintln!("error: {message}\n\n{INSTALL_USAGE}");
@@ -71,25 +121,31 @@ pub(crate) fn install_main(arguments: &[String]) -> ExitCode {
     // A relative prefix is the caller's; all else is below the root.
     let installed = env::current_dir().map_err(|error| error.to_string()).and_then(|current| {
         let prefix = current.join(prefix);
-        build.install(Context::new(0)?.root(), &prefix)
+        let context = Context::new(0)?;
+        if io {
+            build.install(&KVROUTE_IO, context.root(), &prefix)?;
+        }
+        build.install(&KVROUTE, context.root(), &prefix)
     });
     end(installed.map(|prefix| {
         println!("\ninstalled into {0}; for pkg-config: PKG_CONFIG_PATH={0}/lib/pkgconfig", prefix.display());
     }))
 }
 
-/// For which machine libkvroute is built, and how.
+/// For which machine a library is built, and how.
 #[derive(Debug, Default)]
-pub(crate) struct Build {
+struct Build {
     /// `None` is this machine.
     target: Option<String>,
     zig: bool,
+    /// As tests are built, so that what they have built need not be built again; otherwise for users.
+    for_tests: bool,
 }
 
 impl Build {
-    /// The prefix, and the rest.
-    fn parse(arguments: &[String]) -> Result<(String, Self), String> {
-        let (mut prefix, mut build) = (None, Self::default());
+    /// The prefix, whether libkvroute_io is wanted too, and the rest.
+    fn parse(arguments: &[String]) -> Result<(String, bool, Self), String> {
+        let (mut prefix, mut io, mut build) = (None, false, Self::default());
         let mut arguments = arguments.iter();
         while let Some(argument) = arguments.next() {
             let mut value =
@@ -98,10 +154,14 @@ impl Build {
                 "--prefix" => prefix = Some(value()?),
                 "--target" => build.target = Some(value()?),
                 "--zig" => build.zig = true,
-                _ => return Err(options::unknown("option", argument, &["--prefix", "--target", "--zig"])),
+                "--io" => io = true,
+                _ => {
+                    let known = ["--prefix", "--io", "--target", "--zig"];
+                    return Err(options::unknown("option", argument, &known));
+                }
             }
         }
-        Ok((prefix.ok_or("option --prefix is needed")?, build))
+        Ok((prefix.ok_or("option --prefix is needed")?, io, build))
     }
 
     fn is_for(&self, system: &str) -> bool {
@@ -115,10 +175,12 @@ impl Build {
         }
     }
 
-    /// Builds the library; answers the folder it is in.
-    fn build(&self, root: &Path) -> Result<PathBuf, String> {
+    /// Builds a library; answers the folder it is in.
+    fn build(&self, library: &Library, root: &Path) -> Result<PathBuf, String> {
         let how = if self.zig { "zigbuild" } else { "build" };
-        let mut command = cargo(&format!("{how} --package kvroute-ffi --lib --release --locked"));
+        let (profile, place) = if self.for_tests { ("test", "debug") } else { ("release", "release") };
+        let package = library.package;
+        let mut command = cargo(&format!("{how} --package {package} --lib --profile {profile} --locked"));
         if self.is_for("musl") {
             // A shared library cannot have musl inside.
             command.env("RUSTFLAGS", "-C target-feature=-crt-static");
@@ -130,33 +192,32 @@ impl Build {
             folder.push(target.split('.').next().unwrap_or(target));
         }
         run(&mut command)?;
-        Ok(folder.join("release"))
+        Ok(folder.join(place))
     }
 
-    /// Builds the library and installs it below `prefix`; answers that folder's full name.
-    ///
-    /// # Errors
-    /// What could not be built or copied.
-    pub(crate) fn install(&self, root: &Path, prefix: &Path) -> Result<PathBuf, String> {
-        let built = self.build(root)?;
+    /// Builds a library and installs it below `prefix`; answers that folder's full name.
+    fn install(&self, library: &Library, root: &Path, prefix: &Path) -> Result<PathBuf, String> {
+        let folder = self.build(library, root)?;
         let (include, lib) = (prefix.join("include"), prefix.join("lib"));
         for folder in [&include, &lib.join("pkgconfig")] {
             fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         }
         let prefix = prefix.canonicalize().map_err(|error| format!("{}: {error}", prefix.display()))?;
-        for header in HEADERS {
-            copy(&root.join("include").join(header), &include.join(header))?;
+        // One library's headers need the other's.
+        for header in [KVROUTE.header, KVROUTE.wrapper, library.header, library.wrapper] {
+            copy(&root.join(header), &prefix.join(header))?;
         }
-        copy(&built.join("libkvroute.a"), &lib.join("libkvroute.a"))?;
+        let Library { name, built, .. } = library;
+        copy(&folder.join(format!("lib{built}.a")), &lib.join(format!("lib{name}.a")))?;
         let abi = abi_version(root)?;
-        let (plain, name) = if self.is_for("apple") {
-            ("libkvroute.dylib", format!("libkvroute.{abi}.dylib"))
+        let (ending, file) = if self.is_for("apple") {
+            ("dylib", format!("lib{name}.{abi}.dylib"))
         } else {
-            ("libkvroute.so", format!("libkvroute.so.{abi}"))
+            ("so", format!("lib{name}.so.{abi}"))
         };
-        copy(&built.join(plain), &lib.join(&name))?;
-        link(&name, &lib.join(plain))?;
-        for (file, text) in self.pkg_config(&version(root)?) {
+        copy(&folder.join(format!("lib{built}.{ending}")), &lib.join(&file))?;
+        link(&file, &lib.join(format!("lib{name}.{ending}")))?;
+        for (file, text) in self.pkg_config(library, &version(root)?) {
             let path = lib.join("pkgconfig").join(file);
             fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
         }
@@ -164,36 +225,37 @@ impl Build {
     }
 
     /// What a static library of Rust's needs besides itself (`rustc --print native-static-libs`).
-    fn native_libraries(&self) -> &'static str {
-        if self.is_for("apple") {
-            "-liconv -lSystem -lc -lm"
+    fn native_libraries(&self, library: &Library) -> String {
+        let (cpp, rust) = if self.is_for("apple") {
+            ("-lc++ ", "-liconv -lSystem -lc -lm")
         } else if self.is_for("musl") {
-            "-lgcc_s -lc"
+            ("-lstdc++ ", "-lgcc_s -lc")
         } else {
-            "-lgcc_s -lutil -lrt -lpthread -lm -ldl -lc"
-        }
+            ("-lstdc++ ", "-lgcc_s -lutil -lrt -lpthread -lm -ldl -lc")
+        };
+        format!("{}{rust}", if library.has_cpp { cpp } else { "" })
     }
 
     /// The files find their folder by themselves, so that an installation can be moved.
-    fn pkg_config(&self, version: &str) -> [(&'static str, String); 2] {
+    fn pkg_config(&self, library: &Library, version: &str) -> [(String, String); 2] {
+        let Library { name, about, .. } = library;
         let file = |how: &str, libraries: &str| {
             format!(
                 "prefix=${{pcfiledir}}/../..\nincludedir=${{prefix}}/include\nlibdir=${{prefix}}/lib\n\n\
-                 Name: kvroute\nDescription: Routes LLM requests to the pod that holds their prefix in its KV cache \
-                 ({how})\nVersion: {version}\nCflags: -I${{includedir}}\nLibs: {libraries}\n"
+                 Name: {name}\nDescription: {about} ({how})\nVersion: {version}\nCflags: -I${{includedir}}\nLibs: {libraries}\n"
             )
         };
-        let archive = format!("${{libdir}}/libkvroute.a {}", self.native_libraries());
+        let archive = format!("${{libdir}}/lib{name}.a {}", self.native_libraries(library));
         [
-            ("kvroute.pc", file("shared", "-L${libdir} -lkvroute")),
-            ("kvroute-static.pc", file("static", &archive)),
+            (format!("{name}.pc"), file("shared", &format!("-L${{libdir}} -l{name}"))),
+            (format!("{name}-static.pc"), file("static", &archive)),
         ]
     }
 }
 
-/// What programs of this machine link besides the static library.
-pub(crate) fn native_libraries() -> &'static str {
-    Build::default().native_libraries()
+/// What programs of this machine link besides the static libkvroute.
+pub(crate) fn native_libraries() -> String {
+    Build::default().native_libraries(&KVROUTE)
 }
 
 /// Builds libkvroute for this machine and installs it below `prefix`; answers that folder's full name.
@@ -201,7 +263,15 @@ pub(crate) fn native_libraries() -> &'static str {
 /// # Errors
 /// What could not be built or copied.
 pub(crate) fn install(root: &Path, prefix: &Path) -> Result<PathBuf, String> {
-    Build::default().install(root, prefix)
+    Build::default().install(&KVROUTE, root, prefix)
+}
+
+/// The same of libkvroute_io, built as tests are: with optimisation, and without what only makes it smaller.
+///
+/// # Errors
+/// Those of [`install`].
+pub(crate) fn install_io(root: &Path, prefix: &Path) -> Result<PathBuf, String> {
+    Build { for_tests: true, ..Build::default() }.install(&KVROUTE_IO, root, prefix)
 }
 
 /// Where cargo builds.
@@ -232,7 +302,7 @@ fn version(root: &Path) -> Result<String, String> {
 }
 
 /// `KVROUTE_ABI_VERSION`.
-fn abi_version(root: &Path) -> Result<String, String> {
+pub(crate) fn abi_version(root: &Path) -> Result<String, String> {
     let source = root.join("kvroute-ffi/src/version.rs");
     value_after(&source, "pub const KVROUTE_ABI_VERSION: u32 = ")
         .map(|text| text.trim_end_matches(';').to_owned())

@@ -7,9 +7,11 @@
 mod c;
 mod crossing;
 mod dependencies;
+mod events;
 mod fuzz;
 mod golang;
 mod library;
+mod live;
 mod modules;
 mod options;
 mod python;
@@ -17,6 +19,7 @@ mod schema;
 mod source;
 mod steps;
 mod symbols;
+mod templates;
 mod test;
 mod tool;
 mod versions;
@@ -29,10 +32,11 @@ cargo xtask <command>
 
   test      every check of this repository; `cargo xtask test --help` names the options
   schema    writes kvroute-core/config.schema.json anew
-  header    writes include/kvroute.h anew
+  header    writes include/kvroute.h and kvroute_io.h anew
   install   builds libkvroute and installs it below a folder: `cargo xtask install --prefix <folder>`
   crossing  what one decision costs from Rust, C, Go and Python
   versus    kvroute beside other prefix indexes: `cargo versus --help` names the options
+  live      the gateway in front of three real vLLM pods; `cargo xtask live --help` names the options
   help      this text";
 
 fn main() -> ExitCode {
@@ -48,6 +52,7 @@ fn main() -> ExitCode {
         "install" => library::install_main(rest),
         "crossing" => crossing::main(rest),
         "versus" => versus::main(rest),
+        "live" => live::main(rest),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");
             ExitCode::SUCCESS
@@ -58,7 +63,7 @@ fn main() -> ExitCode {
                 options::unknown(
                     "command",
                     unknown,
-                    &["test", "schema", "header", "install", "crossing", "versus", "help"]
+                    &["test", "schema", "header", "install", "crossing", "versus", "live", "help"]
                 )
             );
             eprintln!("\n{USAGE}");

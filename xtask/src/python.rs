@@ -21,7 +21,7 @@ pub(crate) fn check(root: &Path) -> Result<String, String> {
     let folder = library::target_folder(root).join("python");
     let folder = if folder.is_absolute() { folder } else { root.join(folder) };
     let tools = environment(&folder.join("tools"), &["-r", &shown(&package.join("requirements-dev.txt"))])?;
-    let wheel = wheel(&tools, &package, &folder.join("dist"))?;
+    let wheel = wheel(&tools, &package, "release", &folder.join("dist"))?;
 
     // As somebody who only wants to use it.
     let _ = fs::remove_dir_all(folder.join("clean"));
@@ -30,21 +30,37 @@ pub(crate) fn check(root: &Path) -> Result<String, String> {
     let clean = environment(&folder.join("clean"), &["-c", &pinned, &wheel])?;
     run(clean.python().arg(root.join("examples/python/route.py")))?;
 
+    run(tools.python().args(["-m", "pip", "uninstall", "--quiet", "--yes", "kvroute-io"]))?;
     run(tools.python().args(["-m", "pip", "install", "--quiet", "--force-reinstall", "--no-deps", &wheel]))?;
     let tests = pytest(tools.python().current_dir(&package))?;
     run(tools.python().args(["-m", "mypy"]).current_dir(&package))?;
     let black =
         ["-m", "black", "--quiet", "--config", "pyproject.toml", "--check", ".", "../examples/python"];
     run(tools.python().args(black).current_dir(&package))?;
+    let with_io = check_io(&tools, &package, &folder.join("dist-io"))?;
     let name = Path::new(&wheel).file_name().unwrap_or_default().to_string_lossy().into_owned();
-    Ok(format!("{tests}; {name}"))
+    Ok(format!("{tests}; kvroute-io: {with_io}; {name}"))
+}
+
+/// Installs kvroute-io beside kvroute; its tests, and kvroute's own with its extension module. It is built as tests are,
+/// from what those have built already.
+fn check_io(tools: &Environment, package: &Path, dist: &Path) -> Result<String, String> {
+    let io = package.join("io");
+    let wheel = wheel(tools, &io, "dev", dist)?;
+    run(tools.python().args(["-m", "pip", "install", "--quiet", "--force-reinstall", "--no-deps", &wheel]))?;
+    run(tools.python().args(["-m", "pip", "check"]))?;
+    let tests = pytest(tools.python().current_dir(&io))?;
+    pytest(tools.python().current_dir(package))?;
+    run(tools.python().args(["-m", "mypy"]).current_dir(&io))?;
+    Ok(tests)
 }
 
 /// A virtual environment.
-struct Environment(PathBuf);
+pub(crate) struct Environment(PathBuf);
 
 impl Environment {
-    fn python(&self) -> Command {
+    /// Its interpreter.
+    pub(crate) fn python(&self) -> Command {
         let mut python = command(&[self.0.join("bin/python")]);
         // The repository's folders stay as they are.
         python.env("PYTHONDONTWRITEBYTECODE", "1");
@@ -53,7 +69,10 @@ impl Environment {
 }
 
 /// Makes the environment unless it is there, and installs `requirements` into it.
-fn environment(folder: &Path, requirements: &[&str]) -> Result<Environment, String> {
+///
+/// # Errors
+/// What pip says, or that there is no Python.
+pub(crate) fn environment(folder: &Path, requirements: &[&str]) -> Result<Environment, String> {
     let environment = Environment(folder.to_owned());
     if !folder.join("bin/python").exists() {
         run(command(&[interpreter()?.as_str(), "-m", "venv"]).arg(folder))?;
@@ -76,11 +95,14 @@ fn interpreter() -> Result<String, String> {
     found.map(|name| (*name).to_owned()).ok_or_else(|| format!("no CPython {OLDEST} or later is installed"))
 }
 
-/// Builds the wheel; answers its path.
-fn wheel(tools: &Environment, package: &Path, dist: &Path) -> Result<String, String> {
+/// Builds a wheel; answers its path.
+fn wheel(tools: &Environment, package: &Path, profile: &str, dist: &Path) -> Result<String, String> {
     let _ = fs::remove_dir_all(dist);
     let mut maturin = tools.python();
-    maturin.args(["-m", "maturin", "build", "--release", "--locked", "--out"]).arg(dist).current_dir(package);
+    maturin.args(["-m", "maturin", "build", "--profile", profile, "--locked", "--out"]).arg(dist);
+    // As the profile "test" has it, so that its dependencies are those that tests use. By that name maturin would get a
+    // program with a test harness from cargo.
+    maturin.env("CARGO_PROFILE_DEV_OPT_LEVEL", "2").current_dir(package);
     run(&mut maturin)?;
     let wheels = fs::read_dir(dist).map_err(|error| format!("{}: {error}", dist.display()))?;
     let mut wheels = wheels

@@ -4,10 +4,13 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 use crate::tool::{
-    self, CARGO_DENY, CARGO_FUZZ, CC, CLIPPY, CXX, GO, MIRI, PKG_CONFIG, PYTHON, RUST_SRC, RUSTFMT, Tool,
-    VALGRIND, WASM, WASM_TARGET, cargo,
+    self, CARGO_DENY, CARGO_FUZZ, CC, CHROMIUM, CLIPPY, CXX, GO, MIRI, PKG_CONFIG, PROMETHEUS, PYTHON,
+    RUST_SRC, RUSTFMT, Tool, VALGRIND, WASM, WASM_TARGET, cargo,
 };
-use crate::{c, dependencies, fuzz, golang, library, modules, python, source, symbols, versions, versus};
+use crate::{
+    c, dependencies, events, fuzz, golang, library, modules, python, source, symbols, templates, versions,
+    versus,
+};
 
 /// The crate whose purity is checked.
 const CORE: &str = "kvroute-core";
@@ -183,10 +186,10 @@ pub(crate) const STEPS: &[Step] = &[
     },
     Step {
         name: "header",
-        what: "include/kvroute.h is what the source makes",
+        what: "include/kvroute.h and kvroute_io.h are what the source makes",
         run: Run::Always,
         needs: &[],
-        check: |_| library::check_header().into(),
+        check: |_| library::check_headers().into(),
     },
     Step {
         name: "c",
@@ -194,6 +197,18 @@ pub(crate) const STEPS: &[Step] = &[
         run: Run::Always,
         needs: &[&CC, &CXX, &PKG_CONFIG],
         check: |context| c::check(&context.root).into(),
+    },
+    Step {
+        name: "io",
+        what: "C and C++ programs of libkvroute_io, and of libkvroute with it; what it exports",
+        run: Run::Always,
+        needs: &[&CC, &CXX, &PKG_CONFIG],
+        check: |context| {
+            let both = c::io(&context.root).and_then(|said| {
+                symbols::check_io(&context.root).map(|exported| format!("{said}, {exported}"))
+            });
+            both.into()
+        },
     },
     Step {
         name: "symbols",
@@ -215,6 +230,34 @@ pub(crate) const STEPS: &[Step] = &[
         run: Run::Always,
         needs: &[&PYTHON],
         check: |context| python::check(&context.root).into(),
+    },
+    Step {
+        name: "events",
+        what: "subscriptions to KV events, against pyzmq publishers that are killed, lose and drop",
+        run: Run::Always,
+        needs: &[&PYTHON],
+        check: |context| events::check(&context.root).into(),
+    },
+    Step {
+        name: "templates",
+        what: "chat templates of published models render as in transformers",
+        run: Run::NotQuick,
+        needs: &[&PYTHON],
+        check: |context| templates::check(&context.root).into(),
+    },
+    Step {
+        name: "prometheus",
+        what: "a real Prometheus has data for every panel of the dashboard, and takes the alert rules",
+        run: Run::NotQuick,
+        needs: &[&PROMETHEUS],
+        check: |_| ignored_tests_of_the_gateway("watch::prometheus"),
+    },
+    Step {
+        name: "page",
+        what: "a real browser shows the gateway's status page",
+        run: Run::NotQuick,
+        needs: &[&CHROMIUM],
+        check: |_| ignored_tests_of_the_gateway("watch::page"),
     },
     Step {
         name: "corpus",
@@ -283,6 +326,15 @@ pub(crate) const STEPS: &[Step] = &[
         check: |context| versus::check(&context.root).into(),
     },
 ];
+
+/// Tests that need a tool, by the module they are in.
+fn ignored_tests_of_the_gateway(module: &str) -> Verdict {
+    let arguments = format!("test --package kvroute-gateway --test gateway --locked -- --ignored {module}");
+    match tool::run_tests(&mut cargo(&arguments)) {
+        Ok(0) => Verdict::Failed(format!("there is no ignored test in {module}")),
+        result => result.map(|tests| format!("{tests} tests")).into(),
+    }
+}
 
 /// Runs `cargo` with each of the arguments, all of them whatever fails.
 fn each(commands: &[&str]) -> Verdict {

@@ -5,34 +5,61 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use crate::library::{install, target_folder};
+use crate::library::{KVROUTE, KVROUTE_IO, Library, abi_version, install, install_io, target_folder};
 use crate::source;
 use crate::tool::{command, output};
-
-/// The committed list: a function may be added there, never taken away within one ABI version.
-const LIST: &str = "kvroute-ffi/symbols.txt";
 
 /// Functions that cannot panic, and so need no guard.
 const INFALLIBLE: &[&str] =
     &["kvroute_abi_1", "kvroute_abi_version", "kvroute_status_name", "kvroute_version"];
 
-/// Compares the three lists, and looks for functions without a guard.
+/// Compares the three lists of libkvroute, and looks for functions without a guard.
 ///
 /// # Errors
 /// The names that one list has and another has not.
 pub(crate) fn check(root: &Path) -> Result<String, String> {
     let prefix = install(root, &target_folder(root).join("c/prefix"))?;
-    let library = prefix.join("lib/libkvroute.so").display().to_string();
-    let exported = exported(&output(&mut command(&["nm", "-D", "--defined-only", &library]))?);
-    let read = |file: &str| fs::read_to_string(root.join(file)).map_err(|error| format!("{file}: {error}"));
-    let declared = declared(&read("include/kvroute.h")?);
-    let listed: BTreeSet<String> = read(LIST)?.lines().map(str::to_owned).collect();
-    same("the shared library", &exported, "include/kvroute.h", &declared)?;
-    same("the shared library", &exported, LIST, &listed)?;
-    let source = source::read(&root.join("kvroute-ffi/src"))?;
-    let defined = guarded(&source)?;
-    same("kvroute-ffi/src", &defined, LIST, &listed)?;
+    let names = lists(root, &KVROUTE, "kvroute-ffi")?;
+    compare(root, &prefix, &KVROUTE, &names)
+}
+
+/// The same of libkvroute_io, which has all of libkvroute besides.
+///
+/// # Errors
+/// As [`check`].
+pub(crate) fn check_io(root: &Path) -> Result<String, String> {
+    let prefix = install_io(root, &target_folder(root).join("c-io/prefix"))?;
+    let mut names = lists(root, &KVROUTE_IO, "kvroute-ffi/io")?;
+    names.extend(lists(root, &KVROUTE, "kvroute-ffi")?);
+    compare(root, &prefix, &KVROUTE_IO, &names)
+}
+
+fn compare(
+    root: &Path,
+    prefix: &Path,
+    library: &Library,
+    names: &BTreeSet<String>,
+) -> Result<String, String> {
+    let shared = prefix.join(format!("lib/lib{}.so", library.name)).display().to_string();
+    let exported = exported(&output(&mut command(&["nm", "-D", "--defined-only", &shared]))?);
+    same("the shared library", &exported, "the committed list", names)?;
+    let dynamic = output(&mut command(&["readelf", "-d", &shared]))?;
+    let soname = format!("[lib{}.so.{}]", library.name, abi_version(root)?);
+    if !dynamic.contains(&soname) {
+        return Err(format!("{shared} is not called {soname}"));
+    }
     Ok(format!("{} functions", exported.len()))
+}
+
+/// What a crate's header, committed list and source say alike. A function may be added to the list, never taken away
+/// within one ABI version.
+fn lists(root: &Path, library: &Library, folder: &str) -> Result<BTreeSet<String>, String> {
+    let read = |file: &str| fs::read_to_string(root.join(file)).map_err(|error| format!("{file}: {error}"));
+    let (list, source) = (format!("{folder}/symbols.txt"), format!("{folder}/src"));
+    let listed: BTreeSet<String> = read(&list)?.lines().map(str::to_owned).collect();
+    same(library.header, &declared(&read(library.header)?), &list, &listed)?;
+    same(&source, &guarded(&source::read(&root.join(&source))?)?, &list, &listed)?;
+    Ok(listed)
 }
 
 fn same(one: &str, names: &BTreeSet<String>, other: &str, others: &BTreeSet<String>) -> Result<(), String> {

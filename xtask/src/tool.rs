@@ -1,9 +1,9 @@
 //! Running other programs, and the tools that the steps need besides `cargo`.
 
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 /// A program or toolchain part that a machine may lack.
 #[derive(Debug)]
@@ -115,6 +115,20 @@ pub(crate) const VALGRIND: Tool = Tool {
     small: false,
 };
 
+pub(crate) const PROMETHEUS: Tool = Tool {
+    name: "Prometheus",
+    probe: &["sh", "-c", "prometheus --version && promtool --version"],
+    install: &["sudo", "apt-get", "install", "--yes", "--no-install-recommends", "prometheus"],
+    small: false,
+};
+
+pub(crate) const CHROMIUM: Tool = Tool {
+    name: "Chromium",
+    probe: &["chromium", "--version"],
+    install: &["sudo", "apt-get", "install", "--yes", "--no-install-recommends", "chromium"],
+    small: false,
+};
+
 /// The standard library's source, which sanitizers need instrumented.
 pub(crate) const RUST_SRC: Tool = Tool {
     name: "rust-src",
@@ -138,11 +152,26 @@ impl Tool {
             return Err(missing);
         }
         println!("{} is not installed: {install}", self.name);
-        match command(self.install).status() {
+        match self.install() {
             Ok(status) if status.success() && self.is_there() => Ok(()),
             Ok(status) => Err(format!("{missing} (tried: {status})")),
             Err(error) => Err(format!("{missing} (tried: {error})")),
         }
+    }
+
+    fn install(&self) -> io::Result<ExitStatus> {
+        // Where there is no sudo, as in containers, one is root already.
+        let has_sudo = succeeds(&["sudo", "-n", "true"]);
+        let words = if has_sudo {
+            self.install
+        } else {
+            self.install.strip_prefix(&["sudo"]).unwrap_or(self.install)
+        };
+        if let Some(at) = words.iter().position(|word| *word == "apt-get") {
+            // Lists of packages that are not there or old name files that are gone; what comes next says so.
+            command(&[&words[..=at], &["update"]].concat()).status()?;
+        }
+        command(words).status()
     }
 
     fn is_there(&self) -> bool {
@@ -175,6 +204,15 @@ pub(crate) fn command<S: AsRef<OsStr>>(words: &[S]) -> Command {
 pub(crate) fn cargo(arguments: &str) -> Command {
     let mut command = Command::new("cargo");
     command.args(arguments.split_whitespace()).stdin(Stdio::null());
+    // Of xtask, by the cargo that runs it. Build scripts that watch them (ring's) would run anew, and all that needs
+    // them be compiled again, whenever a build from here follows one by hand.
+    let of_xtask = ["CARGO_MANIFEST_DIR", "CARGO_MANIFEST_LINKS", "CARGO_MANIFEST_PATH"];
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("CARGO_PKG_") || of_xtask.contains(&&*name) {
+            command.env_remove(&*name);
+        }
+    }
     command
 }
 

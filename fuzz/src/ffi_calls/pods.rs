@@ -9,7 +9,7 @@ use kvroute::error::kvroute_error;
 use kvroute::event::{kvroute_extra_key, kvroute_kv_event};
 use kvroute::pod::{
     kvroute_adapter, kvroute_group, kvroute_label, kvroute_pod_options, kvroute_router_add_pod,
-    kvroute_router_find_pod, kvroute_router_pod_name, kvroute_router_remove_pod,
+    kvroute_router_find_pod, kvroute_router_forget_load, kvroute_router_pod_name, kvroute_router_remove_pod,
     kvroute_router_report_adapters, kvroute_router_report_load, kvroute_router_set_accepting,
 };
 use kvroute::router::kvroute_router;
@@ -168,7 +168,7 @@ impl World {
         let mut counters = Grown::<kvroute_pod_counters>::new(input);
         // SAFETY: handles that live, and places that are there.
         let status = unsafe {
-            match input.byte() % 6 {
+            match input.byte() % 7 {
                 0 => kvroute_router_set_accepting(router, pod, i32::from(input.byte() & 3), error),
                 1 => kvroute_router_abandon_gap(router, pod, input.number(), error),
                 2 => kvroute_router_forget_predictions(router, pod, error),
@@ -192,6 +192,7 @@ impl World {
                         error,
                     )
                 }
+                5 => kvroute_router_forget_load(router, pod, error),
                 _ => kvroute_router_read_pod_counters(router, pod, counters.place(), error),
             }
         };

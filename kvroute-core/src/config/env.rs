@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use super::policy::{KvCacheConfig, LoadConfig, ScorersConfig, WeightConfig};
 use super::problem::{Problem, shown};
-use super::{Config, PrefillConfig, Preset};
+use super::{Config, Document, PrefillConfig, Preset};
 use crate::request::Prompt;
 
 /// Scorers that are here too, in the order of [`ScorersConfig`]'s fields.

@@ -19,6 +19,8 @@
 //! Hostile documents cost time and memory in proportion to their length, which is bounded by 16 MiB: YAML
 //! aliases can multiply only short texts, and no more than 50 000 of them.
 //!
+//! A [`Document`] of an embedder's may have a `Config` as one of its parts: [`read`] reads it as strictly.
+//!
 //! Files, environment and secrets' storage are the embedder's: this module takes texts and pairs of
 //! texts.
 
@@ -31,7 +33,7 @@ mod place;
 mod pod;
 mod policy;
 mod problem;
-mod value;
+pub mod value;
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -41,6 +43,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use domain::{DomainConfig, OwnConfig, SchemeConfig, VllmConfig};
@@ -58,8 +61,28 @@ use crate::hash::BlockHasher;
 use crate::policy::Policy;
 use crate::request::Prompt;
 use crate::{CacheDomain, Error, PodSpec, Router, RouterOptions};
-use problem::Problem;
+pub use problem::{Problem, Step};
 use value::mapping;
+
+/// A configuration that [`read`] reads: [`Config`], or an embedder's with a `Config` as one of its parts.
+pub trait Document: DeserializeOwned {
+    /// Finds what is wrong with it that its types do not rule out.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that is wrong, and its path.
+    fn checked(&self) -> Result<(), Problem>;
+}
+
+/// Reads a document that is JSON if it begins with `{`, and YAML otherwise, and checks it. As strict as the types are:
+/// let structs deny unknown fields, and read texts and mappings by the functions of [`value`].
+///
+/// # Errors
+///
+/// The first thing that is wrong, with its path, line and column as far as they are known.
+pub fn read<T: Document>(document: &str) -> Result<T, Error> {
+    if document.trim_start().starts_with('{') { parse::json(document) } else { parse::yaml(document) }
+}
 
 /// Everything that can be said of a router. The default is the code's: the preset's policy, no domain, no
 /// pod.
@@ -124,6 +147,14 @@ impl Default for Config {
     }
 }
 
+impl Document for Config {
+    fn checked(&self) -> Result<(), Problem> {
+        self.policy.policy().map_err(|p| p.at("policy"))?;
+        self.make_options()?;
+        self.make_pods().map(drop)
+    }
+}
+
 impl Config {
     /// Reads a YAML document and [checks](Self::check) it.
     ///
@@ -150,11 +181,7 @@ impl Config {
     ///
     /// Those of [`from_yaml`](Self::from_yaml).
     pub fn parse(document: &str) -> Result<Self, Error> {
-        if document.trim_start().starts_with('{') {
-            Self::from_json(document)
-        } else {
-            Self::from_yaml(document)
-        }
+        read(document)
     }
 
     /// Reads the environment variables of llm-d's first scheduler (llm-d-inference-scheduler 0.1), given
@@ -355,12 +382,6 @@ impl Config {
     #[must_use]
     pub fn json_schema() -> serde_json::Value {
         schemars::schema_for!(Self).to_value()
-    }
-
-    fn checked(&self) -> Result<(), Problem> {
-        self.policy.policy().map_err(|p| p.at("policy"))?;
-        self.make_options()?;
-        self.make_pods().map(drop)
     }
 
     fn make_options(&self) -> Result<RouterOptions, Problem> {

@@ -14,7 +14,7 @@ use serde_saphyr::options::{AliasLimits, NonFiniteFloatPolicy};
 
 use super::problem::{Path, Problem, Step, shown, unknown};
 use super::value::key;
-use super::{Config, place};
+use super::{Document, place};
 use crate::Error;
 
 /// Longest document that is read; bytes.
@@ -34,11 +34,11 @@ pub(super) const ENDPOINT_PICKER_KEYS: [&str; 10] = [
     "parser",
 ];
 
-pub(super) fn yaml(document: &str) -> Result<Config, Error> {
+pub(super) fn yaml<T: Document>(document: &str) -> Result<T, Error> {
     if is_empty(document) {
         return Err(Error::invalid("an empty document; `{}` is the configuration with all defaults"));
     }
-    let config: Config = yaml_as(document)?;
+    let config: T = yaml_as(document)?;
     config.checked().map_err(|problem| {
         let place = place::in_yaml(document, yaml_options(), &problem.path());
         problem.with_place(place)
@@ -46,8 +46,8 @@ pub(super) fn yaml(document: &str) -> Result<Config, Error> {
     Ok(config)
 }
 
-pub(super) fn json(document: &str) -> Result<Config, Error> {
-    let config: Config = json_as(document)?;
+pub(super) fn json<T: Document>(document: &str) -> Result<T, Error> {
+    let config: T = json_as(document)?;
     config.checked().map_err(|problem| {
         let place = place::in_json(document, &problem.path());
         problem.with_place(place)
@@ -183,7 +183,9 @@ fn is_endpoint_picker(steps: &[Step], key: &str) -> bool {
 }
 
 fn is_secret(steps: &[Step]) -> bool {
-    matches!(steps, [Step::Key(section), Step::Key(key), ..] if section == "sessions" && key == "key")
+    let is_key =
+        |pair: &[Step]| matches!(pair, [Step::Key(s), Step::Key(k)] if s == "sessions" && k == "key");
+    steps.windows(2).any(is_key)
 }
 
 /// `is_item`: what is wrong is an item of a list.

@@ -12,8 +12,10 @@ const MOST_SHOWN: usize = 60;
 
 /// One step on the way from the whole configuration to a value.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Step {
+pub enum Step {
+    /// A key of a mapping.
     Key(String),
+    /// A place in a list, from 0.
     Index(usize),
 }
 
@@ -68,9 +70,9 @@ fn is_word(key: &str) -> bool {
 /// Line and column, both from 1.
 pub(super) type Place = (u64, u64);
 
-/// An error on its way up: each level adds its step to the path.
+/// What is wrong with a configuration, on its way up: each level adds its step to the path.
 #[derive(Clone, Debug)]
-pub(super) struct Problem {
+pub struct Problem {
     /// Innermost step first.
     steps: Vec<Step>,
     kind: ErrorKind,
@@ -79,18 +81,21 @@ pub(super) struct Problem {
 }
 
 impl Problem {
-    pub(super) fn new(message: impl Into<String>) -> Self {
+    /// A problem of the value at hand.
+    #[must_use]
+    pub fn new(message: impl Into<String>) -> Self {
         Self { steps: Vec::new(), kind: ErrorKind::InvalidInput, message: message.into(), place: None }
     }
 
     /// The value `found` is not what was expected.
-    pub(super) fn found(found: impl Display, expected: impl Display) -> Self {
+    #[must_use]
+    pub fn found(found: impl Display, expected: impl Display) -> Self {
         Self::new(format!("found `{found}`, expected {expected}"))
     }
 
     /// The same, one level up.
     #[must_use]
-    pub(super) fn at(mut self, step: impl Into<Step>) -> Self {
+    pub fn at(mut self, step: impl Into<Step>) -> Self {
         self.steps.push(step.into());
         self
     }

@@ -1,4 +1,4 @@
-//! How single values are read: with bounds, so that aliases cannot multiply long texts, and strictly, so
+//! How single values are read, for `deserialize_with`: with bounds, so that aliases cannot multiply long texts, and strictly, so
 //! that a key without a value, or one that comes twice, is an error in YAML and JSON alike.
 
 use alloc::borrow::ToOwned;
@@ -48,7 +48,11 @@ pub(super) fn bounded<E: de::Error>(text: &str) -> Result<String, E> {
 }
 
 /// A text that is not empty.
-pub(super) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+///
+/// # Errors
+///
+/// What it is not, in words for people.
+pub fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     match Text::deserialize(deserializer)?.0 {
         empty if empty.is_empty() => Err(de::Error::custom("found an empty text, expected a text")),
         text => Ok(text),
@@ -56,24 +60,40 @@ pub(super) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String,
 }
 
 /// [`text`], where the key may be left out.
-pub(super) fn optional_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+///
+/// # Errors
+///
+/// What it is not, in words for people.
+pub fn optional_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     text(deserializer).map(Some)
 }
 
 /// A list of texts.
-pub(super) fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+///
+/// # Errors
+///
+/// What it is not, in words for people.
+pub fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     let texts = Vec::<Text>::deserialize(deserializer)?;
     Ok(texts.into_iter().map(|text| text.0).collect())
 }
 
 /// A mapping of texts.
-pub(super) fn labels<'de, D: Deserializer<'de>>(d: D) -> Result<BTreeMap<String, String>, D::Error> {
+///
+/// # Errors
+///
+/// What it is not, in words for people.
+pub fn labels<'de, D: Deserializer<'de>>(d: D) -> Result<BTreeMap<String, String>, D::Error> {
     let labels: BTreeMap<String, Text> = mapping(d)?;
     Ok(labels.into_iter().map(|(name, text)| (name, text.0)).collect())
 }
 
 /// A mapping whose keys come once each: Serde would let the last one win.
-pub(super) fn mapping<'de, D, T>(deserializer: D) -> Result<BTreeMap<String, T>, D::Error>
+///
+/// # Errors
+///
+/// What it is not, in words for people.
+pub fn mapping<'de, D, T>(deserializer: D) -> Result<BTreeMap<String, T>, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de>,
@@ -110,7 +130,11 @@ where
 }
 
 /// The value of a key that may be left out, but not left empty.
-pub(super) fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+///
+/// # Errors
+///
+/// What it is not, in words for people.
+pub fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de>,

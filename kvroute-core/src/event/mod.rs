@@ -14,7 +14,7 @@ mod trtllm;
 mod vllm;
 
 pub use trtllm::{NumberedEvent, decode_trtllm};
-pub use vllm::decode_batch;
+pub use vllm::{batch_timestamp, decode_batch};
 
 use alloc::string::String;
 use alloc::vec::Vec;

@@ -315,6 +315,26 @@ impl BlockIndex {
         self.with_view(id, |view| view.abandon_gap(self, sequence))
     }
 
+    /// Where a replay of the pod's stream should begin: its last applied batch, whose bytes tell whether the engine
+    /// restarted, or the number expected next if there is none.
+    ///
+    /// # Errors
+    ///
+    /// `UnknownPod`.
+    pub fn replay_from(&self, id: PodId) -> Result<u64, Error> {
+        self.with_view(id, |view| view.replay_from())
+    }
+
+    /// Notes that the pod's engine restarted and no batch said so yet: drops the pod's view and predictions, and
+    /// expects number 0.
+    ///
+    /// # Errors
+    ///
+    /// `UnknownPod`.
+    pub fn note_restart(&self, id: PodId) -> Result<(), Error> {
+        self.with_view(id, |view| view.note_restart(self))
+    }
+
     /// Notes that a prompt of these blocks is sent to a pod, so that its blocks will be there; `blocks`: `[n]`,
     /// all full blocks of the prompt, hashed for `domain`, of which the first `max_predicted` count.
     ///

@@ -182,6 +182,17 @@ impl Board {
         taken
     }
 
+    /// Difference between the best total and the next; `None` if there are not two.
+    pub(super) fn margin(&self) -> Option<f64> {
+        let totals = self.totals.iter().filter(|_| self.picked.is_some());
+        let (mut best, mut next) = (f64::NEG_INFINITY, f64::NEG_INFINITY);
+        for &total in totals {
+            next = next.max(total.min(best));
+            best = best.max(total);
+        }
+        (next > f64::NEG_INFINITY).then_some(best - next)
+    }
+
     /// Why there is nobody.
     pub(super) fn no_candidate(&self, profile: &Profile) -> Error {
         let pods = self.dropped_by.len();

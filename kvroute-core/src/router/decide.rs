@@ -161,6 +161,8 @@ fn choose_prefill(
         if workspace.not_sampled == 0 {
             return Ok(decision);
         }
+        // It is about the pods that were looked at so far.
+        workspace.prefill.clear();
         workspace.consider_all(roster, request);
         return choose(roster, policy, request, workspace);
     };

@@ -426,7 +426,18 @@ impl Router {
         Ok(())
     }
 
-    /// Lets a pod take new requests, or drains it.
+    /// Forgets what a pod said of its load and its adapters, as if it never had: for reports that are too old to be
+    /// true. What this router has in flight there still counts.
+    ///
+    /// # Errors
+    ///
+    /// `UnknownPod`.
+    pub fn forget_load(&self, id: PodId) -> Result<(), Error> {
+        self.pod_by_id(id)?.load.forget_report();
+        Ok(())
+    }
+
+    /// Lets a pod take new requests, or drains it. One that did not and does again has no failures to live down.
     ///
     /// # Errors
     ///

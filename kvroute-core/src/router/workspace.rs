@@ -108,6 +108,13 @@ impl Workspace {
         &self.fallbacks
     }
 
+    /// How far the best total of the last decision is ahead of the next best: 0 where the choice was even. `None` if
+    /// there was only one pod to choose from, or none.
+    #[must_use]
+    pub fn margin(&self) -> Option<f64> {
+        self.decode.margin()
+    }
+
     /// All full blocks of the prompt as `domain` hashes them; empty if it cannot.
     pub(super) fn blocks(&self, domain: &CacheDomain) -> &[BlockHash] {
         let identity = domain.hasher().identity();

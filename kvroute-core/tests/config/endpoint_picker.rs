@@ -6,6 +6,7 @@ mod mistakes;
 mod plugins;
 mod profiles;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
@@ -90,7 +91,7 @@ fn changed(value: &Value, default: &Value) -> Value {
 /// Writes a mapping as YAML: what fits into a line is one.
 fn block(value: &Value, depth: usize, yaml: &mut String) {
     let indent = "  ".repeat(depth);
-    for (key, value) in value.as_object().unwrap() {
+    for (key, value) in sorted(value.as_object().unwrap()) {
         let line = format!("{indent}{}: {}\n", flow(&key.as_str().into()), flow(value));
         match value {
             Value::Object(entries) if line.len() > 100 || depth < 2 && !entries.is_empty() => {
@@ -106,11 +107,17 @@ fn block(value: &Value, depth: usize, yaml: &mut String) {
     }
 }
 
+/// Whether serde_json keeps the order of insertion hangs on what else is built.
+fn sorted(entries: &Map<String, Value>) -> BTreeMap<&String, &Value> {
+    entries.iter().collect()
+}
+
 fn flow(value: &Value) -> String {
     match value {
         Value::Object(entries) => {
-            let entries =
-                entries.iter().map(|(key, value)| format!("{}: {}", flow(&key.as_str().into()), flow(value)));
+            let entry =
+                |(key, value): (&String, &Value)| format!("{}: {}", flow(&key.as_str().into()), flow(value));
+            let entries = sorted(entries).into_iter().map(entry);
             format!("{{{}}}", entries.collect::<Vec<_>>().join(", "))
         }
         Value::Array(items) => format!("[{}]", items.iter().map(flow).collect::<Vec<_>>().join(", ")),

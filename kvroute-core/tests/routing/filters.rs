@@ -245,6 +245,19 @@ fn a_health_filter_of_no_failures_pauses_after_one_and_one_without_a_pause_never
 }
 
 #[test]
+fn a_pod_that_is_let_back_in_has_no_failures_to_live_down() {
+    let (router, pods) = router_by(only(HealthFilter::default()), &["a", "b"]);
+    for _ in 0..3 {
+        assert!(router.finish(send_to(&router, "a", seconds(1)), Finish::Failed, None));
+    }
+    router.set_accepting(pods[0], true).unwrap();
+    assert_eq!(kept_of_prompt(&router, seconds(2)), ["b"], "it was never out");
+    router.set_accepting(pods[0], false).unwrap();
+    router.set_accepting(pods[0], true).unwrap();
+    assert_eq!(kept_of_prompt(&router, seconds(2)), ["a", "b"]);
+}
+
+#[test]
 fn requests_that_expire_are_no_failures_and_those_that_are_not_tracked_no_answers() {
     let options = RouterOptions { max_requests: 1, ..RouterOptions::default() };
     let router = Router::new(options, only(HealthFilter::default())).unwrap();

@@ -25,6 +25,20 @@ fn uncached_tokens_are_booked_until_the_first_token_and_the_request_until_its_en
 }
 
 #[test]
+fn a_report_that_is_forgotten_counts_no_more_and_what_is_in_flight_does() {
+    let (router, pods) = router_of(&["a"]);
+    let (context, token_ids) = (HashContext::default(), prompt(1));
+    router.report_load(pods[0], LoadReport { kv_usage: 0.9, ..load(5, 50) }).unwrap();
+    router.dispatch(&Request::new(&token_ids, &context), Duration::ZERO, &mut Workspace::default()).unwrap();
+    let pod = router.pod_by_id(pods[0]).unwrap();
+    assert!(pod.is_overloaded() && pod.load().is_some());
+    router.forget_load(pods[0]).unwrap();
+    assert_eq!((pod.load(), pod.is_overloaded(), bookings(&router, pods[0]).requests), (None, false, 1));
+    router.remove_pod(pods[0]).unwrap();
+    assert_eq!(router.forget_load(pods[0]).unwrap_err().kind(), kvroute_core::ErrorKind::UnknownPod);
+}
+
+#[test]
 fn what_is_in_flight_counts_as_load_and_is_not_counted_twice_once_reported() {
     let (router, pods) = router_of(&["a", "b"]);
     let context = HashContext::default();

@@ -200,6 +200,33 @@ fn decide_by(router: &Router, pods: &[PodId], values: &[f64], nonce: u64) -> Vec
 }
 
 #[test]
+fn the_margin_is_that_of_the_best_total_over_the_next_whoever_is_picked() {
+    for (values, margin) in [
+        (&[0.3, 0.9, 0.5][..], Some(0.8)),
+        (&[0.9, 0.1, 0.9], Some(0.0)),
+        (&[0.25, 0.75], Some(1.0)),
+        (&[0.9], None),
+    ] {
+        for nonce in 0..8 {
+            let (router, pods) = scored_router(WeightedRandomPicker, 0, values.len());
+            let (context, token_ids) = (HashContext::default(), prompt(1));
+            let column = ScoreColumn { scorer: "x", pods: &pods, values };
+            let scores = &[column];
+            let request = Request { scores, nonce: Some(nonce), ..Request::new(&token_ids, &context) };
+            let mut workspace = Workspace::default();
+            assert_eq!(workspace.margin(), None, "nothing was decided yet");
+            router.decide(&request, Duration::ZERO, &mut workspace).unwrap();
+            let found = workspace.margin();
+            let is_right = found.zip(margin).map_or(found == margin, |(a, b)| (a - b).abs() < 1e-9);
+            assert!(is_right, "{values:?}: {found:?}");
+            pods.iter().for_each(|&pod| router.set_accepting(pod, false).unwrap());
+            router.decide(&request, Duration::ZERO, &mut workspace).unwrap_err();
+            assert_eq!(workspace.margin(), None, "nobody was left to choose from");
+        }
+    }
+}
+
+#[test]
 fn fallbacks_are_the_next_best_in_order() {
     let values = [0.3, 0.9, 0.1, 0.7, 0.5];
     for (fallbacks, expected) in

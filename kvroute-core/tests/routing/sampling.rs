@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use kvroute_core::ErrorKind;
-use kvroute_core::filter::{AcceptingFilter, LabelFilter, Requirement, RoleFilter};
+use kvroute_core::candidate::Candidates;
+use kvroute_core::filter::{AcceptingFilter, Filter, LabelFilter, Requirement, RoleFilter};
 use kvroute_core::policy::Sampling;
 use kvroute_core::score::{KvCacheScorer, LoadScorer};
 
@@ -170,6 +171,36 @@ fn where_filters_keep_none_of_the_sample_all_are_looked_at() {
     router.remove_pod(rare).unwrap();
     let error = router.decide(&Request::new(&token_ids, &context), Duration::ZERO, &mut Workspace::default());
     assert_eq!(error.unwrap_err().kind(), ErrorKind::NoCandidate);
+}
+
+/// Keeps nobody where there are more than so many candidates.
+#[derive(Debug)]
+struct AtMost(usize);
+
+impl Filter for AtMost {
+    fn name(&self) -> &str {
+        "at-most"
+    }
+
+    fn filter(&self, candidates: &Candidates<'_>, kept: &mut [bool]) {
+        kept.fill(candidates.iter().count() <= self.0);
+    }
+}
+
+#[test]
+fn a_decision_that_fails_once_all_are_looked_at_is_explained_by_all() {
+    let profile =
+        |most| Profile::builder("p").filter(AtMost(most)).scorer(LoadScorer::default(), 1.0).build();
+    let prefill = PrefillPolicy::new(profile(0).unwrap(), 20);
+    let sampling = Sampling { above: 32, holders: 2, others: 2 };
+    let policy = Policy { prefill: Some(prefill), sampling, ..Policy::from(profile(4).unwrap()) };
+    let (router, _) = fleet(policy, 40);
+    let (token_ids, context, mut workspace) = (long(), HashContext::default(), Workspace::default());
+    let error = router.decide(&Request::new(&token_ids, &context), Duration::ZERO, &mut workspace);
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::NoCandidate);
+    let explanation = router.explain(&workspace);
+    assert_eq!((explanation.pods.len(), explanation.not_sampled), (40, 0));
+    assert_eq!(explanation.prefill, None);
 }
 
 #[test]

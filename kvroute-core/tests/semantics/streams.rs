@@ -73,6 +73,33 @@ fn a_gap_given_up_clears_the_view_and_goes_on() {
 }
 
 #[test]
+fn a_replay_begins_at_the_last_applied_batch() {
+    let setup = Setup::native();
+    let pod = setup.pod_with(|options| options.on_gap = GapPolicy::Replay);
+    let from = || setup.index.replay_from(pod).expect("a known pod");
+    assert_eq!(from(), 0);
+    setup.send(pod, 0, &[store(None, &[1]).event()]);
+    assert_eq!(from(), 0);
+    setup.send(pod, 1, &[store(Some(1), &[2]).event()]);
+    assert_eq!(from(), 1);
+    setup.index.abandon_gap(pod, 9).expect("a known pod");
+    assert_eq!(from(), 9, "nothing is left to compare");
+}
+
+#[test]
+fn a_restart_that_no_batch_told_of_drops_the_view() {
+    let setup = Setup::native();
+    let pod = setup.pod();
+    setup.send(pod, 0, &[store(None, &[1]).event()]);
+    setup.send(pod, 1, &[store(Some(1), &[2]).event()]);
+    setup.index.note_restart(pod).expect("a known pod");
+    assert_eq!((setup.depth(pod, &[1, 2]), setup.trust(pod)), (0, TrustLevel::Exact));
+    assert_eq!(setup.send(pod, 0, &[store(None, &[3]).event()]), Outcome::Applied);
+    assert_eq!(setup.depth(pod, &[3]), 1);
+    assert_eq!(setup.index.counters(pod).expect("a known pod").restarts, 1);
+}
+
+#[test]
 fn a_replay_with_other_bytes_is_a_restart() {
     let setup = Setup::native();
     let pod = setup.pod_with(|options| options.on_gap = GapPolicy::Replay);

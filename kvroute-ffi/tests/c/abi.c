@@ -28,7 +28,8 @@ static void every_status_has_a_name(void) {
       KVROUTE_INVALID_HANDLE, KVROUTE_DECODE,         KVROUTE_NOT_REPRODUCIBLE,
       KVROUTE_UNKNOWN_POD,  KVROUTE_NO_CANDIDATE,     KVROUTE_LIMIT,
       KVROUTE_BUSY,         KVROUTE_POISONED,         KVROUTE_UNKNOWN_DOMAIN,
-      KVROUTE_INTERNAL,     KVROUTE_PANIC};
+      KVROUTE_INTERNAL,     KVROUTE_PANIC,            KVROUTE_TOKENIZER,
+      KVROUTE_REQUEST};
   size_t at, other;
   for (at = 0; at < sizeof statuses / sizeof *statuses; ++at) {
     const char *name = kvroute_status_name(statuses[at]);

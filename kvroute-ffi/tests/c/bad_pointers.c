@@ -89,6 +89,7 @@ static void a_router_is_needed_for_all_of_these(void) {
   NULLS(kvroute_router_pods(NULL, out.numbers, 8, &out.written, error));
   NULLS(kvroute_router_pod_name(NULL, pod, out.text, 8, &out.written, &out.rank, error));
   NULLS(kvroute_router_report_load(NULL, pod, 0, 0, 0, error));
+  NULLS(kvroute_router_forget_load(NULL, pod, error));
   NULLS(kvroute_router_report_adapters(NULL, pod, 1, NULL, 0, NULL, 0, error));
   NULLS(kvroute_router_set_accepting(NULL, pod, 0, error));
   NULLS(kvroute_router_apply(NULL, pod, 0, BATCH, sizeof BATCH, &out.report, error));

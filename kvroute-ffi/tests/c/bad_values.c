@@ -356,6 +356,7 @@ static void pods_and_domains_that_are_not_there(void) {
     UNKNOWN(kvroute_workspace_pod_name(workspace, none[at], out.text, 8, &out.written, &out.rank,
                                        error));
     UNKNOWN(kvroute_router_report_load(router, none[at], 0, 0, 0, error));
+    UNKNOWN(kvroute_router_forget_load(router, none[at], error));
     UNKNOWN(kvroute_router_report_adapters(router, none[at], 1, NULL, 0, NULL, 0, error));
     UNKNOWN(kvroute_router_set_accepting(router, none[at], 0, error));
     UNKNOWN(kvroute_router_apply(router, none[at], 0, json, 2, &out.report, error));

@@ -339,6 +339,7 @@ static int32_t step(char *text) {
                                         strcmp(positional(&line, 1), "true") == 0, error);
   }
   if (IS("load")) return load(&line);
+  if (IS("unload")) return kvroute_router_forget_load(router, pod_of(positional(&line, 0)), error);
   if (IS("adapters")) return adapters(&line);
   if (IS("apply")) return apply(&line);
   if (IS("topic")) return topic(&line);

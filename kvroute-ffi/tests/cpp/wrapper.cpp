@@ -223,6 +223,7 @@ void a_request_from_beginning_to_end() {
 
   router.report_load(a, 100, 3, 0.9F);
   CHECK(status_of([&] { router.report_load(a, 0, 0, 1.5F); }) == KVROUTE_INVALID_INPUT);
+  CHECK(status_of([&] { router.forget_load(KVROUTE_NO_POD); }) == KVROUTE_UNKNOWN_POD);
   router.set_accepting(b, false);
   CHECK(router.decide(request, 3s, workspace).pod == a);
   CHECK(router.status().find("\"pods\"") != std::string::npos);

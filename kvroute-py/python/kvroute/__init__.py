@@ -6,9 +6,11 @@ effect, and ``explain=True`` says why. ``BlockHasher`` turns token ids into bloc
 own or kvroute's.
 
 Everything may be shared between threads; the GIL is released while long prompts and big payloads
-are worked on. Nothing here does I/O, starts threads or keeps what is passed in.
+are worked on. Nothing here does I/O, starts threads or keeps what is passed in. What feeds a router
+from real engines is in ``kvroute.io``, which needs the extra: ``pip install 'kvroute[io]'``.
 """
 
+from . import _native  # First: what is imported from _kvroute is what it chose.
 from . import config, errors, status, types
 from ._kvroute import (
     AllBlocksCleared,
@@ -50,6 +52,8 @@ from .errors import (
     LimitError,
     NoCandidateError,
     NotReproducibleError,
+    RequestError,
+    TokenizerError,
     UnknownPodError,
 )
 from .types import PodId, Ticket
@@ -82,10 +86,12 @@ __all__ = [
     "PodId",
     "PodMatch",
     "Prefill",
+    "RequestError",
     "Router",
     "Skipped",
     "Ticket",
     "TierBlocks",
+    "TokenizerError",
     "UnknownPodError",
     "__version__",
     "check_config",

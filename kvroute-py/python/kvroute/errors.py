@@ -19,6 +19,8 @@ __all__ = [
     "LimitError",
     "NoCandidateError",
     "NotReproducibleError",
+    "RequestError",
+    "TokenizerError",
     "UnknownPodError",
 ]
 
@@ -54,6 +56,15 @@ class NoCandidateError(KvrouteError):
 
 class LimitError(KvrouteError):
     """A configured bound was reached."""
+
+
+class TokenizerError(KvrouteError):
+    """A model's tokenizer cannot be read, is not what it should be, or fails (``kvroute.io``)."""
+
+
+class RequestError(KvrouteError, ValueError):
+    """A request that its engine would refuse as well: its body, or what its chat template says of it
+    (``kvroute.io``)."""
 
 
 class InternalError(KvrouteError):

@@ -24,7 +24,7 @@ use alloc::vec::Vec;
 use super::options::OverloadConfig;
 use super::policy::{CreditsConfig, PrefillConfig, ProfileConfig, ScorersConfig};
 use super::problem::Problem;
-use super::{Config, parse};
+use super::{Config, Document as _, parse};
 use node::{Mapping, Node};
 use notes::Notes;
 use plugins::{Plugin, Plugins};

@@ -67,6 +67,15 @@ pub fn decode_batch(payload: &[u8]) -> Result<EventBatch, Error> {
         .map_err(|fault| Error::new(ErrorKind::Decode, format!("KV event batch: {fault}")))
 }
 
+/// The publisher's clock in a published batch, unix seconds, without reading the rest; `None` if the payload does not
+/// begin like a batch, or does not say.
+#[must_use]
+pub fn batch_timestamp(payload: &[u8]) -> Option<f64> {
+    let mut reader = Reader::new(payload);
+    reader.array("a batch, which is an array").ok()?;
+    read_timestamp(&mut reader).ok().filter(|&seconds| seconds != 0.0)
+}
+
 fn read_batch(mut reader: Reader<'_>) -> Result<EventBatch, Fault> {
     let start = reader;
     let fields = reader.array("a batch, which is an array")?;

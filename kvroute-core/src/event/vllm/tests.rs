@@ -160,6 +160,7 @@ fn frames_of_every_legal_shape_are_read() {
     ] {
         let batch = decode(&frame);
         assert_eq!((batch.timestamp, batch.dp_rank), (timestamp, dp_rank), "{frame}");
+        assert_eq!(batch_timestamp(&packed(&frame)).unwrap_or(0.0), timestamp, "{frame}");
         assert_eq!((&batch.events[..], batch.skipped.len()), (&[KvEvent::Cleared][..], 0), "{frame}");
     }
     let nan = [&[0x92, 0xcb][..], &f64::NAN.to_be_bytes(), &[0x90]].concat();

@@ -189,8 +189,7 @@ impl View {
                 self.take(index, sequence, payload, batch)
             }
             Verdict::Restarted => {
-                self.counters.restarts += 1;
-                self.start_over(index);
+                self.note_restart(index);
                 if sequence == 0 {
                     self.take(index, sequence, payload, batch)
                 } else {
@@ -203,6 +202,17 @@ impl View {
         };
         self.counters.count_batch(&report);
         report
+    }
+
+    /// Where a replay should begin.
+    pub(super) fn replay_from(&self) -> u64 {
+        self.tracker.replay_from()
+    }
+
+    /// Forgets the engine that was: another one publishes from number 0.
+    pub(super) fn note_restart(&mut self, index: &BlockIndex) {
+        self.counters.restarts += 1;
+        self.start_over(index);
     }
 
     /// Gives up on missing batches: what the pod holds is unknown, and its stream goes on at `sequence`.

@@ -1,0 +1,14 @@
+//! The gateway in front of fake pods, through real sockets.
+
+mod captures;
+mod client;
+mod demo;
+mod disaggregated;
+mod limits;
+mod pod;
+mod retries;
+mod routing;
+mod running;
+mod setup;
+mod streaming;
+mod watch;

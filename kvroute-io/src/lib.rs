@@ -1,0 +1,18 @@
+//! What feeds a [`Router`](kvroute_core::Router) from real engines.
+//!
+//! - [`events`]: subscriptions to the engines' KV events over ZeroMQ, with replay of what was lost.
+//! - [`pods`]: which pods there are (list, file, DNS), and what each says of itself.
+//! - [`load`]: what the engines' `/metrics` say of their load.
+//! - [`tokenize`]: prompts and chats to the token ids that the engine will compute.
+//! - [`fleet`]: all of it joined with a router.
+//!
+//! The core is pure; here are the clock, sockets, files and threads.
+
+pub mod events;
+pub mod fleet;
+mod http;
+pub mod load;
+pub mod pods;
+pub mod tokenize;
+
+pub use http::HttpError;

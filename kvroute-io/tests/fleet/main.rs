@@ -1,0 +1,9 @@
+//! A fleet, against pods that answer as real ones did, hang, lie, go and come back.
+
+mod documents;
+mod learning;
+mod life;
+mod scale;
+mod standalone;
+mod streams;
+mod support;
