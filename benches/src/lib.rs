@@ -160,6 +160,16 @@ pub fn removed(prompt: &Prompt, range: std::ops::Range<usize>) -> KvEvent {
 /// The batch vLLM 0.32 would publish for storing a whole prompt.
 #[must_use]
 pub fn published(prompt: &Prompt) -> Vec<u8> {
+    published_blocks(prompt, 0..prompt.blocks.len())
+}
+
+/// The batch vLLM 0.32 would publish for storing `range` of a prompt's blocks.
+#[must_use]
+pub fn published_blocks(prompt: &Prompt, range: std::ops::Range<usize>) -> Vec<u8> {
+    let size = BLOCK_SIZE as usize;
+    let token_ids = &prompt.token_ids[range.start * size..range.end * size];
+    let parent = range.start.checked_sub(1).map(|before| prompt.blocks[before]);
+    let blocks = &prompt.blocks[range];
     use rmp::encode::{write_array_len, write_f64, write_map_len, write_nil, write_str, write_uint};
     let mut bytes = Vec::new();
     // Writing to a vector cannot fail.
@@ -170,13 +180,16 @@ pub fn published(prompt: &Prompt) -> Vec<u8> {
     let _ = write_str(&mut bytes, "type");
     let _ = write_str(&mut bytes, "BlockStored");
     let _ = write_str(&mut bytes, "block_hashes");
-    let _ = write_array_len(&mut bytes, prompt.blocks.len() as u32);
-    prompt.blocks.iter().for_each(|block| drop(write_uint(&mut bytes, block.0)));
+    let _ = write_array_len(&mut bytes, blocks.len() as u32);
+    blocks.iter().for_each(|block| drop(write_uint(&mut bytes, block.0)));
     let _ = write_str(&mut bytes, "parent_block_hash");
-    let _ = write_nil(&mut bytes);
+    match parent {
+        Some(block) => drop(write_uint(&mut bytes, block.0)),
+        None => drop(write_nil(&mut bytes)),
+    }
     let _ = write_str(&mut bytes, "token_ids");
-    let _ = write_array_len(&mut bytes, prompt.token_ids.len() as u32);
-    prompt.token_ids.iter().for_each(|&token| drop(write_uint(&mut bytes, u64::from(token))));
+    let _ = write_array_len(&mut bytes, token_ids.len() as u32);
+    token_ids.iter().for_each(|&token| drop(write_uint(&mut bytes, u64::from(token))));
     let _ = write_str(&mut bytes, "block_size");
     let _ = write_uint(&mut bytes, u64::from(BLOCK_SIZE));
     let _ = write_str(&mut bytes, "lora_id");

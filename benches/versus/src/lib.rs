@@ -8,6 +8,7 @@
 
 pub mod change;
 pub mod child;
+pub mod headline;
 pub mod measure;
 pub mod options;
 pub mod parent;

@@ -21,7 +21,9 @@ kvroute beside other prefix indexes, on the same work: one process a repetition,
   --trace FILE        another Mooncake trace than the committed part
   --instructions      counts instructions a lookup, too (with valgrind; small sizes)
   --json              one JSON object a row instead of the table
-  --record DIR        writes the table, the rows and what machine it was to this folder
+  --record DIR        writes the rows, the table, a picture and what machine it was to this folder
+  --redraw DIR        runs nothing: makes table and picture of that record anew
+  --readme FILE       puts the recorded or redrawn headlines into FILE, between <!-- versus --> and <!-- /versus -->
   --list              names the workloads
   --help              this text";
 
@@ -46,6 +48,10 @@ pub struct Options {
     pub json: bool,
     /// Where the record goes.
     pub record: Option<PathBuf>,
+    /// The record that is shown anew.
+    pub redraw: Option<PathBuf>,
+    /// Where the headlines go.
+    pub readme: Option<PathBuf>,
     /// Only the workloads' names.
     pub list: bool,
     /// Only the help.
@@ -70,6 +76,8 @@ impl Options {
             instructions: false,
             json: false,
             record: None,
+            redraw: None,
+            readme: None,
             list: false,
             help: false,
         };
@@ -85,6 +93,8 @@ impl Options {
                 Long("instructions") => options.instructions = true,
                 Long("json") => options.json = true,
                 Long("record") => options.record = Some(parser.value().map_err(text)?.into()),
+                Long("redraw") => options.redraw = Some(parser.value().map_err(text)?.into()),
+                Long("readme") => options.readme = Some(parser.value().map_err(text)?.into()),
                 Long("list") => options.list = true,
                 Long("help") | Short('h') => options.help = true,
                 other => return Err(other.unexpected().to_string()),
@@ -92,6 +102,9 @@ impl Options {
         }
         if options.repetitions == 0 {
             options.repetitions = if options.quick { 3 } else { 5 };
+        }
+        if options.readme.is_some() && options.record.is_none() && options.redraw.is_none() {
+            return Err("--readme shows a record: --record or --redraw says which".to_owned());
         }
         Ok(options)
     }
@@ -149,6 +162,7 @@ mod tests {
     fn what_is_wrong_is_named() {
         assert_eq!(parse("--subjects redis").unwrap_err(), "no subject is called \"redis\"");
         assert_eq!(parse("--repetitions 0").unwrap_err(), "0 is too few");
+        assert!(parse("--readme README.md").unwrap_err().contains("--redraw"));
         assert!(parse("--fast").unwrap_err().contains("--fast"));
     }
 }

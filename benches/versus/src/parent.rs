@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -40,6 +40,11 @@ fn run() -> Result<ExitCode, String> {
         println!("{USAGE}");
         return Ok(ExitCode::SUCCESS);
     }
+    if let Some(folder) = &options.redraw {
+        let rows = record::read(folder)?;
+        record::draw(folder, &rows)?;
+        return show(&options, &rows, folder).map(|()| ExitCode::SUCCESS);
+    }
     let is_asked =
         |name: &str| options.only.is_empty() || options.only.iter().any(|part| name.contains(&**part));
     let is_wanted = |workload: &&Workload| {
@@ -64,7 +69,10 @@ fn run() -> Result<ExitCode, String> {
     if options.json {
         print!("{}", record::json_lines(&rows)?);
     } else {
-        print!("{}\n{}", table(&rows, &options.subjects), record::machine(&options));
+        print!("{}\n{}", table(&rows), record::machine(&options));
+    }
+    if let Some(folder) = &options.record {
+        show(&options, &rows, folder)?;
     }
     for row in rows.iter().filter(|row| is_wrong(row)) {
         let (workload, measure, unit) = (&row.workload, &row.measure, &row.unit);
@@ -72,6 +80,11 @@ fn run() -> Result<ExitCode, String> {
     }
     failures.iter().for_each(|failure| eprintln!("error: {failure}"));
     Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Puts the headlines where they are asked for.
+fn show(options: &Options, rows: &[Row], folder: &Path) -> Result<(), String> {
+    options.readme.as_ref().map_or(Ok(()), |readme| record::show(readme, rows, folder))
 }
 
 /// Whether a row says that kvroute answered wrongly.

@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 use std::process::Command;
 
+use crate::headline;
 use crate::options::Options;
 use crate::row::Row;
 use crate::table::table;
@@ -22,6 +23,9 @@ pub fn machine(options: &Options) -> String {
     };
     let (cpus, memory) = (read("/proc/cpuinfo"), read("/proc/meminfo"));
     let mut text = String::new();
+    let said = |program: &str, arguments: &[&str]| said(program, arguments).unwrap_or_else(|| "not at hand".to_owned());
+    let _ = writeln!(text, "date: {}", said("date", &["-u", "+%F"]));
+    let _ = writeln!(text, "commit: {}", said("git", &["describe", "--always", "--dirty"]));
     let processor = field(&cpus, "model name").unwrap_or_else(|| std::env::consts::ARCH.to_owned());
     let _ = writeln!(
         text,
@@ -30,7 +34,7 @@ pub fn machine(options: &Options) -> String {
     );
     let _ = writeln!(text, "memory: {}", field(&memory, "MemTotal").unwrap_or_default());
     let _ = writeln!(text, "load average at the end: {}", read("/proc/loadavg").trim());
-    let _ = writeln!(text, "compiler: {}", rustc().unwrap_or_else(|| "not at hand".to_owned()));
+    let _ = writeln!(text, "compiler: {}", said("rustc", &["--version"]));
     let peers = PEERS.map(|name| format!("{name} {}", version(LOCK, name).unwrap_or("?")));
     let _ = writeln!(text, "peers: {}", peers.join(", "));
     let size = if options.quick { "quick sizes" } else { "full sizes" };
@@ -38,8 +42,9 @@ pub fn machine(options: &Options) -> String {
     text
 }
 
-fn rustc() -> Option<String> {
-    let output = Command::new("rustc").arg("--version").output().ok()?;
+/// What a program says, if it is there and has something to say.
+fn said(program: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(arguments).output().ok().filter(|output| output.status.success())?;
     String::from_utf8(output.stdout).ok().map(|text| text.trim().to_owned())
 }
 
@@ -49,20 +54,57 @@ fn version<'a>(lock: &'a str, package: &str) -> Option<&'a str> {
     rest.split('"').next()
 }
 
-/// Writes the record into a folder, which is made.
+const ROWS: &str = "rows.jsonl";
+
+/// Writes the record of a run into a folder, which is made.
 ///
 /// # Errors
 ///
 /// The file that cannot be written.
 pub fn write(folder: &Path, rows: &[Row], options: &Options) -> Result<(), String> {
-    let put = |name: &str, text: String| {
-        let path = folder.join(name);
-        std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))
-    };
     std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-    put("machine.txt", machine(options))?;
-    put("table.txt", table(rows, &options.subjects))?;
-    put("rows.jsonl", json_lines(rows)?)
+    put(&folder.join("machine.txt"), machine(options))?;
+    put(&folder.join(ROWS), json_lines(rows)?)?;
+    draw(folder, rows)
+}
+
+/// Writes what a record shows of its rows: table and picture.
+///
+/// # Errors
+///
+/// The file that cannot be written.
+pub fn draw(folder: &Path, rows: &[Row]) -> Result<(), String> {
+    put(&folder.join("table.txt"), table(rows))?;
+    put(&folder.join("versus.png"), headline::drawn(rows)?)
+}
+
+/// The rows of a record.
+///
+/// # Errors
+///
+/// The file that cannot be read, or its line.
+pub fn read(folder: &Path) -> Result<Vec<Row>, String> {
+    let path = folder.join(ROWS);
+    let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let row = |(n, line)| {
+        serde_json::from_str(line).map_err(|error| format!("{}:{}: {error}", path.display(), n + 1))
+    };
+    text.lines().enumerate().map(row).collect()
+}
+
+/// Puts the record's headlines into a README.
+///
+/// # Errors
+///
+/// The file that cannot be read or written, or has no place for them.
+pub fn show(readme: &Path, rows: &[Row], folder: &Path) -> Result<(), String> {
+    let named = |error: &dyn std::fmt::Display| format!("{}: {error}", readme.display());
+    let text = std::fs::read_to_string(readme).map_err(|error| named(&error))?;
+    put(readme, headline::put(&text, &headline::markdown(rows, folder)).map_err(|error| named(&error))?)
+}
+
+fn put(path: &Path, content: impl AsRef<[u8]>) -> Result<(), String> {
+    std::fs::write(path, content).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// One JSON object a row.

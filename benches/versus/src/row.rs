@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::measure::median;
 use crate::subject::Kind;
@@ -12,7 +12,7 @@ use crate::workload::{Better, Measure, Workload};
 pub type Values = BTreeMap<Kind, Vec<f64>>;
 
 /// One figure of a workload for all subjects.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     /// The workload.
     pub workload: String,
@@ -31,6 +31,8 @@ pub struct Row {
     /// How many times better than the best peer kvroute is; above 1 is better. Absent where a value is 0 or no peer
     /// takes part.
     pub ratio_to_best_peer: Option<f64>,
+    /// Least and largest of that ratio, repetition by repetition, to the same peer.
+    pub ratio_spread: Option<(f64, f64)>,
     /// The ratio aimed at.
     pub target: Option<f64>,
 }
@@ -48,18 +50,20 @@ impl Row {
                 .filter(move |(kind, _)| **kind != Kind::Kvroute && kind.is_peer() == are_peers);
             of.map(|(kind, &value)| (kind.name().to_owned(), value)).collect::<BTreeMap<_, _>>()
         };
-        let peers = those(true);
-        let spread = |values: &[f64]| {
-            let least = values.iter().copied().fold(f64::INFINITY, f64::min);
-            (least, values.iter().copied().fold(f64::NEG_INFINITY, f64::max))
-        };
+        let peers = medians.iter().filter(|(kind, _)| kind.is_peer());
+        let best = peers.reduce(|one, other| if measure.better.is_better(*other.1, *one.1) { other } else { one });
         Some(Self {
             workload: workload.name.to_owned(),
             measure: measure.name.to_owned(),
             unit: measure.unit.to_owned(),
             kvroute,
-            ratio_to_best_peer: ratio(measure.better, kvroute, peers.values().copied()),
-            peers,
+            ratio_to_best_peer: best.and_then(|(_, &best)| ratio(measure.better, kvroute, best)),
+            ratio_spread: best.and_then(|(best, _)| {
+                let both = values[&Kind::Kvroute].iter().zip(&values[best]);
+                let ratios: Option<Vec<_>> = both.map(|(own, best)| ratio(measure.better, *own, *best)).collect();
+                ratios.map(|ratios| spread(&ratios))
+            }),
+            peers: those(true),
             others: those(false),
             spread: values.iter().map(|(kind, values)| (kind.name().to_owned(), spread(values))).collect(),
             target: measure.target,
@@ -82,15 +86,18 @@ impl Row {
     }
 }
 
-fn ratio(better: Better, kvroute: f64, peers: impl Iterator<Item = f64>) -> Option<f64> {
-    let (value, best) = match better {
-        Better::Lower => (kvroute, peers.reduce(f64::min)?),
-        Better::Higher => (kvroute, peers.reduce(f64::max)?),
-    };
-    if value <= 0.0 || best <= 0.0 {
+/// How many times better kvroute is.
+fn ratio(better: Better, kvroute: f64, best: f64) -> Option<f64> {
+    if kvroute <= 0.0 || best <= 0.0 {
         return None;
     }
-    Some(if better == Better::Lower { best / value } else { value / best })
+    Some(if better == Better::Lower { best / kvroute } else { kvroute / best })
+}
+
+/// The least and the largest.
+fn spread(values: &[f64]) -> (f64, f64) {
+    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+    (least, values.iter().copied().fold(f64::NEG_INFINITY, f64::max))
 }
 
 #[cfg(test)]
@@ -106,10 +113,10 @@ mod tests {
     }
 
     #[test]
-    fn the_ratio_is_that_of_the_medians_to_the_best_peer() {
+    fn the_ratio_is_that_of_the_medians_to_the_best_peer_and_its_spread_that_of_the_repetitions() {
         let row = row(Better::Lower, 10.0, &[(Kind::Crtc, 50.0), (Kind::ChainIndex, 15.0)]);
         assert_eq!((row.kvroute, row.ratio_to_best_peer, row.misses()), (10.0, Some(1.5), true));
-        assert_eq!(row.spread["kvroute"], (0.5, 1000.0));
+        assert_eq!((row.spread["kvroute"], row.ratio_spread), ((0.5, 1000.0), Some((0.015, 30.0))));
     }
 
     #[test]

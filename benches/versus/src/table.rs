@@ -8,7 +8,9 @@ use crate::workload::ALL;
 
 /// The rows as a table, and what the subjects do differently.
 #[must_use]
-pub fn table(rows: &[Row], subjects: &[Kind]) -> String {
+pub fn table(rows: &[Row]) -> String {
+    let takes_part = |kind: &Kind| rows.iter().any(|row| row.value(*kind).is_some());
+    let subjects: Vec<Kind> = Kind::ALL.into_iter().filter(takes_part).collect();
     let mut text = String::new();
     let width = rows.iter().map(|row| row.measure.len() + row.unit.len() + 3).max().unwrap_or(0);
     for workload in ALL {
@@ -28,16 +30,19 @@ pub fn table(rows: &[Row], subjects: &[Kind]) -> String {
                 let _ = write!(text, " {:>12}", row.value(*kind).map_or("-".to_owned(), number));
             }
             let ratio = row.ratio_to_best_peer.map_or("-".to_owned(), |ratio| format!("{ratio:.2}x"));
+            let (least, most) = row.ratio_spread.unwrap_or_default();
+            let spread = row.ratio_spread.map_or(String::new(), |_| format!("({least:.2}-{most:.2})"));
             let mark = if row.misses() { "  below " } else { "" };
             let target =
                 row.target.filter(|_| row.misses()).map_or(String::new(), |target| target.to_string());
-            let _ = writeln!(text, "   {ratio:>8}{mark}{target}");
+            let _ = writeln!(text, "   {}", format!("{ratio:>8} {spread:<13}{mark}{target}").trim_end());
         }
         let _ = writeln!(text);
     }
     let _ = writeln!(
         text,
-        "Medians over processes; above 1x is better than the best peer. dashmap and oracle are no peers."
+        "Medians over processes, with their least and largest ratio to that peer; above 1x is better than the best peer. \
+         dashmap and oracle are no peers."
     );
     for (kind, what) in DIFFERENCES.iter().filter(|(kind, _)| subjects.contains(kind)) {
         let _ = writeln!(text, "  {:<12} {what}", kind.name());
@@ -74,12 +79,13 @@ mod tests {
             others: BTreeMap::new(),
             spread: BTreeMap::new(),
             ratio_to_best_peer: Some(1.2),
+            ratio_spread: Some((1.0, 1.3)),
             target: Some(2.0),
         };
-        let text = table(&[row], &[Kind::Kvroute, Kind::Crtc]);
+        let text = table(&[row]);
         let line = text.lines().find(|line| line.contains("hit (ns)")).unwrap();
         let words: Vec<_> = line.split_whitespace().collect();
-        assert_eq!(words, ["hit", "(ns)", "123", "150", "1.20x", "below", "2"]);
+        assert_eq!(words, ["hit", "(ns)", "123", "150", "1.20x", "(1.00-1.30)", "below", "2"]);
         assert!(text.contains("dynamo-kv-router 1.6 ConcurrentRadixTreeCompressed"));
         assert!(!text.contains("smg-radix-tree 0.1"), "who takes no part is not described");
     }

@@ -20,6 +20,9 @@ use super::{Setup, Shared, Subject, Wire};
 use crate::change::{Chain, Change};
 use crate::measure::cpu;
 
+/// Events that a writer hashes before its lane works on them.
+const PIECE: usize = 512;
+
 /// The tree and its writers' threads.
 pub struct CrtcSubject {
     index: Arc<ConcurrentRadixTreeCompressed>,
@@ -99,6 +102,15 @@ impl Lane {
         self.send(WorkerTask::Flush(sender));
         Flush { gate, _receiver: receiver }
     }
+
+    /// Lets the thread work on these, which are all there when it begins; answers its processor time.
+    fn work(&self, events: impl IntoIterator<Item = RouterEvent>) -> Duration {
+        let start = self.put(false);
+        events.into_iter().for_each(|event| self.send(WorkerTask::Event(event)));
+        let end = self.put(true);
+        start.gate.open();
+        end.gate.passed() - start.gate.passed()
+    }
 }
 
 /// A gate that a lane's thread will come to.
@@ -124,23 +136,13 @@ impl std::fmt::Debug for CrtcSubject {
 }
 
 impl CrtcSubject {
-    fn lane(&self, event: &RouterEvent) -> &Lane {
-        &self.lanes[event.worker_id as usize % self.lanes.len()]
-    }
-
     /// Lets the lanes work on these, one lane after the other; answers their processor time.
     fn work(&self, events: impl Iterator<Item = RouterEvent>) -> Duration {
-        let starts: Vec<_> = self.lanes.iter().map(|lane| lane.put(false)).collect();
+        let mut shares = vec![Vec::new(); self.lanes.len()];
         for event in events {
-            self.lane(&event).send(WorkerTask::Event(event));
+            shares[event.worker_id as usize % self.lanes.len()].push(event);
         }
-        let ends: Vec<_> = self.lanes.iter().map(|lane| lane.put(true)).collect();
-        let time = starts.iter().zip(&ends).map(|(start, end)| {
-            start.gate.open();
-            let end = end.gate.passed();
-            end - start.gate.passed()
-        });
-        time.sum()
+        self.lanes.iter().zip(shares).map(|(lane, share)| lane.work(share)).sum()
     }
 }
 
@@ -191,15 +193,12 @@ impl Subject for CrtcSubject {
 
 impl Shared for CrtcSubject {
     fn write(&self, writer: usize, events: Vec<Event>, start: &Barrier) {
-        let lane = &self.lanes[writer];
-        let gate = lane.put(false);
-        for event in events {
-            lane.send(WorkerTask::Event(dynamo_tree::ready(&self.setup, event)));
-        }
-        let end = lane.put(true);
         start.wait();
-        gate.gate.open();
-        end.gate.passed();
+        // This thread hashes while the lane's waits, and the other way round.
+        let mut events = events.into_iter().map(|event| dynamo_tree::ready(&self.setup, event)).peekable();
+        while events.peek().is_some() {
+            self.lanes[writer].work(events.by_ref().take(PIECE));
+        }
     }
 }
 

@@ -156,7 +156,11 @@ impl Subject for DynamoTreeSubject {
     }
 
     fn find(&self, query: &Self::Query, (): &mut ()) -> usize {
-        self.tree.find_matches(query.clone(), false).scores.len()
+        self.find_once(query.clone(), &mut ())
+    }
+
+    fn find_once(&self, query: Self::Query, (): &mut ()) -> usize {
+        self.tree.find_matches(query, false).scores.len()
     }
 
     fn answer(&self, query: &Self::Query) -> Vec<(usize, u32)> {

@@ -71,6 +71,18 @@ impl Kind {
         }
     }
 
+    /// Its name for readers who do not know the others' types.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::ChainIndex => "kv-index",
+            Self::RadixTree => "smg-radix-tree",
+            Self::Crtc => "Dynamo CRTC",
+            Self::DynamoTree => "Dynamo RadixTree",
+            Self::Kvroute | Self::Dashmap | Self::Oracle => self.name(),
+        }
+    }
+
     /// The subject of a name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
@@ -170,6 +182,11 @@ pub trait Subject: Sized {
     /// Looks a query up; answers how many pods have any of it.
     fn find(&self, query: &Self::Query, scratch: &mut Self::Scratch) -> usize;
 
+    /// The same with a query that nobody needs afterwards.
+    fn find_once(&self, query: Self::Query, scratch: &mut Self::Scratch) -> usize {
+        self.find(&query, scratch)
+    }
+
     /// The answer: (pod, leading blocks), in order of pods, without zeros; not timed.
     fn answer(&self, query: &Self::Query) -> Vec<(usize, u32)>;
 
@@ -179,7 +196,8 @@ pub trait Subject: Sized {
 
 /// One that can be read while it is written.
 pub trait Shared: Subject + Sync {
-    /// Applies the events of writer `writer`'s pods after all have met at `start`; returns when the last is applied.
+    /// Applies the events of writer `writer`'s pods after all have met at `start`; returns when the last is applied. What
+    /// hashing they need is done after `start`, too, and no more than one thread works at a time.
     fn write(&self, writer: usize, events: Vec<Self::Event>, start: &Barrier);
 }
 

@@ -63,6 +63,20 @@ pub(super) static TOKENS_128K: Workload = Workload {
     ..TOKENS_1K
 };
 
+/// 1000 pods that hold nothing.
+pub(super) static IDLE: Workload = Workload {
+    name: "decide-idle",
+    what: "token ids to decision, 8k tokens that none of 1000 pods holds (peers: hashing and lookup)",
+    measures: &[lower("1000 pods", "ns", None)],
+    run: |kind, job, report| {
+        let setup = setup(1000, 16);
+        let prompts = prompts(job.seed, 1000, 8192, 64, 16);
+        report.put("1000 pods", act_on(kind, job, &setup, &prompts, &[])?);
+        Ok(())
+    },
+    ..TOKENS_1K
+};
+
 /// 240k tokens in blocks of 64.
 pub(super) static TOKENS_240K: Workload = Workload {
     name: "decide-240k",
@@ -90,18 +104,44 @@ fn measured(
     pods: usize,
     block_size: usize,
 ) -> Result<f64, String> {
-    let setup = Setup { pods, block_size: block_size as u32, feed: Feed::Tokens, writers: 1, as_set: false };
     let prompts = prompts(job.seed, pods, length, job.size(count, count.min(64)), block_size);
-    if kind == Kind::Kvroute {
-        return Ok(time(job, &setup, &prompts, KvrouteSubject::decide));
-    }
-    Ok(with_subject!(kind, [ChainIndex, RadixTree, Crtc, DynamoTree], hash_and_find(job, &setup, &prompts)))
+    let stores: Vec<_> = prompts
+        .iter()
+        .map(|(chain, pod)| Change::Store { pod: *pod, chain, blocks: 0..chain.len() })
+        .collect();
+    act_on(kind, job, &setup(pods, block_size), &prompts, &stores)
 }
 
-fn hash_and_find<S: Subject>(job: &Job, setup: &Setup, prompts: &[(Chain, usize)]) -> f64 {
-    time(job, setup, prompts, |subject: &S, token_ids, scratch| {
+fn setup(pods: usize, block_size: usize) -> Setup {
+    Setup { pods, block_size: block_size as u32, feed: Feed::Tokens, writers: 1, as_set: false }
+}
+
+fn act_on(
+    kind: Kind,
+    job: &Job,
+    setup: &Setup,
+    prompts: &[(Chain, usize)],
+    stores: &[Change<'_>],
+) -> Result<f64, String> {
+    if kind == Kind::Kvroute {
+        return Ok(time(job, setup, prompts, stores, KvrouteSubject::decide));
+    }
+    Ok(with_subject!(
+        kind,
+        [ChainIndex, RadixTree, Crtc, DynamoTree],
+        hash_and_find(job, setup, prompts, stores)
+    ))
+}
+
+fn hash_and_find<S: Subject>(
+    job: &Job,
+    setup: &Setup,
+    prompts: &[(Chain, usize)],
+    stores: &[Change<'_>],
+) -> f64 {
+    time(job, setup, prompts, stores, |subject: &S, token_ids, scratch| {
         let query = subject.hash(token_ids, scratch);
-        subject.find(&query, scratch)
+        subject.find_once(query, scratch)
     })
 }
 
@@ -109,14 +149,11 @@ fn time<S: Subject>(
     job: &Job,
     setup: &Setup,
     prompts: &[(Chain, usize)],
+    stores: &[Change<'_>],
     act: impl Fn(&S, &[u32], &mut S::Scratch) -> usize,
 ) -> f64 {
     let mut subject = S::new(setup);
-    let stores: Vec<_> = prompts
-        .iter()
-        .map(|(chain, pod)| Change::Store { pod: *pod, chain, blocks: 0..chain.len() })
-        .collect();
-    apply(&mut subject, &stores);
+    apply(&mut subject, stores);
     let mut scratch = S::Scratch::default();
     per_item(prompts, job.passes, |(chain, _)| act(&subject, &chain.token_ids, &mut scratch))
 }

@@ -24,6 +24,14 @@ pub(super) static TAILS: Workload = Workload {
     run: |kind, job, report| run_for(kind, job, report, Eviction::Tails),
 };
 
+/// Heads first.
+pub(super) static HEADS: Workload = Workload {
+    name: "exact-heads",
+    what: "the same with heads evicted first",
+    run: |kind, job, report| run_for(kind, job, report, Eviction::Heads),
+    ..TAILS
+};
+
 /// Random blocks.
 pub(super) static RANDOM: Workload = Workload {
     name: "exact-random",

@@ -3,6 +3,7 @@
 mod decide;
 mod eviction;
 mod fleet;
+mod hash;
 mod heap;
 mod instructions;
 mod raw;
@@ -50,6 +51,17 @@ pub enum Better {
     Lower,
     /// Rates.
     Higher,
+}
+
+impl Better {
+    /// Whether one value is better than another.
+    #[must_use]
+    pub fn is_better(self, one: f64, other: f64) -> bool {
+        match self {
+            Self::Lower => one < other,
+            Self::Higher => one > other,
+        }
+    }
 }
 
 /// One figure of a workload.
@@ -110,18 +122,25 @@ pub const ALL: &[&Workload] = &[
     &table::LONG_HASHES,
     &tree::TOKENS,
     &tree::HASHES,
-    &trace::TRACE,
+    &trace::TAILS,
+    &trace::RANDOM,
     &eviction::TAILS,
+    &eviction::HEADS,
     &eviction::RANDOM,
     &fleet::HUNDRED,
     &fleet::THOUSAND,
     &fleet::ALL_SHARED,
+    &fleet::UNSHARED,
     &heap::SHARED,
     &heap::SHARED_HASHES,
     &heap::UNSHARED,
     &heap::UNSHARED_HASHES,
+    &heap::TRACE,
+    &heap::IDLE,
     &raw::TOKENS,
     &raw::HASHES,
+    &hash::HASH,
+    &decide::IDLE,
     &decide::TOKENS_1K,
     &decide::TOKENS_8K,
     &decide::TOKENS_32K,
@@ -133,6 +152,13 @@ pub const ALL: &[&Workload] = &[
     &instructions::LOOKUP_4096,
     &instructions::WRITE,
 ];
+
+/// Which way a workload's figure is better; `None` if there is no such figure.
+#[must_use]
+pub fn better(workload: &str, measure: &str) -> Option<Better> {
+    let workload = ALL.iter().find(|known| known.name == workload)?;
+    workload.measures.iter().find(|known| known.name == measure).map(|measure| measure.better)
+}
 
 /// What a child found.
 #[derive(Debug, Default)]
@@ -166,7 +192,16 @@ mod tests {
     fn every_workload_runs_for_everyone_and_fills_its_measures() {
         let job = Job { quick: true, seed: 3, passes: 1, threads: 2, trace: None, live: Some(|| 7) };
         // The small ones: this is about the declarations, and a debug build is slow.
-        for workload in [&table::SHORT, &fleet::HUNDRED, &raw::TOKENS, &decide::TOKENS_1K, &heap::UNSHARED] {
+        let small = [
+            &table::SHORT,
+            &fleet::HUNDRED,
+            &raw::TOKENS,
+            &hash::HASH,
+            &decide::TOKENS_1K,
+            &heap::UNSHARED,
+            &heap::IDLE,
+        ];
+        for workload in small {
             for &kind in workload.subjects {
                 let mut report = Report::default();
                 (workload.run)(kind, &job, &mut report).unwrap();

@@ -36,7 +36,10 @@ const RUNS: &[(&str, Option<&str>, usize, usize)] = &[
     ("16 threads, queries", Some("16 threads, event blocks"), 8, 8),
 ];
 
-/// The figures of [`RUNS`].
+/// How much of one reader's rate beside a writer each reader keeps when they are most; from four threads on.
+const KEPT: &str = "each of most readers beside a writer";
+
+/// The figures of [`RUNS`], and [`KEPT`].
 const MEASURES: &[Measure] = &[
     higher("1 reader", "queries/s", Some(2.0)),
     higher("2 readers", "queries/s", Some(2.0)),
@@ -55,6 +58,7 @@ const MEASURES: &[Measure] = &[
     higher("8 threads, event blocks", "blocks/s", Some(2.0)),
     higher("16 threads, queries", "queries/s", Some(2.0)),
     higher("16 threads, event blocks", "blocks/s", Some(2.0)),
+    higher(KEPT, "of 1 alone", None),
 ];
 
 /// The runs that this machine has threads for.
@@ -75,6 +79,7 @@ fn run<S: Shared>(job: &Job, report: &mut Report) {
     let (written, asked): (Vec<_>, Vec<_>) = chains.into_iter().enumerate().partition(|(n, _)| n % 2 == 0);
     let only = |half: Vec<(usize, Held)>| half.into_iter().map(|(_, held)| held).collect::<Vec<_>>();
     let (written, asked) = (only(written), only(asked));
+    let mut beside_a_writer = Vec::new();
     for &(queries_name, events_name, readers, writers) in RUNS {
         if readers + writers > job.threads {
             continue;
@@ -83,7 +88,12 @@ fn run<S: Shared>(job: &Job, report: &mut Report) {
         report.put(queries_name, queries);
         if let Some(name) = events_name {
             report.put(name, events);
+        } else if writers == 1 {
+            beside_a_writer.push(queries / readers as f64);
         }
+    }
+    if let [one, .., each] = beside_a_writer[..] {
+        report.put(KEPT, each / one);
     }
 }
 
@@ -196,7 +206,7 @@ mod tests {
     #[test]
     fn every_run_has_its_figures_declared_in_its_order() {
         let declared: Vec<_> = MEASURES.iter().map(|measure| measure.name).collect();
-        let run: Vec<_> = RUNS.iter().flat_map(|run| [Some(run.0), run.1]).flatten().collect();
-        assert_eq!(declared, run);
+        let run = RUNS.iter().flat_map(|run| [Some(run.0), run.1]).flatten();
+        assert_eq!(declared, run.chain([KEPT]).collect::<Vec<_>>());
     }
 }

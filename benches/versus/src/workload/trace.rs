@@ -22,7 +22,7 @@ pub(super) const PODS: usize = 16;
 const CHUNK: usize = 512;
 /// Blocks of an engine's cache.
 const CAPACITY: usize = 16_384;
-const BLOCK_SIZE: usize = 16;
+pub(super) const BLOCK_SIZE: usize = 16;
 /// Blocks of an event at most: what a scheduler's step computes.
 const STEP: usize = 512;
 
@@ -34,20 +34,22 @@ const MEASURES: &[Measure] = &[
     lower("remove", "ns/block", Some(2.0)),
 ];
 
-/// The replay.
-pub(super) static TRACE: Workload = Workload {
+/// The oldest blocks go first, of a prompt its last.
+pub(super) static TAILS: Workload = Workload {
     name: "trace",
     what: "Mooncake's conversations on 16 engines of 16 384 blocks of 16 tokens, oldest evicted, tails first",
     subjects: &Kind::ALL,
     measures: MEASURES,
     counts: Counts::Time,
-    run: |kind, job, report| {
-        with_subject!(
-            kind,
-            [Kvroute, ChainIndex, RadixTree, Crtc, DynamoTree, Dashmap, Oracle],
-            run(job, report)
-        )
-    },
+    run: |kind, job, report| run_for(kind, job, report, Eviction::Tails),
+};
+
+/// Any block goes.
+pub(super) static RANDOM: Workload = Workload {
+    name: "trace-random",
+    what: "the same with blocks evicted at random, so that there are holes",
+    run: |kind, job, report| run_for(kind, job, report, Eviction::Random),
+    ..TAILS
 };
 
 /// A line of a trace, as far as it matters here.
@@ -95,6 +97,8 @@ pub(super) fn prompts(job: &Job) -> Result<Vec<Prompt>, String> {
 pub(super) enum Eviction {
     /// The last of a prompt, as vLLM and SGLang do.
     Tails,
+    /// The first of a prompt.
+    Heads,
     /// Any, whenever it was used.
     Random,
 }
@@ -127,6 +131,11 @@ impl Engine {
         }
     }
 
+    /// Blocks it has.
+    pub(super) fn blocks(&self) -> usize {
+        self.held.len()
+    }
+
     /// Leading blocks of the chain it has.
     fn matched(&self, chain: &Chain) -> usize {
         chain.hashes.iter().take_while(|hash| self.held.contains_key(hash)).count()
@@ -139,6 +148,7 @@ impl Engine {
         for (i, &hash) in chain.hashes.iter().enumerate() {
             let place = match self.eviction {
                 Eviction::Tails => (self.now, (chain.len() - i) as u64),
+                Eviction::Heads => (self.now, i as u64),
                 Eviction::Random => (self.numbers.below(u64::MAX), hash),
             };
             if let Some(old) = self.held.insert(hash, place) {
@@ -172,11 +182,23 @@ pub(super) fn place(engines: &mut [Engine], chain: &Chain) -> usize {
     pod
 }
 
-fn run<S: Subject>(job: &Job, report: &mut Report) -> Result<(), String> {
+/// The engines of the replay.
+pub(super) fn engines(job: &Job, eviction: Eviction) -> Vec<Engine> {
+    (0..PODS).map(|pod| Engine::new(CAPACITY, eviction, job.seed ^ pod as u64)).collect()
+}
+
+fn run_for(kind: Kind, job: &Job, report: &mut Report, eviction: Eviction) -> Result<(), String> {
+    with_subject!(
+        kind,
+        [Kvroute, ChainIndex, RadixTree, Crtc, DynamoTree, Dashmap, Oracle],
+        run(job, report, eviction)
+    )
+}
+
+fn run<S: Subject>(job: &Job, report: &mut Report, eviction: Eviction) -> Result<(), String> {
     let feed = Feed::Tokens;
     let setup = Setup { pods: PODS, block_size: BLOCK_SIZE as u32, feed, writers: 1, as_set: false };
-    let mut engines: Vec<_> =
-        (0..PODS).map(|pod| Engine::new(CAPACITY, Eviction::Tails, pod as u64)).collect();
+    let mut engines = engines(job, eviction);
     let (mut subject, mut scratch) = (S::new(&setup), S::Scratch::default());
     let (mut queries, mut stored, mut removed) = (Vec::new(), (0.0, 0), (0.0, 0));
     for prompt in prompts(job)? {

@@ -1,17 +1,10 @@
 //! The plots of one cell.
 
-use plotters::coord::Shift;
+use kvroute_plot::{Brush, Canvas, Failure, Theme, letters};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::theme::{Brush, Theme, letters};
 use crate::lab::{Cell, Metric, Row, WINDOWS};
-
-/// What a plot is drawn on.
-pub(super) type Canvas<B> = DrawingArea<B, Shift>;
-
-/// Why a plot was not drawn.
-pub(super) type Failure<B> = DrawingAreaErrorKind<<B as DrawingBackend>::ErrorType>;
 
 const SMALL: i32 = 13;
 const LARGE: i32 = 15;
@@ -175,7 +168,7 @@ pub(super) fn front<B: DrawingBackend>(
     on_front.sort_by(|one, other| one.0.total_cmp(&other.0));
     chart.draw_series(LineSeries::new(on_front, theme.text.mix(0.4)))?;
     for (row, brush) in cell.rows.iter().zip(brushes).rev() {
-        mark(&mut chart, point(row), *brush)?;
+        chart.draw_series([brush.mark(point(row))])?;
     }
     Ok(())
 }
@@ -193,23 +186,6 @@ fn line<B: DrawingBackend, X: Ranged<ValueType = f64>>(
     } else {
         chart.draw_series(DashedLineSeries::new(points, 7, 4, brush.color.stroke_width(2)))?;
     }
-    Ok(())
-}
-
-/// A disc for kvroute, a ring for what it is compared with.
-pub(super) fn mark<B: DrawingBackend, X, Y>(
-    chart: &mut ChartContext<'_, B, Cartesian2d<X, Y>>,
-    point: (X::ValueType, Y::ValueType),
-    brush: Brush,
-) -> Result<(), Failure<B>>
-where
-    X: Ranged,
-    Y: Ranged,
-    X::ValueType: Clone + 'static,
-    Y::ValueType: Clone + 'static,
-{
-    let style = if brush.is_strong { brush.color.filled() } else { brush.color.stroke_width(2) };
-    chart.draw_series([Circle::new(point, if brush.is_strong { 5 } else { 4 }, style)])?;
     Ok(())
 }
 

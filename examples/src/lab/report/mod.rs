@@ -10,12 +10,11 @@ mod theme;
 
 use std::path::{Path, PathBuf};
 
-use plotters::coord::Shift;
+use kvroute_plot::{Brush, PAGE, PAPER, letters, picture, svg};
 use plotters::prelude::*;
 
 use super::{Cell, Lab, Metric};
 use crate::capture::Result;
-use theme::{Brush, PAGE, PAPER, REPLACED};
 
 /// The page. `about` says how the results came about, in plain text.
 ///
@@ -23,7 +22,6 @@ use theme::{Brush, PAGE, PAPER, REPLACED};
 ///
 /// None that results could bring about.
 pub fn html(lab: &Lab, about: &str) -> Result<String> {
-    theme::with_letters()?;
     page::page(lab, about)
 }
 
@@ -34,7 +32,6 @@ pub fn html(lab: &Lab, about: &str) -> Result<String> {
 ///
 /// A folder that cannot be written to.
 pub fn pictures(lab: &Lab, folder: &Path) -> Result<Vec<PathBuf>> {
-    theme::with_letters()?;
     std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let cells = highest(lab);
     let Some(first) = cells.first() else { return Ok(Vec::new()) };
@@ -52,7 +49,7 @@ pub fn pictures(lab: &Lab, folder: &Path) -> Result<Vec<PathBuf>> {
     let balance = picture(1120, legend + 24 + 220 * rows, |canvas| {
         let (top, below) = canvas.split_vertically(legend + 24);
         let caption = "hit rate, %, against the busiest pod's busy time, times the mean: best is top left";
-        let style = theme::letters(16, PAPER.text);
+        let style = letters(16, PAPER.text);
         top.draw(&Text::new(caption, (12, legend as i32 + 2), style))?;
         overview::legend(&top, first, &brushes, PAPER)?;
         overview::fronts(&below, &cells, &brushes, PAPER)
@@ -77,48 +74,6 @@ fn highest(lab: &Lab) -> Vec<&Cell> {
         }
     }
     cells
-}
-
-/// A plot as SVG for the page.
-fn svg<F>(width: u32, height: u32, draw: F) -> Result<String>
-where
-    F: for<'a> FnOnce(
-        &DrawingArea<SVGBackend<'a>, Shift>,
-    ) -> std::result::Result<(), figure::Failure<SVGBackend<'a>>>,
-{
-    let mut text = String::new();
-    let canvas = SVGBackend::with_string(&mut text, (width, height)).into_drawing_area();
-    draw(&canvas).map_err(|error| error.to_string())?;
-    canvas.present().map_err(|error| error.to_string())?;
-    drop(canvas);
-    for (color, themed) in REPLACED {
-        text = text.replace(color, themed);
-    }
-    // Of fixed size it would not shrink on a narrow screen.
-    let fixed = format!("width=\"{width}\" height=\"{height}\" ");
-    Ok(text.replacen(&fixed, "", 1))
-}
-
-/// A plot as PNG.
-fn picture<F>(width: u32, height: u32, draw: F) -> Result<Vec<u8>>
-where
-    F: for<'a> FnOnce(
-        &DrawingArea<BitMapBackend<'a>, Shift>,
-    ) -> std::result::Result<(), figure::Failure<BitMapBackend<'a>>>,
-{
-    let mut pixels = vec![0; width as usize * height as usize * 3];
-    let canvas = BitMapBackend::with_buffer(&mut pixels, (width, height)).into_drawing_area();
-    if let Some(ground) = PAPER.ground {
-        canvas.fill(&ground).map_err(|error| error.to_string())?;
-    }
-    draw(&canvas).map_err(|error| error.to_string())?;
-    canvas.present().map_err(|error| error.to_string())?;
-    drop(canvas);
-    let mut bytes = Vec::new();
-    let mut encoder = png::Encoder::new(&mut bytes, width, height);
-    encoder.set_color(png::ColorType::Rgb);
-    encoder.write_header()?.write_image_data(&pixels)?;
-    Ok(bytes)
 }
 
 /// The plots of one cell, in the order in which the page shows them.

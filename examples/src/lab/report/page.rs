@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 
-use super::theme::{self, Brush, PAGE};
-use super::{highest, overview, plots, svg};
+use kvroute_plot::{Brush, PAGE, svg};
+
+use super::{highest, overview, plots, theme};
 use crate::capture::Result;
 use crate::lab::{Cell, Figure, Lab, Metric, Row, Verdict};
 
