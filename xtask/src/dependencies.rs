@@ -15,16 +15,27 @@ pub(crate) const LIST: &str = "xtask/core-dependencies.txt";
 /// # Errors
 /// Each line of the list that is wrong, each crate that is missing there, each that is stale.
 pub(crate) fn check(root: &Path, package: &str) -> Result<usize, String> {
-    // All targets: the answer must not depend on whose machine asks.
-    let tree = format!(
-        "tree --package {package} --edges normal --all-features --target all --prefix none --format {{p}} --locked"
-    );
-    let tree = tool::output(&mut tool::cargo(&tree))?;
-    let used = crates(&tree, package);
+    let used = used(package, "--all-features")?;
     let list = fs::read_to_string(root.join(LIST)).map_err(|error| format!("{LIST}: {error}"))?;
     let allowed = parse(&list)?;
     let problems = compare(&used, &allowed);
     if problems.is_empty() { Ok(used.len()) } else { Err(problems.join("\n    ")) }
+}
+
+/// How many crates `package` depends on with these features, as arguments of cargo's.
+///
+/// # Errors
+/// What cargo says.
+pub(crate) fn count(package: &str, features: &str) -> Result<usize, String> {
+    used(package, features).map(|used| used.len())
+}
+
+fn used(package: &str, features: &str) -> Result<BTreeSet<String>, String> {
+    // All targets: the answer must not depend on whose machine asks.
+    let tree = format!(
+        "tree --package {package} --edges normal {features} --target all --prefix none --format {{p}} --locked"
+    );
+    Ok(crates(&tool::output(&mut tool::cargo(&tree))?, package))
 }
 
 /// The names in what `cargo tree --prefix none` prints, `package` itself left out.

@@ -5,6 +5,7 @@
 //! the module named after what it checks.
 
 mod c;
+mod costs;
 mod crossing;
 mod dependencies;
 mod events;
@@ -34,6 +35,7 @@ cargo xtask <command>
   schema    writes kvroute-core/config.schema.json anew
   header    writes include/kvroute.h and kvroute_io.h anew
   install   builds libkvroute and installs it below a folder: `cargo xtask install --prefix <folder>`
+  costs     what it costs to take kvroute in: build time, size, dependencies, start, a router that is idle
   crossing  what one decision costs from Rust, C, Go and Python
   versus    kvroute beside other prefix indexes: `cargo versus --help` names the options
   live      the gateway in front of three real vLLM pods; `cargo xtask live --help` names the options
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         "schema" => schema::main(rest),
         "header" => library::header_main(rest),
         "install" => library::install_main(rest),
+        "costs" => costs::main(rest),
         "crossing" => crossing::main(rest),
         "versus" => versus::main(rest),
         "live" => live::main(rest),
@@ -63,7 +66,7 @@ fn main() -> ExitCode {
                 options::unknown(
                     "command",
                     unknown,
-                    &["test", "schema", "header", "install", "crossing", "versus", "live", "help"]
+                    &["test", "schema", "header", "install", "costs", "crossing", "versus", "live", "help"]
                 )
             );
             eprintln!("\n{USAGE}");

@@ -20,8 +20,8 @@ pub(crate) fn check(root: &Path) -> Result<String, String> {
     let package = root.join(PACKAGE);
     let folder = library::target_folder(root).join("python");
     let folder = if folder.is_absolute() { folder } else { root.join(folder) };
-    let tools = environment(&folder.join("tools"), &["-r", &shown(&package.join("requirements-dev.txt"))])?;
-    let wheel = wheel(&tools, &package, "release", &folder.join("dist"))?;
+    let tools = tools(root, &folder.join("tools"))?;
+    let wheel = wheel(&tools, &package, "release", &folder.join("dist"), None)?;
 
     // As somebody who only wants to use it.
     let _ = fs::remove_dir_all(folder.join("clean"));
@@ -46,7 +46,7 @@ pub(crate) fn check(root: &Path) -> Result<String, String> {
 /// from what those have built already.
 fn check_io(tools: &Environment, package: &Path, dist: &Path) -> Result<String, String> {
     let io = package.join("io");
-    let wheel = wheel(tools, &io, "dev", dist)?;
+    let wheel = wheel(tools, &io, "dev", dist, None)?;
     run(tools.python().args(["-m", "pip", "install", "--quiet", "--force-reinstall", "--no-deps", &wheel]))?;
     run(tools.python().args(["-m", "pip", "check"]))?;
     let tests = pytest(tools.python().current_dir(&io))?;
@@ -95,14 +95,39 @@ fn interpreter() -> Result<String, String> {
     found.map(|name| (*name).to_owned()).ok_or_else(|| format!("no CPython {OLDEST} or later is installed"))
 }
 
-/// Builds a wheel; answers its path.
-fn wheel(tools: &Environment, package: &Path, profile: &str, dist: &Path) -> Result<String, String> {
+/// What the package is built, tested and checked with.
+///
+/// # Errors
+/// Those of [`environment`].
+pub(crate) fn tools(root: &Path, folder: &Path) -> Result<Environment, String> {
+    environment(folder, &["-r", &shown(&root.join(PACKAGE).join("requirements-dev.txt"))])
+}
+
+/// Builds the wheel for users below `folder`, where nothing is built yet; answers its path.
+///
+/// # Errors
+/// What cargo says.
+pub(crate) fn wheel_from_nothing(tools: &Environment, root: &Path, folder: &Path) -> Result<String, String> {
+    wheel(tools, &root.join(PACKAGE), "release", &folder.join("dist"), Some(&folder.join("wheel")))
+}
+
+/// Builds a wheel, in a folder of its own or in cargo's; answers its path.
+fn wheel(
+    tools: &Environment,
+    package: &Path,
+    profile: &str,
+    dist: &Path,
+    target: Option<&Path>,
+) -> Result<String, String> {
     let _ = fs::remove_dir_all(dist);
     let mut maturin = tools.python();
     maturin.args(["-m", "maturin", "build", "--profile", profile, "--locked", "--out"]).arg(dist);
     // As the profile "test" has it, so that its dependencies are those that tests use. By that name maturin would get a
     // program with a test harness from cargo.
     maturin.env("CARGO_PROFILE_DEV_OPT_LEVEL", "2").current_dir(package);
+    if let Some(target) = target {
+        maturin.env("CARGO_TARGET_DIR", target);
+    }
     run(&mut maturin)?;
     let wheels = fs::read_dir(dist).map_err(|error| format!("{}: {error}", dist.display()))?;
     let mut wheels = wheels

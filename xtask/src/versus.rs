@@ -49,7 +49,8 @@ fn built(root: &Path) -> Result<Command, String> {
 pub(crate) fn check(root: &Path) -> Result<String, String> {
     let manifest = format!("--manifest-path {FOLDER}/Cargo.toml --locked");
     tool::run(&mut cargo(&format!("clippy {manifest} --all-targets -- -D warnings")))?;
-    let tests = tool::run_tests(&mut cargo(&format!("test {manifest} --no-fail-fast")))?;
+    // As it is built to be run: the peers are built once.
+    let tests = tool::run_tests(&mut cargo(&format!("test {manifest} --release --no-fail-fast")))?;
     tool::run(built(root)?.args(["--quick", "--repetitions", "1"]))?;
     Ok(format!("{tests} tests"))
 }

@@ -64,7 +64,11 @@ pub fn markdown(rows: &[Row], folder: &Path) -> String {
     for (name, row) in shown(rows) {
         let Some((best, value)) = best(row) else { continue };
         let ratio = row.ratio_to_best_peer.map_or("-".to_owned(), |ratio| format!("{ratio:.2}"));
-        let ratio = if row.ratio_to_best_peer.is_some_and(|ratio| ratio < 1.0) { format!("**{ratio}**") } else { ratio };
+        let ratio = if row.ratio_to_best_peer.is_some_and(|ratio| ratio < 1.0) {
+            format!("**{ratio}**")
+        } else {
+            ratio
+        };
         let [own, value] = [row.kvroute, value].map(|value| with_unit(value, &row.unit));
         let _ = writeln!(text, "| {name} | {own} | {value}, {} | {ratio} |", best.title());
     }
@@ -107,7 +111,8 @@ fn with_unit(value: f64, unit: &str) -> String {
 /// That there are no marks.
 pub fn put(text: &str, table: &str) -> Result<String, String> {
     let [start, end] = MARKS;
-    let (before, rest) = text.split_once(start).ok_or_else(|| format!("there is no line {}", start.trim()))?;
+    let (before, rest) =
+        text.split_once(start).ok_or_else(|| format!("there is no line {}", start.trim()))?;
     let (_, after) = rest.split_once(end).ok_or_else(|| format!("there is no line {end}"))?;
     Ok(format!("{before}{start}{table}{end}{after}"))
 }
@@ -188,10 +193,17 @@ mod tests {
 
     #[test]
     fn the_table_names_the_best_peer_and_marks_where_it_is_ahead() {
-        let rows = [row("tree", "store 512", "ns/block", 20.0, 10.0), row("heap-tree", "held", "B/entry", 20.0, 41.0)];
+        let rows = [
+            row("tree", "store 512", "ns/block", 20.0, 10.0),
+            row("heap-tree", "held", "B/entry", 20.0, 41.0),
+        ];
         let text = markdown(&rows, Path::new("r"));
-        assert!(text.contains("| store, 512-block events | 20.0 ns a block | 10.0 ns a block, Dynamo CRTC | **0.50** |"));
-        assert!(text.contains("| memory, 1.9 pods a chain | 20.0 bytes an entry | 41.0 bytes an entry, Dynamo CRTC | 2.05 |"));
+        assert!(text.contains(
+            "| store, 512-block events | 20.0 ns a block | 10.0 ns a block, Dynamo CRTC | **0.50** |"
+        ));
+        assert!(text.contains(
+            "| memory, 1.9 pods a chain | 20.0 bytes an entry | 41.0 bytes an entry, Dynamo CRTC | 2.05 |"
+        ));
         assert!(text.ends_with("(r/versus.png)\n"));
     }
 

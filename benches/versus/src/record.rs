@@ -23,7 +23,9 @@ pub fn machine(options: &Options) -> String {
     };
     let (cpus, memory) = (read("/proc/cpuinfo"), read("/proc/meminfo"));
     let mut text = String::new();
-    let said = |program: &str, arguments: &[&str]| said(program, arguments).unwrap_or_else(|| "not at hand".to_owned());
+    let said = |program: &str, arguments: &[&str]| {
+        said(program, arguments).unwrap_or_else(|| "not at hand".to_owned())
+    };
     let _ = writeln!(text, "date: {}", said("date", &["-u", "+%F"]));
     let _ = writeln!(text, "commit: {}", said("git", &["describe", "--always", "--dirty"]));
     let processor = field(&cpus, "model name").unwrap_or_else(|| std::env::consts::ARCH.to_owned());
@@ -44,7 +46,8 @@ pub fn machine(options: &Options) -> String {
 
 /// What a program says, if it is there and has something to say.
 fn said(program: &str, arguments: &[&str]) -> Option<String> {
-    let output = Command::new(program).args(arguments).output().ok().filter(|output| output.status.success())?;
+    let output =
+        Command::new(program).args(arguments).output().ok().filter(|output| output.status.success())?;
     String::from_utf8(output.stdout).ok().map(|text| text.trim().to_owned())
 }
 

@@ -51,7 +51,8 @@ impl Row {
             of.map(|(kind, &value)| (kind.name().to_owned(), value)).collect::<BTreeMap<_, _>>()
         };
         let peers = medians.iter().filter(|(kind, _)| kind.is_peer());
-        let best = peers.reduce(|one, other| if measure.better.is_better(*other.1, *one.1) { other } else { one });
+        let best =
+            peers.reduce(|one, other| if measure.better.is_better(*other.1, *one.1) { other } else { one });
         Some(Self {
             workload: workload.name.to_owned(),
             measure: measure.name.to_owned(),
@@ -60,7 +61,8 @@ impl Row {
             ratio_to_best_peer: best.and_then(|(_, &best)| ratio(measure.better, kvroute, best)),
             ratio_spread: best.and_then(|(best, _)| {
                 let both = values[&Kind::Kvroute].iter().zip(&values[best]);
-                let ratios: Option<Vec<_>> = both.map(|(own, best)| ratio(measure.better, *own, *best)).collect();
+                let ratios: Option<Vec<_>> =
+                    both.map(|(own, best)| ratio(measure.better, *own, *best)).collect();
                 ratios.map(|ratios| spread(&ratios))
             }),
             peers: those(true),

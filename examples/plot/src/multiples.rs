@@ -41,7 +41,8 @@ pub fn multiples<B: DrawingBackend>(
     theme: Theme,
 ) -> Result<(), Failure<B>> {
     let Multiples { caption, axis, rows, name_width } = plot;
-    let (least, most) = (axis.ticks.first().copied().unwrap_or(1.0), axis.ticks.last().copied().unwrap_or(2.0));
+    let (least, most) =
+        (axis.ticks.first().copied().unwrap_or(1.0), axis.ticks.last().copied().unwrap_or(2.0));
     let count = rows.len();
     let name = |place: &SegmentValue<usize>| match place {
         SegmentValue::CenterOf(place) if *place < count => rows[count - 1 - place].0.clone(),
@@ -70,7 +71,8 @@ pub fn multiples<B: DrawingBackend>(
     for &tick in axis.ticks {
         let ends = [(tick, SegmentValue::Exact(0)), (tick, SegmentValue::Last)];
         // One times is what all else is compared with.
-        let line = if tick == 1.0 && axis.goes_below { theme.text.stroke_width(1) } else { theme.grid.into() };
+        let line =
+            if tick == 1.0 && axis.goes_below { theme.text.stroke_width(1) } else { theme.grid.into() };
         chart.draw_series(LineSeries::new(ends, line))?;
         let style = letters(SMALL, theme.text).pos(Pos::new(HPos::Center, VPos::Top));
         let label = Text::new(label(tick, axis), (0, 6), style);

@@ -7,8 +7,12 @@ use crate::subject::{Feed, Kind, Setup, Subject};
 use crate::with_subject;
 
 /// Prompts of each length.
-const LENGTHS: [(&str, usize, usize); 4] =
-    [("1k tokens", 1024, 1024), ("8k tokens", 8192, 256), ("32k tokens", 32_768, 64), ("128k tokens", 131_072, 64)];
+const LENGTHS: [(&str, usize, usize); 4] = [
+    ("1k tokens", 1024, 1024),
+    ("8k tokens", 8192, 256),
+    ("32k tokens", 32_768, 64),
+    ("128k tokens", 131_072, 64),
+];
 const BLOCK_SIZE: usize = 16;
 
 /// All of a prompt's blocks.
@@ -30,7 +34,8 @@ pub(super) static HASH: Workload = Workload {
 };
 
 fn run<S: Subject>(job: &Job, report: &mut Report) {
-    let setup = Setup { pods: 1, block_size: BLOCK_SIZE as u32, feed: Feed::Tokens, writers: 1, as_set: false };
+    let setup =
+        Setup { pods: 1, block_size: BLOCK_SIZE as u32, feed: Feed::Tokens, writers: 1, as_set: false };
     let (subject, mut scratch) = (S::new(&setup), S::Scratch::default());
     for (name, length, count) in LENGTHS {
         let prompts = prompts(job.seed, 1, length, count, BLOCK_SIZE);

@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn every_workload_runs_for_everyone_and_fills_its_measures() {
         let job = Job { quick: true, seed: 3, passes: 1, threads: 2, trace: None, live: Some(|| 7) };
-        // The small ones: this is about the declarations, and a debug build is slow.
+        // The small ones: this is about the declarations.
         let small = [
             &table::SHORT,
             &fleet::HUNDRED,

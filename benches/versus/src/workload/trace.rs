@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use flate2::read::GzDecoder;
@@ -25,6 +25,9 @@ const CAPACITY: usize = 16_384;
 pub(super) const BLOCK_SIZE: usize = 16;
 /// Blocks of an event at most: what a scheduler's step computes.
 const STEP: usize = 512;
+
+/// The committed part of a trace, from the repository's root.
+const COMMITTED: &str = "testdata/traces/mooncake-conversation-2000.jsonl.gz";
 
 const MEASURES: &[Measure] = &[
     lower("query mean, wall", "ns", Some(2.0)),
@@ -76,9 +79,14 @@ impl Prompt {
 
 /// The requests of the trace, or of the first part of it that is committed.
 pub(super) fn prompts(job: &Job) -> Result<Vec<Prompt>, String> {
-    let committed =
-        concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/traces/mooncake-conversation-2000.jsonl.gz");
-    let path = job.trace.as_deref().unwrap_or(Path::new(committed));
+    // `cargo versus` runs in the root; its tests do not, and it may be carried to a machine without the sources.
+    let here = PathBuf::from(COMMITTED);
+    let committed = if here.exists() {
+        here
+    } else {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(COMMITTED)
+    };
+    let path = job.trace.as_ref().unwrap_or(&committed);
     let fault = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
     let file = File::open(path).map_err(|error| fault(&error))?;
     let is_packed = path.extension().is_some_and(|extension| extension == "gz");

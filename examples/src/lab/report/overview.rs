@@ -30,7 +30,11 @@ pub(super) fn multiples<B: DrawingBackend>(
     };
     let axis = Axis { ticks: &[1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0], goes_below: false };
     let rows = cells.iter().map(row).collect();
-    kvroute_plot::multiples(canvas, &Multiples { caption: caption(metric), axis, rows, name_width: 92 }, theme)
+    kvroute_plot::multiples(
+        canvas,
+        &Multiples { caption: caption(metric), axis, rows, name_width: 92 },
+        theme,
+    )
 }
 
 /// Hit rate against balance, one small plot a cell.
