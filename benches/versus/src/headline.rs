@@ -57,7 +57,7 @@ fn shown(rows: &[Row]) -> impl Iterator<Item = (&'static str, &Row)> {
     })
 }
 
-/// The table in Markdown, and the picture in the record's folder.
+/// The table in Markdown, where the rest of the record in `folder` is, and its picture.
 #[must_use]
 pub fn markdown(rows: &[Row], folder: &Path) -> String {
     let mut text = String::from("| | kvroute | best peer | times better |\n| --- | --- | --- | --- |\n");
@@ -73,6 +73,7 @@ pub fn markdown(rows: &[Row], folder: &Path) -> String {
         let _ = writeln!(text, "| {name} | {own} | {value}, {} | {ratio} |", best.title());
     }
     let folder = folder.display();
+    let _ = writeln!(text, "\nAll of it: [table]({folder}/table.txt), [machine]({folder}/machine.txt).");
     let _ = writeln!(text, "\n![What each peer takes, in multiples of kvroute]({folder}/versus.png)");
     text
 }
@@ -123,7 +124,7 @@ pub fn put(text: &str, table: &str) -> Result<String, String> {
 ///
 /// What the plotter says.
 pub fn drawn(rows: &[Row]) -> Result<Vec<u8>, String> {
-    const NAMES: u32 = 300;
+    const NAMES: u32 = 330;
     const LEGEND: u32 = 30;
     let lines: Vec<_> = shown(rows).map(|(name, row)| (name.to_owned(), marks(row))).collect();
     let height = LEGEND + 90 + 22 * lines.len() as u32;
