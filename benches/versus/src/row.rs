@@ -109,7 +109,7 @@ mod tests {
 
     fn row(better: Better, kvroute: f64, values: &[(Kind, f64)]) -> Row {
         let measure = Measure { name: "x", unit: "ns", better, target: Some(2.0) };
-        let mut all: Values = values.iter().map(|&(kind, value)| (kind, vec![value])).collect();
+        let mut all: Values = values.iter().map(|&(kind, value)| (kind, vec![value; 3])).collect();
         all.insert(Kind::Kvroute, vec![kvroute, 1000.0, 0.5]);
         Row::new(ALL[0], &measure, &all).unwrap()
     }

@@ -7,6 +7,7 @@ mod multiples;
 mod theme;
 
 pub use multiples::{Axis, Multiples, legend, multiples};
+pub use plotters::style::RGBColor;
 pub use theme::{Brush, PAGE, PAPER, Theme, letters};
 
 use plotters::coord::Shift;
