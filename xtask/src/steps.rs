@@ -321,7 +321,7 @@ pub(crate) const STEPS: &[Step] = &[
     Step {
         name: "versus",
         what: "kvroute beside its peers at small sizes, and right where they may not be; builds the peers",
-        // Some four minutes of two processors' time to build and test from nothing, clippy not counted; under one to run.
+        // Some four and a half minutes of processor time to build from nothing, clippy not counted; under one to run.
         run: Run::OnRequest,
         needs: &[&CLIPPY],
         check: |context| versus::check(&context.root).into(),
