@@ -161,3 +161,31 @@ fn give_back<V>(map: &mut HashMap<u64, V>) {
         map.shrink_to(map.len() * 2);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::vec::Vec;
+
+    proptest! {
+        #[test]
+        fn retired_names_are_found_while_listed_whenever_one_asks(
+            most in 0_usize..5,
+            steps in prop::collection::vec((0_u64..6, 0_u64..3, any::<bool>()), 0..60),
+        ) {
+            let mut retired = Retired::new(most);
+            let mut model: Vec<(u64, u64)> = Vec::new();
+            for (name, key, is_asked) in steps {
+                if is_asked {
+                    let last = model.iter().rev().take(most).find(|listed| listed.0 == name);
+                    prop_assert_eq!(retired.key(name), last.map(|listed| listed.1));
+                } else {
+                    retired.push(name, key);
+                    model.push((name, key));
+                }
+                prop_assert!(retired.found.len() <= most);
+            }
+        }
+    }
+}
