@@ -34,17 +34,22 @@ pub(crate) fn exception(error: &Error) -> PyErr {
     }
 }
 
-/// The exception of an error of a tokenizer.
+/// The exception of a tokenizer that cannot be made.
+#[cfg(feature = "io")]
+pub(crate) fn unusable_tokenizer(error: &kvroute_io::tokenize::Error) -> PyErr {
+    pyo3::import_exception!(kvroute.errors, TokenizerError);
+    TokenizerError::new_err(error.to_string())
+}
+
+/// The exception of what a tokenizer does not answer.
 #[cfg(feature = "io")]
 pub(crate) fn tokenizer_exception(error: &kvroute_io::tokenize::Error) -> PyErr {
     use kvroute_io::tokenize::ErrorKind;
-    pyo3::import_exception!(kvroute.errors, TokenizerError);
     pyo3::import_exception!(kvroute.errors, RequestError);
-    let message = error.to_string();
     match error.kind() {
-        ErrorKind::Request | ErrorKind::Template => RequestError::new_err(message),
-        ErrorKind::Limit => classes::LimitError::new_err(message),
-        _ => TokenizerError::new_err(message),
+        ErrorKind::Request | ErrorKind::Template => RequestError::new_err(error.to_string()),
+        ErrorKind::Limit => classes::LimitError::new_err(error.to_string()),
+        _ => unusable_tokenizer(error),
     }
 }
 

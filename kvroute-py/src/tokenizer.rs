@@ -13,7 +13,7 @@ use pyo3::types::{PyBytes, PyDict, PyString};
 use serde::Serialize;
 
 use crate::config::json_text;
-use crate::error::{call, call_detached, invalid, tokenizer_exception};
+use crate::error::{call, call_detached, invalid, tokenizer_exception, unusable_tokenizer};
 use crate::input::{argument_or, one_of, seconds, text_bytes, utf8};
 use crate::output::to_python;
 
@@ -84,7 +84,7 @@ impl Tokenizer {
             let tokenizer = tokenize::Tokenizer::from_dir(&folder, &options);
             Ok(tokenizer.and_then(|tokenizer| TokenizerPool::new(Arc::new(tokenizer), &pool)))
         })?;
-        made.map(Self).map_err(|error| tokenizer_exception(&error))
+        made.map(Self).map_err(|error| unusable_tokenizer(&error))
     }
 
     /// The prompts of a request: one, or as many as a list of prompts has.

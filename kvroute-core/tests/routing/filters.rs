@@ -6,19 +6,19 @@ use kvroute_core::filter::{
 };
 use kvroute_core::hash::Lora;
 use kvroute_core::load::{AdapterReport, Overload};
+use kvroute_core::profile::ProfileBuilder;
 use kvroute_core::score::LoadScorer;
 use kvroute_core::{Error, ErrorKind};
 
 use super::*;
 
-/// Chooses by load, of the pods that take requests and that one filter keeps.
+/// Chooses by load, of the pods that take requests, that the request may go to, and that one filter keeps.
 pub(super) fn only(filter: impl Filter + 'static) -> Profile {
-    Profile::builder("p")
-        .filter(AcceptingFilter)
-        .filter(filter)
-        .scorer(LoadScorer::default(), 1.0)
-        .build()
-        .unwrap()
+    by_load().filter(filter).build().unwrap()
+}
+
+fn by_load() -> ProfileBuilder {
+    Profile::builder("p").filter(AcceptingFilter).filter(SubsetFilter).scorer(LoadScorer::default(), 1.0)
 }
 
 /// Names of the pods that were not dropped.
@@ -35,16 +35,9 @@ pub(super) fn kept_of_prompt(router: &Router, now: Duration) -> Vec<String> {
 /// Sends a request to a pod of this name, whatever else there is.
 fn send_to(router: &Router, pod: &str, now: Duration) -> Ticket {
     let (context, token_ids) = (HashContext::default(), prompt(1));
-    let pods = router.pods();
-    let drain = |accepting| {
-        for other in pods.iter().filter(|other| other.name() != pod) {
-            router.set_accepting(other.id(), accepting).unwrap();
-        }
-    };
-    drain(false);
-    let request = Request::new(&token_ids, &context);
+    let subset = [pod];
+    let request = Request { subset: Some(&subset), ..Request::new(&token_ids, &context) };
     let sent = router.dispatch(&request, now, &mut Workspace::default()).unwrap();
-    drain(true);
     assert_eq!(router.pod_by_id(sent.decision.pod).unwrap().name(), pod);
     sent.ticket
 }
@@ -105,7 +98,11 @@ fn a_saturated_fleet_still_gets_an_answer() {
 #[test]
 fn a_filter_that_steers_chooses_among_what_was_left_to_it_and_a_strict_one_may_leave_none() {
     let health = HealthFilter { failures: 1, pause: seconds(10) };
-    let profile = Profile::builder("p").filter(AcceptingFilter).filter(health).filter(OverloadFilter);
+    let profile = Profile::builder("p")
+        .filter(AcceptingFilter)
+        .filter(SubsetFilter)
+        .filter(health)
+        .filter(OverloadFilter);
     let (router, pods) =
         router_by(profile.scorer(LoadScorer::default(), 1.0).build().unwrap(), &["a", "b", "c"]);
     let fail = |pod: &str| assert!(router.finish(send_to(&router, pod, seconds(1)), Finish::Failed, None));
@@ -152,7 +149,7 @@ fn decided(router: &Router, request: &Request<'_>) -> Result<Decision, Error> {
 
 #[test]
 fn a_subset_keeps_all_ranks_of_the_pods_it_names_and_none_names_none() {
-    let (router, _) = router_by(only(SubsetFilter), &["a", "b"]);
+    let (router, _) = router_by(by_load().build().unwrap(), &["a", "b"]);
     for (name, dp_rank) in [("a", 1), ("c", 3)] {
         router.add_pod(PodSpec { dp_rank, ..PodSpec::new(name, domain("model", BLOCK_SIZE)) }).unwrap();
     }

@@ -162,7 +162,7 @@ def test_events_are_held_for_a_snapshot_and_then_followed(pod: FakePod) -> None:
                 publisher.send_multipart(
                     [b"kv@pod-0@tiny", next(numbers).to_bytes(8, "big"), BATCH]
                 )
-                return fleet.router.stream(pod_id)["stored_blocks"] >= 2
+                return fleet.router.stream(pod_id)["blocks_stored"] >= 2
 
             until("its blocks are known", followed)
             assert fleet.router.decide(list(range(9))).matched_tokens == 8

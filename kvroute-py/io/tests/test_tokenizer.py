@@ -30,7 +30,7 @@ def test_token_ids_are_those_of_the_engine() -> None:
         for name in ("chat_template.jinja", "chat_template_parts.jinja")
     }
     compared = 0
-    for line in (FOLDER / "requests.jsonl").read_text("utf-8").splitlines():
+    for line in (FOLDER / "requests.jsonl").read_bytes().splitlines():
         request = json.loads(line)
         if "truncate_prompt_tokens" in request["body"]:
             continue
