@@ -146,6 +146,17 @@ impl Chains {
         found
     }
 
+    /// Where `key` lies or, unless it is known nowhere, may lie: whoever stores after it looks there anyway, so the only
+    /// candidate need not be looked at twice.
+    fn guess_for(&self, lane: u32, key: u64) -> Option<Place> {
+        let mut candidates = self.candidates(key);
+        let first = candidates.next()?;
+        match candidates.next() {
+            None => Some(first),
+            Some(_) => self.find_for(lane, key),
+        }
+    }
+
     /// Where `key` lies, if it is known.
     pub(super) fn find(&self, key: u64) -> Option<Place> {
         self.candidates(key).find(|place| {
@@ -206,7 +217,7 @@ impl Chains {
         runs: &mut impl LaneRuns,
         already: impl FnMut(usize),
     ) -> Stored {
-        let at = match parent.map(|key| (key, self.find_for(lane, key))) {
+        let at = match parent.map(|key| (key, self.guess_for(lane, key))) {
             None => None,
             Some((key, Some(place))) => Some((key, place)),
             Some((_, None)) => return Stored { held: 0, stopped: Some(Stop::UnknownParent) },
@@ -214,7 +225,7 @@ impl Chains {
         self.store_after(lane, at, keys, runs, already)
     }
 
-    /// The same, where the place of the parent is known.
+    /// The same, where the place of the parent is known or guessed.
     fn store_after(
         &self,
         lane: u32,
@@ -239,7 +250,8 @@ impl Chains {
                     at = Some(place);
                 }
                 Step::Stopped(stop) => return Stored { held: done, stopped: Some(stop) },
-                // Only a parent that nobody pins can move; one that is gone leaves nothing to hang on.
+                // Only a guess can be wrong, and only a parent that nobody pins can move; one that is gone leaves
+                // nothing to hang on.
                 Step::Moved => match before.and_then(|key| self.find_for(lane, key)) {
                     Some(place) => at = Some(place),
                     None => return Stored { held: done, stopped: Some(Stop::UnknownParent) },

@@ -159,17 +159,20 @@ pub(super) struct LaneRow {
     /// The pod's lanes whose depths are its answer: held, predicted, speculative; [`NO_LANE`] where
     /// it has none.
     pub(super) lanes: [u32; 3],
+    /// Whether it has a lane of what it holds, that is read by its depth, and no other: then that depth is all.
+    pub(super) is_alone: bool,
 }
 
 /// Stands for a lane that is not there: beyond all real ones, so that its depth is 0.
 pub(super) const NO_LANE: u32 = u32::MAX;
 
 impl LaneRow {
-    const FREE: Self = Self { pod: PodId(0), salt: 0, lanes: [NO_LANE; 3] };
+    const FREE: Self = Self { pod: PodId(0), salt: 0, lanes: [NO_LANE; 3], is_alone: false };
 
     fn of(pod: &Pod) -> Self {
         let lanes = [pod.depth_lane(), pod.predicted, pod.speculative];
-        Self { pod: pod.id, salt: pod.salt, lanes: lanes.map(|lane| lane.unwrap_or(NO_LANE)) }
+        let is_alone = matches!(lanes, [Some(_), None, None]);
+        Self { pod: pod.id, salt: pod.salt, lanes: lanes.map(|lane| lane.unwrap_or(NO_LANE)), is_alone }
     }
 
     /// Whether what it holds takes more than the depth of one lane.

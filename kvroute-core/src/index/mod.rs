@@ -576,10 +576,16 @@ fn collect(
 ) {
     matches.clear();
     let rows = fleet.rows();
+    matches.reserve(trail.touched.len());
     for &lane in &trail.touched {
         let Some(row) = rows.get(lane as usize).filter(|row| row.salt == domain.pods_salt()) else {
             continue;
         };
+        if row.is_alone {
+            let blocks = TierBlocks::device(trail.depth(lane));
+            matches.push(PodMatch { pod: row.pod, blocks, predicted: 0, speculative: 0 });
+            continue;
+        }
         if row.has_segments() && !trail.segments.is_empty() {
             // What it holds is read below.
             continue;

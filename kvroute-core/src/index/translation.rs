@@ -19,26 +19,64 @@ pub(super) struct Translation {
     keys: HashMap<u64, u64>,
     /// Name -> copies beyond the first, over all lanes.
     more_copies: HashMap<u64, u32>,
-    /// Name -> key of blocks without a copy.
-    retired_keys: HashMap<u64, u64>,
-    /// Names without a copy, oldest first. A name that was stored again since stays in until its turn.
-    retired: VecDeque<u64>,
-    max_retired: usize,
+    retired: Retired,
+}
+
+/// Names of blocks whose last copy went, with their keys. They are listed as they come, which costs one line of the
+/// processor's cache; the table that finds them is only made once one is asked for, which few engines' events do.
+#[derive(Debug)]
+struct Retired {
+    /// Oldest first. A name that was stored again since stays in until its turn.
+    listed: VecDeque<(u64, u64)>,
+    /// Listings that went before those.
+    gone: u64,
+    /// Name -> key and number of its last listing.
+    found: HashMap<u64, (u64, u64)>,
+    /// Number of the first listing that is not in `found`.
+    unfound: u64,
+    most: usize,
+}
+
+impl Retired {
+    fn new(most: usize) -> Self {
+        Self { listed: VecDeque::new(), gone: 0, found: HashMap::new(), unfound: 0, most }
+    }
+
+    fn push(&mut self, name: u64, key: u64) {
+        if self.most == 0 {
+            return;
+        }
+        if self.listed.len() == self.most
+            && let Some((oldest, _)) = self.listed.pop_front()
+        {
+            if let Entry::Occupied(last) = self.found.entry(oldest)
+                && last.get().1 == self.gone
+            {
+                last.remove();
+            }
+            self.gone += 1;
+            self.unfound = self.unfound.max(self.gone);
+        }
+        self.listed.push_back((name, key));
+    }
+
+    fn key(&mut self, name: u64) -> Option<u64> {
+        let from = (self.unfound - self.gone) as usize;
+        for (&(name, key), number) in self.listed.range(from..).zip(self.unfound..) {
+            self.found.insert(name, (key, number));
+        }
+        self.unfound = self.gone + self.listed.len() as u64;
+        self.found.get(&name).map(|&(key, _)| key)
+    }
 }
 
 impl Translation {
     pub(super) fn new(max_retired: usize) -> Self {
-        Self {
-            keys: HashMap::new(),
-            more_copies: HashMap::new(),
-            retired_keys: HashMap::new(),
-            retired: VecDeque::new(),
-            max_retired,
-        }
+        Self { keys: HashMap::new(), more_copies: HashMap::new(), retired: Retired::new(max_retired) }
     }
 
-    pub(super) fn key(&self, hash: EngineHash) -> Option<u64> {
-        self.keys.get(&hash.0).or_else(|| self.retired_keys.get(&hash.0)).copied()
+    pub(super) fn key(&mut self, hash: EngineHash) -> Option<u64> {
+        self.keys.get(&hash.0).copied().or_else(|| self.retired.key(hash.0))
     }
 
     /// Whether the pod has a copy of another block under this name.
@@ -49,10 +87,7 @@ impl Translation {
     pub(super) fn add_copy(&mut self, hash: EngineHash, key: u64) {
         match self.keys.entry(hash.0) {
             Entry::Occupied(_) => *self.more_copies.entry(hash.0).or_insert(0) += 1,
-            Entry::Vacant(free) => {
-                free.insert(key);
-                self.retired_keys.remove(&hash.0);
-            }
+            Entry::Vacant(free) => _ = free.insert(key),
         }
     }
 
@@ -70,21 +105,12 @@ impl Translation {
         }
         if let Some(key) = self.keys.remove(&hash.0) {
             give_back(&mut self.keys);
-            self.retired_keys.insert(hash.0, key);
-            self.retire(hash.0);
-        }
-    }
-
-    fn retire(&mut self, name: u64) {
-        self.retired.push_back(name);
-        while self.retired.len() > self.max_retired {
-            let Some(oldest) = self.retired.pop_front() else { break };
-            self.retired_keys.remove(&oldest);
+            self.retired.push(hash.0, key);
         }
     }
 
     pub(super) fn clear(&mut self) {
-        *self = Self::new(self.max_retired);
+        *self = Self::new(self.retired.most);
     }
 
     /// Names of blocks with copies: name, key, copies.
@@ -96,8 +122,8 @@ impl Translation {
 
     /// Writes the names that are kept for a while, oldest first, with the keys of those without a copy.
     pub(super) fn save_retired(&self, frames: &mut FrameWriter) {
-        for name in &self.retired {
-            frames.hash_and_option(*name, self.retired_keys.get(name).copied());
+        for &(name, key) in &self.retired.listed {
+            frames.hash_and_option(name, Some(key).filter(|_| !self.keys.contains_key(&name)));
         }
     }
 
@@ -116,16 +142,16 @@ impl Translation {
 
     /// Takes in a name that is kept for a while, behind those before; its key if it has no copy.
     pub(super) fn restore_retired(&mut self, name: u64, key: Option<u64>) {
-        if let Some(key) = key.filter(|_| !self.keys.contains_key(&name)) {
-            self.retired_keys.entry(name).or_insert(key);
+        if let Some(key) = self.keys.get(&name).copied().or(key) {
+            self.retired.push(name, key);
         }
-        self.retire(name);
     }
 
     /// Bytes allocated.
     pub(super) fn bytes(&self) -> usize {
-        let tables = self.keys.allocation_size() + self.retired_keys.allocation_size();
-        tables + self.more_copies.allocation_size() + self.retired.capacity() * size_of::<u64>()
+        let tables = self.keys.allocation_size() + self.more_copies.allocation_size();
+        let listed = self.retired.listed.capacity() * size_of::<(u64, u64)>();
+        tables + listed + self.retired.found.allocation_size()
     }
 }
 
@@ -133,5 +159,33 @@ impl Translation {
 fn give_back<V>(map: &mut HashMap<u64, V>) {
     if map.len() * 4 < map.capacity() {
         map.shrink_to(map.len() * 2);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::vec::Vec;
+
+    proptest! {
+        #[test]
+        fn retired_names_are_found_while_listed_whenever_one_asks(
+            most in 0_usize..5,
+            steps in prop::collection::vec((0_u64..6, 0_u64..3, any::<bool>()), 0..60),
+        ) {
+            let mut retired = Retired::new(most);
+            let mut model: Vec<(u64, u64)> = Vec::new();
+            for (name, key, is_asked) in steps {
+                if is_asked {
+                    let last = model.iter().rev().take(most).find(|listed| listed.0 == name);
+                    prop_assert_eq!(retired.key(name), last.map(|listed| listed.1));
+                } else {
+                    retired.push(name, key);
+                    model.push((name, key));
+                }
+                prop_assert!(retired.found.len() <= most);
+            }
+        }
     }
 }

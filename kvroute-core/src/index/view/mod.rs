@@ -378,7 +378,7 @@ impl View {
         self.counters.clears += 1;
     }
 
-    fn key_of(&self, hash: EngineHash) -> Option<u64> {
+    fn key_of(&mut self, hash: EngineHash) -> Option<u64> {
         if self.domain.is_native() { Some(hash.0 ^ self.domain.salt()) } else { self.translation.key(hash) }
     }
 
