@@ -62,17 +62,21 @@ mod _kvroute {
     #[pymodule_export]
     use crate::router::Router;
 
-    #[cfg(feature = "io")]
-    #[pymodule]
-    mod _io {
-        #[pymodule_export]
-        use crate::fleet::{Fleet, Target};
-        #[pymodule_export]
-        use crate::tokenizer::{Prompt, Tokenizer};
-    }
-
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        #[cfg(feature = "io")]
+        module.setattr("_io", io(module.py())?)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
+
+    /// What only kvroute-io has. An attribute, not added: the names the module exports are the same in both packages.
+    #[cfg(feature = "io")]
+    fn io(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
+        let module = PyModule::new(py, "_io")?;
+        module.add_class::<crate::fleet::Fleet>()?;
+        module.add_class::<crate::fleet::Target>()?;
+        module.add_class::<crate::tokenizer::Prompt>()?;
+        module.add_class::<crate::tokenizer::Tokenizer>()?;
+        Ok(module)
     }
 }

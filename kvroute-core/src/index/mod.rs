@@ -9,6 +9,9 @@
 //! holds of a run is a pair of offsets (`coverage`). What only a pod's own stream needs is in its `view`.
 //! A lookup (`walk`) goes from run to run, and `matching` makes a pod's answer of what its lanes hold.
 //!
+//! This file is long because options, answers and calls are documented here, where callers look; what they do is in the
+//! modules.
+//!
 //! # Consistency
 //!
 //! A lookup that overlaps no apply equals the oracle. One that does lies, for every pod, between the

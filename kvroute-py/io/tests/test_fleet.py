@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -100,7 +101,7 @@ def test_a_router_outlives_its_fleet(pod: FakePod) -> None:
     with pytest.raises(kvroute.NoCandidateError):
         router.decide([1, 2, 3])
     router.reset()
-    calls = [
+    calls: list[Callable[[], object]] = [
         fleet.models,
         fleet.status,
         fleet.release_events,
