@@ -19,7 +19,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 /// What a snapshot begins with; no text does.
 const MARK: [u8; 8] = *b"\x89kvroute";
 /// Version of the format: raised by every change that a reader of the version before would misread.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const HEADER: usize = MARK.len() + size_of::<u32>();
 /// Kind, length, checksum.
 const FRAME_HEADER: usize = 1 + size_of::<u32>() + size_of::<u64>();

@@ -344,7 +344,7 @@ mod tests {
     fn another_version_and_another_file_are_told_apart() {
         let mut other = sample();
         other[8] = 9;
-        let expected = "snapshot: its format is of version 9, this library reads 1";
+        let expected = "snapshot: its format is of version 9, this library reads 2";
         assert_eq!(kinds(&other, 3).unwrap_err().to_string(), expected);
         let expected = "snapshot, byte 0: this is no snapshot of a router";
         assert_eq!(kinds(b"policy: llm-d-demo\n", 3).unwrap_err().to_string(), expected);

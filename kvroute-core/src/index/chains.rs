@@ -22,7 +22,7 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use parking_lot::{Mutex, RwLock};
 
 pub(super) use self::graft::Scaffold;
-use super::run::{MAX_BLOCKS, Place, Run, RunId};
+use super::run::{MAX_BLOCKS, Place, Run, RunId, Spot};
 use super::shard::{Directory, RUN_BITS, Shard, spread};
 
 /// Keeps neighbours off each other's cache lines (two: processors fetch them in pairs).
@@ -59,12 +59,15 @@ pub(super) enum Stop {
 
 /// Told about the runs that a lane comes to hold a part of, or stops to.
 pub(super) trait LaneRuns {
-    /// Whether events name the lane's blocks by their hashes, so that they must be found by them. Nobody
-    /// names what is only predicted, and most of what entering it would cost is saved.
-    const NAMED: bool = true;
+    /// Whether events announce the lane's blocks; nobody does what is only predicted.
+    const ANNOUNCED: bool = true;
     /// Whether room is left to what others store: what is only predicted stops at seven eighths.
     const LEAVES_ROOM: bool = false;
 
+    /// Whether the lane's blocks must be found by their keys: events name them so, and nothing else tells where they lie.
+    fn found_by_key(&self) -> bool {
+        false
+    }
     fn entered(&mut self, run: RunId);
     fn left(&mut self, run: RunId);
     /// A store covered this part of a run.
@@ -98,9 +101,9 @@ impl Chains {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Number of distinct blocks.
+    /// Number of distinct blocks that events announced.
     pub(super) fn len(&self) -> usize {
-        self.directories.iter().map(|d| d.0.lock().len()).sum()
+        self.shards.iter().map(|shard| shard.0.shard.read().announced()).sum()
     }
 
     pub(super) fn shard_of_key(&self, key: u64) -> usize {
@@ -131,13 +134,13 @@ impl Chains {
         (spread(key) >> 48) as usize & (self.directories.len() - 1)
     }
 
-    /// Where `key` lies, if it is known: where `lane` holds it, if it does.
-    fn find_for(&self, lane: u32, key: u64) -> Option<Place> {
+    /// Where a block lies, if it is known: where `lane` holds it, if it does.
+    fn find_for(&self, lane: u32, spot: Spot) -> Option<Place> {
         let mut found = None;
-        for place in self.candidates(key) {
+        for place in self.candidates(spot) {
             let (guarded, slot) = self.locate(place.run);
             let shard = guarded.shard.read();
-            let Some(run) = shard.run_with(slot, place.offset, key) else { continue };
+            let Some(run) = shard.run_with(slot, place.offset, spot.key) else { continue };
             if run.holds(lane, place.offset) {
                 return Some(place);
             }
@@ -146,64 +149,72 @@ impl Chains {
         found
     }
 
-    /// Where `key` lies or, unless it is known nowhere, may lie: whoever stores after it looks there anyway, so the only
+    /// Where a block lies or, unless it is known nowhere, may lie: whoever stores after it looks there anyway, so the only
     /// candidate need not be looked at twice.
-    fn guess_for(&self, lane: u32, key: u64) -> Option<Place> {
-        let mut candidates = self.candidates(key);
+    fn guess_for(&self, lane: u32, spot: Spot) -> Option<Place> {
+        let mut candidates = self.candidates(spot);
         let first = candidates.next()?;
         match candidates.next() {
             None => Some(first),
-            Some(_) => self.find_for(lane, key),
+            Some(_) => self.find_for(lane, spot),
         }
     }
 
-    /// Where `key` lies, if it is known.
-    pub(super) fn find(&self, key: u64) -> Option<Place> {
-        self.candidates(key).find(|place| {
+    /// Where a block lies, if it is known.
+    pub(super) fn find(&self, spot: Spot) -> Option<Place> {
+        self.candidates(spot).find(|place| {
             let (guarded, slot) = self.locate(place.run);
-            guarded.shard.read().run_with(slot, place.offset, key).is_some()
+            guarded.shard.read().run_with(slot, place.offset, spot.key).is_some()
         })
     }
 
-    /// The key before `key`: `None` if `key` is not known, `Some(None)` at the start of a prompt.
+    /// The key of the block at a place, if one is there.
+    pub(super) fn key_at(&self, place: Place) -> Option<u64> {
+        let (guarded, slot) = self.locate(place.run);
+        guarded.shard.read().run(slot)?.keys().get(place.offset).copied()
+    }
+
+    /// The block before one: `None` if that is not known, `Some(None)` at the start of a prompt. With its place if `spot`
+    /// has one.
     #[expect(clippy::option_option, reason = "outer: is the block known; inner: is there one before it")]
-    pub(super) fn parent_of(&self, key: u64) -> Option<Option<u64>> {
-        let place = self.find(key)?;
+    pub(super) fn parent_of(&self, spot: Spot) -> Option<Option<Spot>> {
+        let place = self.find(spot)?;
+        let before_it = |key, place| Spot { key, place: spot.place.map(|_| place) };
         let parent = {
             let (guarded, slot) = self.locate(place.run);
             let shard = guarded.shard.read();
-            let run = shard.run_with(slot, place.offset, key)?;
+            let run = shard.run_with(slot, place.offset, spot.key)?;
             match (place.offset.checked_sub(1), run.parent) {
-                (Some(before), _) => return Some(Some(run.keys()[before])),
+                (Some(offset), _) => {
+                    return Some(Some(before_it(run.keys()[offset], Place { offset, ..place })));
+                }
                 (None, None) => return Some(None),
                 (None, Some(parent)) => parent,
             }
         };
-        let before = {
-            let (guarded, slot) = self.locate(parent.run);
-            guarded.shard.read().run(slot)?.keys().get(parent.offset).copied()
-        };
+        let key = self.key_at(parent)?;
         // While the block was there, so was its parent; it may have gone between the two looks, and another
         // run have come into the parent's slot.
         let (guarded, slot) = self.locate(place.run);
         let shard = guarded.shard.read();
-        let run = shard.run_with(slot, place.offset, key).filter(|run| run.parent == Some(parent));
-        run.and(before).map(Some)
+        let run = shard.run_with(slot, place.offset, spot.key).filter(|run| run.parent == Some(parent));
+        run.map(|_| Some(before_it(key, parent)))
     }
 
-    /// Places where `key` may lie. More than four keys with one 24-bit tag in one directory are so rare (some
+    /// Places where a block may lie. More than four keys with one 24-bit tag in one directory are so rare (some
     /// in a hundred million blocks over 256 directories) that only they allocate; but a block that
     /// could not be found could not be removed either.
-    fn candidates(&self, key: u64) -> impl Iterator<Item = Place> {
-        let (mut few, mut more) = ([None; 4], Vec::new());
-        let directory = self.directory(key).lock();
-        for (i, place) in directory.candidates(key).enumerate() {
-            match few.get_mut(i) {
-                Some(slot) => *slot = Some(place),
-                None => more.push(place),
+    fn candidates(&self, spot: Spot) -> impl Iterator<Item = Place> {
+        let (mut few, mut more) = ([spot.place, None, None, None], Vec::new());
+        if spot.place.is_none() {
+            let directory = self.directory(spot.key).lock();
+            for (i, place) in directory.candidates(spot.key).enumerate() {
+                match few.get_mut(i) {
+                    Some(slot) => *slot = Some(place),
+                    None => more.push(place),
+                }
             }
         }
-        drop(directory);
         few.into_iter().flatten().chain(more)
     }
 
@@ -212,33 +223,19 @@ impl Chains {
     pub(super) fn store(
         &self,
         lane: u32,
-        parent: Option<u64>,
-        keys: &[u64],
-        runs: &mut impl LaneRuns,
-        already: impl FnMut(usize),
-    ) -> Stored {
-        let at = match parent.map(|key| (key, self.guess_for(lane, key))) {
-            None => None,
-            Some((key, Some(place))) => Some((key, place)),
-            Some((_, None)) => return Stored { held: 0, stopped: Some(Stop::UnknownParent) },
-        };
-        self.store_after(lane, at, keys, runs, already)
-    }
-
-    /// The same, where the place of the parent is known or guessed.
-    fn store_after(
-        &self,
-        lane: u32,
-        parent: Option<(u64, Place)>,
+        parent: Option<Spot>,
         keys: &[u64],
         runs: &mut impl LaneRuns,
         mut already: impl FnMut(usize),
     ) -> Stored {
-        let (parent, mut at) = parent.unzip();
+        let mut at = parent.and_then(|spot| self.guess_for(lane, spot));
+        if parent.is_some() && at.is_none() {
+            return Stored { held: 0, stopped: Some(Stop::UnknownParent) };
+        }
         let mut done = 0;
         while done < keys.len() {
             let rest = &keys[done..];
-            let before = if done == 0 { parent } else { Some(keys[done - 1]) };
+            let before = if done == 0 { parent.map(|spot| spot.key) } else { Some(keys[done - 1]) };
             let step = match at.zip(before) {
                 None => self.hang(lane, None, rest, runs, |i| already(done + i)),
                 Some((place, key)) => self.go_on(lane, place, key, rest, runs, |i| already(done + i)),
@@ -252,10 +249,12 @@ impl Chains {
                 Step::Stopped(stop) => return Stored { held: done, stopped: Some(stop) },
                 // Only a guess can be wrong, and only a parent that nobody pins can move; one that is gone leaves
                 // nothing to hang on.
-                Step::Moved => match before.and_then(|key| self.find_for(lane, key)) {
-                    Some(place) => at = Some(place),
-                    None => return Stored { held: done, stopped: Some(Stop::UnknownParent) },
-                },
+                Step::Moved => {
+                    match parent.filter(|_| done == 0).and_then(|spot| self.find_for(lane, spot)) {
+                        Some(place) => at = Some(place),
+                        None => return Stored { held: done, stopped: Some(Stop::UnknownParent) },
+                    }
+                }
             }
         }
         Stored { held: done, stopped: None }
@@ -355,14 +354,17 @@ impl Chains {
         runs: &mut R,
         mut already: impl FnMut(usize),
     ) -> Step {
-        // Lanes that are read together with others are all named.
-        if R::NAMED {
+        // Lanes that are read together with others are all announced.
+        if R::ANNOUNCED {
             self.locate(id).0.additions.fetch_add(1, Ordering::Release);
         }
         let before = shard.bytes();
         let (first, end) = (range.start, range.end);
         let (is_new, unnamed) = shard.change(slot, |run| {
-            let unnamed = if R::NAMED { run.name_up_to(end) } else { 0..0 };
+            if R::ANNOUNCED {
+                run.announce_up_to(end);
+            }
+            let unnamed = if runs.found_by_key() { run.name_up_to(end) } else { 0..0 };
             (run.cover(lane, range, |offset| already(offset - first)), unnamed)
         });
         if is_new {
@@ -379,45 +381,73 @@ impl Chains {
     }
 
     /// Takes one block away from `lane`; false if the lane does not hold it.
-    pub(super) fn remove(&self, lane: u32, key: u64, runs: &mut impl LaneRuns) -> bool {
-        self.remove_tail(lane, &[key], runs) > 0
+    pub(super) fn remove(&self, lane: u32, spot: Spot, runs: &mut impl LaneRuns) -> bool {
+        self.candidates(spot).any(|place| {
+            let is_it = |run: &Run| (run.keys().get(place.offset) == Some(&spot.key)).then_some(1);
+            self.uncover_tail(lane, place, runs, is_it, |_| ()) > 0
+        })
     }
 
-    /// Takes the first of these blocks away from `lane`, and as many after it as lie one before the other in its run:
-    /// engines evict chains from their ends, and so most events cost one search and one lock. Answers how many those
-    /// were; 0 if the lane does not hold the first.
+    /// Takes the first of these blocks, found by their keys, away from `lane`, and as many after it as lie one before the
+    /// other in its run: engines evict chains from their ends, and so most events cost one search and one lock. Answers how
+    /// many those were; 0 if the lane does not hold the first.
     pub(super) fn remove_tail(&self, lane: u32, keys: &[u64], runs: &mut impl LaneRuns) -> usize {
         let Some(&first) = keys.first() else { return 0 };
-        for place in self.candidates(first) {
-            let (guarded, slot) = self.locate(place.run);
-            let mut shard = guarded.shard.write();
-            let Some(run) = shard.run_with(slot, place.offset, first) else { continue };
-            if !run.holds(lane, place.offset) {
-                continue;
-            }
-            let before_it = run.keys()[..place.offset].iter().rev();
-            let follow = before_it.zip(&keys[1..]).take_while(|(key, next)| key == next).count();
-            guarded.retractions.fetch_add(1, Ordering::Release);
-            let before = shard.bytes();
-            let (taken, left) = shard.change(slot, |run| {
-                let mut left = true;
-                let offsets = (place.offset - follow..=place.offset).rev();
-                let taken = offsets
-                    .map_while(|offset| run.uncover(lane, offset))
-                    .inspect(|more| left = *more)
-                    .count();
-                (taken, left)
-            });
-            if !left {
-                runs.left(place.run);
-            }
-            let parent = self.trim(&mut shard, place.run, slot);
-            self.account(before, shard.bytes());
-            drop(shard);
-            self.release(parent);
-            return taken;
+        let mut taken = self.candidates(Spot::by_key(first)).map(|place| {
+            let count = |run: &Run| {
+                let from_it = run.keys().get(..=place.offset)?.iter().rev();
+                Some(from_it.zip(keys).take_while(|(key, named)| key == named).count())
+            };
+            self.uncover_tail(lane, place, runs, count, |_| ())
+        });
+        taken.find(|&taken| taken > 0).unwrap_or(0)
+    }
+
+    /// The same of blocks that lie at these places; `gone` is told the key of each that was taken.
+    pub(super) fn remove_tail_at(
+        &self,
+        lane: u32,
+        places: &[Place],
+        runs: &mut impl LaneRuns,
+        gone: impl FnMut(u64),
+    ) -> usize {
+        let Some(&first) = places.first() else { return 0 };
+        let before_it = (0..=first.offset).rev().map(|offset| Place { offset, ..first });
+        let count = before_it.zip(places).take_while(|(place, named)| place == *named).count();
+        self.uncover_tail(lane, first, runs, |_| Some(count), gone)
+    }
+
+    /// Takes `last` away from `lane`, and as many blocks before it, itself included, as `count` says of its run and the lane
+    /// holds without a hole.
+    fn uncover_tail(
+        &self,
+        lane: u32,
+        last: Place,
+        runs: &mut impl LaneRuns,
+        count: impl FnOnce(&Run) -> Option<usize>,
+        gone: impl FnMut(u64),
+    ) -> usize {
+        let (guarded, slot) = self.locate(last.run);
+        let mut shard = guarded.shard.write();
+        let count = shard.run(slot).filter(|run| run.holds(lane, last.offset)).and_then(count).unwrap_or(0);
+        if count == 0 {
+            return 0;
         }
-        0
+        guarded.retractions.fetch_add(1, Ordering::Release);
+        let before = shard.bytes();
+        let (taken, left) = shard.change(slot, |run| {
+            let (taken, left) = run.uncover_tail(lane, last.offset, count);
+            run.keys()[last.offset + 1 - taken..=last.offset].iter().rev().copied().for_each(gone);
+            (taken, left)
+        });
+        if !left {
+            runs.left(last.run);
+        }
+        let parent = self.trim(&mut shard, last.run, slot);
+        self.account(before, shard.bytes());
+        drop(shard);
+        self.release(parent);
+        taken
     }
 
     /// Takes everything `lane` holds in `run` away; answers how many blocks that was.
@@ -428,7 +458,7 @@ impl Chains {
     /// Takes the blocks of `range` that `lane` holds in `run` away; answers how many those were.
     pub(super) fn remove_range(&self, lane: u32, run: RunId, range: Range<usize>) -> usize {
         // From the end, where a coverage is cheapest to shorten.
-        self.retract(run, |run| range.rev().filter(|&offset| run.uncover(lane, offset).is_some()).count())
+        self.retract(run, |run| range.rev().filter(|&offset| run.uncover_tail(lane, offset, 1).0 > 0).count())
     }
 
     fn retract(&self, run: RunId, uncover: impl FnOnce(&mut Run) -> usize) -> usize {

@@ -98,8 +98,26 @@ impl Coverage {
         self.drop_full_mask();
     }
 
+    /// Takes the block at `last` out, and those before it, `most` in all, up to the first that is not held; answers how many
+    /// those were, and whether any block is left.
+    pub(super) fn remove_tail(&mut self, last: usize, most: usize) -> (usize, bool) {
+        let start = usize::from(self.start);
+        if self.mask.is_none() && last + 1 == self.end() && start <= last {
+            let taken = most.min(self.end() - start);
+            self.end -= taken as u16;
+            return (taken, self.end > self.start);
+        }
+        let mut left = true;
+        let offsets = (0..=last).rev().take(most).take_while(|&offset| {
+            let held = left && self.holds(offset);
+            left = left && (!held || self.remove(offset));
+            held
+        });
+        (offsets.count(), left)
+    }
+
     /// Takes one held block out; answers whether any is left. `offset` must be held.
-    pub(super) fn remove(&mut self, offset: usize) -> bool {
+    fn remove(&mut self, offset: usize) -> bool {
         debug_assert!(self.holds(offset));
         let (start, end) = (usize::from(self.start), self.end());
         if start + 1 == end {
@@ -220,8 +238,8 @@ mod tests {
                     let expected: Vec<_> = (at..at + length).filter(|i| !model.insert(*i)).collect();
                     prop_assert_eq!(already, expected);
                 } else if let Some(&offset) = model.range(at..).next() {
-                    model.remove(&offset);
-                    prop_assert_eq!(coverage.remove(offset), !model.is_empty());
+                    let taken = (0..=offset).rev().take(length).take_while(|at| model.remove(at)).count();
+                    prop_assert_eq!(coverage.remove_tail(offset, length), (taken, !model.is_empty()));
                     if model.is_empty() {
                         return Ok(());
                     }

@@ -78,7 +78,7 @@ pub(super) struct Path {
 }
 
 impl LaneRuns for Path {
-    const NAMED: bool = false;
+    const ANNOUNCED: bool = false;
     const LEAVES_ROOM: bool = true;
 
     fn entered(&mut self, _run: RunId) {}

@@ -28,6 +28,33 @@ pub(super) struct Place {
     pub(super) offset: usize,
 }
 
+impl Place {
+    /// As one number, of 32 bits for the run and [`OFFSET_BITS`] for the offset.
+    pub(super) fn packed(self) -> u64 {
+        u64::from(self.run.0) << OFFSET_BITS | self.offset as u64
+    }
+
+    /// From [`packed`](Self::packed).
+    pub(super) fn unpacked(packed: u64) -> Self {
+        let run = RunId((packed >> OFFSET_BITS) as u32);
+        Self { run, offset: (packed & ((1 << OFFSET_BITS) - 1)) as usize }
+    }
+}
+
+/// A block that came before: its key, and where it was seen last. Where there is no place, the directory tells it; where
+/// there is one, the directory does not know the block, which may have gone from there since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Spot {
+    pub(super) key: u64,
+    pub(super) place: Option<Place>,
+}
+
+impl Spot {
+    pub(super) fn by_key(key: u64) -> Self {
+        Self { key, place: None }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Run {
     /// The first key and the last one, which are most of what lookups ask for: here they need not visit the others.
@@ -40,7 +67,9 @@ pub(super) struct Run {
     pub(super) coverage: Vec<Coverage>,
     /// Bytes of the coverages' masks.
     mask_bytes: u32,
-    /// Number of leading blocks that are found by their keys, too (see [`super::shard::Directory`]).
+    /// Number of leading blocks that events announced.
+    announced: u16,
+    /// Number of those that are found by their keys, too (see [`super::shard::Directory`]).
     named: u16,
     /// How many runs continue after an offset; sorted by offset, no zero counts.
     children: Vec<(u16, u32)>,
@@ -131,22 +160,19 @@ impl Run {
         }
     }
 
-    /// Takes a block out of a lane's coverage; `None` if the lane does not hold it, else whether the
-    /// lane still holds something of this run.
-    pub(super) fn uncover(&mut self, lane: u32, offset: usize) -> Option<bool> {
-        let at = self.find(lane).ok()?;
+    /// Takes the block at `last` out of a lane's coverage, and those before it, `most` in all, up to the first that the
+    /// lane does not hold. Answers how many those were, and whether the lane still holds something of this run.
+    pub(super) fn uncover_tail(&mut self, lane: u32, last: usize, most: usize) -> (usize, bool) {
+        let Ok(at) = self.find(lane) else { return (0, false) };
         let coverage = &mut self.coverage[at];
-        if !coverage.holds(offset) {
-            return None;
-        }
         self.mask_bytes -= coverage.mask_bytes() as u32;
-        let left = coverage.remove(offset);
+        let (taken, left) = coverage.remove_tail(last, most);
         if left {
             self.mask_bytes += coverage.mask_bytes() as u32;
         } else {
             self.coverage.remove(at);
         }
-        Some(left)
+        (taken, left)
     }
 
     /// Takes everything of a lane out; answers how many blocks it held.
@@ -157,6 +183,16 @@ impl Run {
         let mut held = 0;
         coverage.ranges(usize::MAX, |range| held += range.len());
         held
+    }
+
+    /// Number of leading blocks that events announced.
+    pub(super) fn announced(&self) -> usize {
+        usize::from(self.announced)
+    }
+
+    /// Marks the blocks before `end` as announced.
+    pub(super) fn announce_up_to(&mut self, end: usize) {
+        self.announced = self.announced.max(end as u16);
     }
 
     /// Number of leading blocks that are found by their keys.
@@ -175,6 +211,7 @@ impl Run {
     pub(super) fn truncate(&mut self, length: usize) {
         self.keys.truncate(length);
         self.note_ends();
+        self.announced = self.announced.min(length as u16);
         self.named = self.named.min(length as u16);
         if self.keys.capacity() > 2 * length {
             self.keys.shrink_to(length);

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use hashbrown::HashTable;
 
-use super::run::{OFFSET_BITS, Place, Run, RunId};
+use super::run::{OFFSET_BITS, Place, Run};
 
 /// Runs whose first keys belong to one shard.
 #[derive(Debug, Default)]
@@ -20,6 +20,8 @@ pub(super) struct Shard {
     heads: HashTable<u32>,
     /// Heap bytes of all runs.
     run_bytes: usize,
+    /// Blocks of all runs that events announced.
+    announced: usize,
 }
 
 impl Shard {
@@ -40,12 +42,13 @@ impl Shard {
         self.run(slot).filter(|run| run.keys().get(offset) == Some(&key))
     }
 
-    /// Changes the run in `slot`, keeping the byte count true.
+    /// Changes the run in `slot`, keeping the counts true.
     pub(super) fn change<R>(&mut self, slot: u32, change: impl FnOnce(&mut Run) -> R) -> R {
         let run = &mut self.runs[slot as usize];
-        let before = run.heap_bytes();
+        let before = (run.heap_bytes(), run.announced());
         let result = change(run);
-        self.run_bytes = self.run_bytes + run.heap_bytes() - before;
+        self.run_bytes = self.run_bytes + run.heap_bytes() - before.0;
+        self.announced = self.announced + run.announced() - before.1;
         result
     }
 
@@ -77,6 +80,7 @@ impl Shard {
     pub(super) fn remove(&mut self, slot: u32) -> Run {
         let run = core::mem::take(&mut self.runs[slot as usize]);
         self.run_bytes -= run.heap_bytes();
+        self.announced -= run.announced();
         if let Ok(entry) = self.heads.find_entry(spread(run.first_key()), |&other| other == slot) {
             entry.remove();
         }
@@ -96,6 +100,11 @@ impl Shard {
         run
     }
 
+    /// Blocks that events announced.
+    pub(super) fn announced(&self) -> usize {
+        self.announced
+    }
+
     /// Bytes this shard has allocated.
     pub(super) fn bytes(&self) -> usize {
         self.run_bytes
@@ -105,7 +114,8 @@ impl Shard {
     }
 }
 
-/// Where each block lies: one 8-byte entry a block, without its key.
+/// Where the blocks of native domains lie, which events name by their keys: one 8-byte entry a block, without its key.
+/// (In a translated domain each pod's translation knows the places.)
 ///
 /// An entry packs the run, the offset and a part of the key's hash. Two keys can share an entry's hash
 /// part, so an answer is a *candidate* that the caller checks against the run itself, which it visits
@@ -167,11 +177,6 @@ impl Directory {
     pub(super) fn bytes(&self) -> usize {
         self.entries.allocation_size()
     }
-
-    /// Blocks known.
-    pub(super) fn len(&self) -> usize {
-        self.entries.len()
-    }
 }
 
 /// Shrinks a table that has become mostly empty. (An empty one is replaced: the capacity it reports
@@ -186,12 +191,11 @@ pub(super) fn give_back<T>(table: &mut HashTable<T>, hasher: impl Fn(&T) -> u64)
 
 /// A key's tag and place.
 pub(super) fn entry_of(key: u64, place: Place) -> u64 {
-    tag_of(key) << (64 - TAG_BITS) | u64::from(place.run.0) << OFFSET_BITS | place.offset as u64
+    tag_of(key) << (64 - TAG_BITS) | place.packed()
 }
 
 fn place_of(entry: u64) -> Place {
-    let run = entry >> OFFSET_BITS & ((1 << RUN_BITS) - 1);
-    Place { run: RunId(run as u32), offset: (entry & ((1 << OFFSET_BITS) - 1)) as usize }
+    Place::unpacked(entry & ((1 << (64 - TAG_BITS)) - 1))
 }
 
 fn tag_of(key: u64) -> u64 {

@@ -1,37 +1,48 @@
-//! From an engine's name for a block to its key in the index.
+//! From an engine's name for a block to its place in the index.
 //!
-//! Needed where the engine's hashes cannot be recomputed. A name outlives the last copy of its block for a
-//! while, because an engine can announce that a block was offloaded after it left the device, and names
-//! no tokens then.
+//! Needed where the engine's hashes cannot be recomputed. A block that is held stays in its place, so events find it
+//! there without a search. A name outlives the last copy of its block for a while, because an engine can announce that a
+//! block was offloaded after it left the device, and names no tokens then; by then the block may have gone from its place
+//! and come back to another, so it is kept with its key.
 
 use alloc::collections::VecDeque;
 
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 
+use super::run::{Place, Spot};
 use crate::EngineHash;
 use crate::frame::FrameWriter;
+
+/// What a name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    /// A block the pod has a copy of, here.
+    Held(Place),
+    /// A block whose last copy went, from there.
+    Retired(Spot),
+}
 
 /// 16 bytes a block in the table that every held one is in; what few have is kept beside it.
 #[derive(Debug)]
 pub(super) struct Translation {
-    /// Name -> key of the blocks the pod has.
-    keys: HashMap<u64, u64>,
+    /// Name -> place, packed, of the blocks the pod has.
+    places: HashMap<u64, u64>,
     /// Name -> copies beyond the first, over all lanes.
     more_copies: HashMap<u64, u32>,
     retired: Retired,
 }
 
-/// Names of blocks whose last copy went, with their keys. They are listed as they come, which costs one line of the
+/// Names of blocks whose last copy went, with their keys and where they were. They are listed as they come, which costs one line of the
 /// processor's cache; the table that finds them is only made once one is asked for, which few engines' events do.
 #[derive(Debug)]
 struct Retired {
     /// Oldest first. A name that was stored again since stays in until its turn.
-    listed: VecDeque<(u64, u64)>,
+    listed: VecDeque<(u64, Spot)>,
     /// Listings that went before those.
     gone: u64,
-    /// Name -> key and number of its last listing.
-    found: HashMap<u64, (u64, u64)>,
+    /// Name -> block and number of its last listing.
+    found: HashMap<u64, (Spot, u64)>,
     /// Number of the first listing that is not in `found`.
     unfound: u64,
     most: usize,
@@ -42,7 +53,7 @@ impl Retired {
         Self { listed: VecDeque::new(), gone: 0, found: HashMap::new(), unfound: 0, most }
     }
 
-    fn push(&mut self, name: u64, key: u64) {
+    fn push(&mut self, name: u64, spot: Spot) {
         if self.most == 0 {
             return;
         }
@@ -57,41 +68,48 @@ impl Retired {
             self.gone += 1;
             self.unfound = self.unfound.max(self.gone);
         }
-        self.listed.push_back((name, key));
+        self.listed.push_back((name, spot));
     }
 
-    fn key(&mut self, name: u64) -> Option<u64> {
+    fn find(&mut self, name: u64) -> Option<Spot> {
         let from = (self.unfound - self.gone) as usize;
-        for (&(name, key), number) in self.listed.range(from..).zip(self.unfound..) {
-            self.found.insert(name, (key, number));
+        for (&(name, spot), number) in self.listed.range(from..).zip(self.unfound..) {
+            self.found.insert(name, (spot, number));
         }
         self.unfound = self.gone + self.listed.len() as u64;
-        self.found.get(&name).map(|&(key, _)| key)
+        self.found.get(&name).map(|&(spot, _)| spot)
     }
 }
 
 impl Translation {
     pub(super) fn new(max_retired: usize) -> Self {
-        Self { keys: HashMap::new(), more_copies: HashMap::new(), retired: Retired::new(max_retired) }
+        Self { places: HashMap::new(), more_copies: HashMap::new(), retired: Retired::new(max_retired) }
     }
 
-    pub(super) fn key(&mut self, hash: EngineHash) -> Option<u64> {
-        self.keys.get(&hash.0).copied().or_else(|| self.retired.key(hash.0))
+    pub(super) fn find(&mut self, hash: EngineHash) -> Option<Known> {
+        let held = self.place(hash).map(Known::Held);
+        held.or_else(|| self.retired.find(hash.0).map(Known::Retired))
     }
 
-    /// Whether the pod has a copy of another block under this name.
-    pub(super) fn contradicts(&self, hash: EngineHash, key: u64) -> bool {
-        self.keys.get(&hash.0).is_some_and(|&held| held != key)
+    /// Where the block lies that the pod has a copy of under this name.
+    pub(super) fn place(&self, hash: EngineHash) -> Option<Place> {
+        self.places.get(&hash.0).map(|&packed| Place::unpacked(packed))
     }
 
-    pub(super) fn add_copy(&mut self, hash: EngineHash, key: u64) {
-        match self.keys.entry(hash.0) {
+    /// Whether the pod has several copies of some block.
+    pub(super) fn has_more(&self, hash: EngineHash) -> bool {
+        !self.more_copies.is_empty() && self.more_copies.contains_key(&hash.0)
+    }
+
+    pub(super) fn add_copy(&mut self, hash: EngineHash, place: Place) {
+        match self.places.entry(hash.0) {
             Entry::Occupied(_) => *self.more_copies.entry(hash.0).or_insert(0) += 1,
-            Entry::Vacant(free) => _ = free.insert(key),
+            Entry::Vacant(free) => _ = free.insert(place.packed()),
         }
     }
 
-    pub(super) fn drop_copies(&mut self, hash: EngineHash, mut copies: u32) {
+    /// Takes copies of a block away, whose key this is.
+    pub(super) fn drop_copies(&mut self, hash: EngineHash, mut copies: u32, key: u64) {
         if let Some(more) = self.more_copies.get_mut(&hash.0) {
             let taken = copies.min(*more);
             (*more, copies) = (*more - taken, copies - taken);
@@ -103,9 +121,9 @@ impl Translation {
         if copies == 0 {
             return;
         }
-        if let Some(key) = self.keys.remove(&hash.0) {
-            give_back(&mut self.keys);
-            self.retired.push(hash.0, key);
+        if let Some(packed) = self.places.remove(&hash.0) {
+            give_back(&mut self.places);
+            self.retired.push(hash.0, Spot { key, place: Some(Place::unpacked(packed)) });
         }
     }
 
@@ -113,44 +131,42 @@ impl Translation {
         *self = Self::new(self.retired.most);
     }
 
-    /// Names of blocks with copies: name, key, copies.
+    /// Names of blocks with copies: name, place packed, copies.
     pub(super) fn held(&self) -> impl Iterator<Item = (u64, u64, u32)> {
-        self.keys
+        self.places
             .iter()
-            .map(|(&name, &key)| (name, key, 1 + self.more_copies.get(&name).copied().unwrap_or(0)))
+            .map(|(&name, &packed)| (name, packed, 1 + self.more_copies.get(&name).copied().unwrap_or(0)))
     }
 
     /// Writes the names that are kept for a while, oldest first, with the keys of those without a copy.
     pub(super) fn save_retired(&self, frames: &mut FrameWriter) {
-        for &(name, key) in &self.retired.listed {
-            frames.hash_and_option(name, Some(key).filter(|_| !self.keys.contains_key(&name)));
+        for &(name, spot) in &self.retired.listed {
+            frames.hash_and_option(name, Some(spot.key).filter(|_| !self.places.contains_key(&name)));
         }
     }
 
     /// Makes room for so many names.
     pub(super) fn reserve(&mut self, names: usize) {
-        self.keys.reserve(names);
+        self.places.reserve(names);
     }
 
     /// Takes in a name from a snapshot; `copies` is at least 1.
-    pub(super) fn restore(&mut self, name: u64, key: u64, copies: u32) {
-        self.keys.insert(name, key);
+    pub(super) fn restore(&mut self, name: u64, place: Place, copies: u32) {
+        self.places.insert(name, place.packed());
         if copies > 1 {
             self.more_copies.insert(name, copies - 1);
         }
     }
 
-    /// Takes in a name that is kept for a while, behind those before; its key if it has no copy.
-    pub(super) fn restore_retired(&mut self, name: u64, key: Option<u64>) {
-        if let Some(key) = self.keys.get(&name).copied().or(key) {
-            self.retired.push(name, key);
-        }
+    /// Takes in a name that is kept for a while, behind those before.
+    pub(super) fn restore_retired(&mut self, name: u64, spot: Spot) {
+        self.retired.push(name, spot);
     }
 
     /// Bytes allocated.
     pub(super) fn bytes(&self) -> usize {
-        let tables = self.keys.allocation_size() + self.more_copies.allocation_size();
-        let listed = self.retired.listed.capacity() * size_of::<(u64, u64)>();
+        let tables = self.places.allocation_size() + self.more_copies.allocation_size();
+        let listed = self.retired.listed.capacity() * size_of::<(u64, Spot)>();
         tables + listed + self.retired.found.allocation_size()
     }
 }
@@ -179,9 +195,9 @@ mod tests {
             for (name, key, is_asked) in steps {
                 if is_asked {
                     let last = model.iter().rev().take(most).find(|listed| listed.0 == name);
-                    prop_assert_eq!(retired.key(name), last.map(|listed| listed.1));
+                    prop_assert_eq!(retired.find(name), last.map(|listed| Spot::by_key(listed.1)));
                 } else {
-                    retired.push(name, key);
+                    retired.push(name, Spot::by_key(key));
                     model.push((name, key));
                 }
                 prop_assert!(retired.found.len() <= most);

@@ -10,7 +10,7 @@ use core::ops::Range;
 use hashbrown::HashMap;
 
 use super::{Chains, LaneRuns};
-use crate::index::run::{Place, Run, RunId};
+use crate::index::run::{Place, Run, RunId, Spot};
 use crate::index::shard::entry_of;
 
 /// Number of the scaffold's lane: beyond those of pods' lanes, before those of their steps
@@ -36,7 +36,7 @@ const MANY_NAMES: usize = 1 << 21;
 const FEW_NAMES: usize = 1 << 12;
 
 impl LaneRuns for Scaffold {
-    const NAMED: bool = false;
+    const ANNOUNCED: bool = false;
 
     fn entered(&mut self, run: RunId) {
         self.runs.push(run);
@@ -68,23 +68,30 @@ impl Chains {
         Scaffold { batch: if fits { MANY_NAMES } else { FEW_NAMES }, ..Scaffold::default() }
     }
 
-    /// Puts a piece in its place after `parent`, a key and where the scaffold holds it. Its first `named` blocks will
-    /// be found by their keys, once [`name`](Self::name) was called. Answers where its blocks lie now; fewer of them than
-    /// there are keys if the index is at its memory bound.
+    /// Puts a piece in its place after `parent`, where the scaffold holds it. Its first `announced` blocks count as
+    /// announced; the first `named` will be found by their keys, once [`name`](Self::name) was called. Answers where its
+    /// blocks lie now; fewer of them than there are keys if the index is at its memory bound.
     pub(in crate::index) fn graft<'a>(
         &self,
         scaffold: &'a mut Scaffold,
-        parent: Option<(u64, Place)>,
+        parent: Option<Spot>,
         keys: &[u64],
+        announced: usize,
         named: usize,
     ) -> &'a [(RunId, Range<usize>)] {
         if scaffold.waiting >= scaffold.batch {
             self.name(scaffold);
         }
         scaffold.parts.clear();
-        self.store_after(LANE, parent, keys, scaffold, |_| ());
-        let mut unnamed = named;
+        self.store(LANE, parent, keys, scaffold, |_| ());
+        let (mut unannounced, mut unnamed) = (announced, named);
         for (run, part) in &scaffold.parts {
+            let count = part.len().min(unannounced);
+            unannounced -= count;
+            if count > 0 {
+                let (guarded, slot) = self.locate(*run);
+                guarded.shard.write().change(slot, |run| run.announce_up_to(part.start + count));
+            }
             let count = part.len().min(unnamed);
             unnamed -= count;
             if count > 0 {

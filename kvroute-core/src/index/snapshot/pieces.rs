@@ -95,6 +95,7 @@ impl Pieces {
                 frames.number(offset as u64);
             }
             frames.number(keys.len() as u64);
+            frames.number(data.announced().saturating_sub(start) as u64);
             frames.number(data.named().saturating_sub(start) as u64);
             frames.hashes(keys.iter().copied());
             frames.next_record();
@@ -141,20 +142,21 @@ fn digest(keys: &[u64]) -> u64 {
 /// What a lane holds, gathered run by run and written in order of pieces.
 #[derive(Debug, Default)]
 pub(in crate::index) struct Held {
-    /// Part of a piece, and where the keys of it begin.
+    /// Part of a piece, and where its blocks begin.
     parts: Vec<(u32, Range<usize>, usize)>,
-    keys: Vec<u64>,
+    /// Of each block its key and its packed place.
+    blocks: Vec<(u64, u64)>,
 }
 
 impl Held {
-    /// Takes in what a lane holds of a run; its keys, too, `with_keys`.
+    /// Takes in what a lane holds of a run; its blocks one by one, too, `with_blocks`.
     pub(in crate::index) fn add(
         &mut self,
         chains: &Chains,
         pieces: &Pieces,
         lane: u32,
         run: RunId,
-        with_keys: bool,
+        with_blocks: bool,
     ) {
         chains.look_at(run, |data| {
             let Some(coverage) = data.coverage_of(lane) else { return };
@@ -162,9 +164,10 @@ impl Held {
                 let mut from = range.start;
                 pieces.split(run, range, |piece, part| {
                     let length = part.len();
-                    self.parts.push((piece, part, self.keys.len()));
-                    if with_keys {
-                        self.keys.extend_from_slice(&data.keys()[from..from + length]);
+                    self.parts.push((piece, part, self.blocks.len()));
+                    if with_blocks {
+                        let keys = data.keys()[from..from + length].iter().zip(from..);
+                        self.blocks.extend(keys.map(|(&key, offset)| (key, Place { run, offset }.packed())));
                     }
                     from += length;
                 });
@@ -172,7 +175,7 @@ impl Held {
         });
     }
 
-    /// Writes it as one lane's, and adds the keys to `keys` in the order written.
+    /// Writes it as one lane's, and adds its blocks to `blocks` in the order written.
     ///
     /// Of each piece: how far it is from the last one (the first from -1), less one; the number of parts held; and of
     /// each how many blocks lie before it since the last part, and its length.
@@ -181,7 +184,7 @@ impl Held {
         group: u32,
         tier: Tier,
         frames: &mut FrameWriter,
-        keys: &mut Vec<u64>,
+        blocks: &mut Vec<(u64, u64)>,
     ) {
         let open = |frames: &mut FrameWriter| {
             frames.open(Kind::Lane);
@@ -203,11 +206,11 @@ impl Held {
                 frames.number((part.start - end) as u64);
                 frames.number(part.len() as u64);
                 end = part.end;
-                keys.extend_from_slice(self.keys.get(*from..from + part.len()).unwrap_or_default());
+                blocks.extend_from_slice(self.blocks.get(*from..from + part.len()).unwrap_or_default());
             }
         }
         frames.close();
         self.parts.clear();
-        self.keys.clear();
+        self.blocks.clear();
     }
 }

@@ -6,7 +6,7 @@ use core::ops::Range;
 
 use super::stage::{Part, StagedPieces, StagedPod};
 use crate::index::chains::{Chains, Scaffold};
-use crate::index::run::{Place, RunId};
+use crate::index::run::{Place, RunId, Spot};
 use crate::index::shard::{Directory, spread};
 
 /// Where the pieces lie.
@@ -66,12 +66,14 @@ impl Placed {
             // What its parent had no room for, it has no place after.
             Some((parent, offset)) => match self.find(parent, usize::from(offset)) {
                 None => return,
-                Some(place) => Some((self.staged.key(parent, usize::from(offset)), place)),
+                Some(place) => {
+                    Some(Spot { key: self.staged.key(parent, usize::from(offset)), place: Some(place) })
+                }
             },
         };
         let named = usize::from(piece.named);
         let keys = &keys[..crowds.admit(keys, named)];
-        for (run, part) in chains.graft(scaffold, parent, keys, named) {
+        for (run, part) in chains.graft(scaffold, parent, keys, usize::from(piece.announced), named) {
             let segment = Segment { run: *run, offset: part.start as u16, length: part.len() as u16 };
             self.segments.push(segment);
         }

@@ -26,7 +26,8 @@ pub(super) struct Piece {
     /// The block it continues: piece and offset.
     pub(super) parent: Option<(u32, u16)>,
     pub(super) length: u16,
-    /// How many of its blocks are found by their keys.
+    /// How many of its blocks events announced, and how many of those are found by their keys.
+    pub(super) announced: u16,
     pub(super) named: u16,
     /// Where its keys begin among all.
     pub(super) start: usize,
@@ -216,13 +217,15 @@ impl Staged {
             }
         };
         let length = reader.at_most(MAX_PIECE as u64, "blocks in a piece")?;
-        let named = reader.at_most(length as u64, "named blocks in a piece")?;
+        let announced = reader.at_most(length as u64, "announced blocks in a piece")?;
+        let named = reader.at_most(announced as u64, "named blocks in a piece")?;
         if length == 0 || pieces.len() == u32::MAX as usize {
             return Err(reader.fail("a piece without blocks, or one too many"));
         }
-        let (start, length, named) = (keys.len(), length as u16, named as u16);
+        let (start, length) = (keys.len(), length as u16);
+        let (announced, named) = (announced as u16, named as u16);
         keys.extend(reader.hashes(usize::from(length))?);
-        pieces.push(Piece { parent, length, named, start });
+        pieces.push(Piece { parent, length, announced, named, start });
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use std::vec::Vec;
 
 use super::super::chains::{Chains, LaneRuns, Stop, Stored};
-use super::super::run::RunId;
+use super::super::run::{RunId, Spot};
 use super::super::{CopyPolicy, TrustLevel};
 use super::{
     Arc, BlockHash, BlockIndex, BlockRemoved, BlockStored, CacheDomain, EngineHash, EventBatch, IndexOptions,
@@ -236,6 +236,9 @@ fn parents_remembered_in_a_circle_end() {
 struct Unbooked;
 
 impl LaneRuns for Unbooked {
+    fn found_by_key(&self) -> bool {
+        true
+    }
     fn entered(&mut self, _: RunId) {}
     fn left(&mut self, _: RunId) {}
 }
@@ -251,10 +254,10 @@ fn any_number_of_keys_with_one_tag_are_found_and_removed() {
         assert_eq!(chains.store(0, None, &[key], &mut Unbooked, |_| ()), Stored { held: 1, stopped: None });
     }
     for &key in &keys {
-        assert!(chains.find(key).is_some(), "key {key} is found");
+        assert!(chains.find(Spot::by_key(key)).is_some(), "key {key} is found");
     }
     for &key in &keys {
-        assert!(chains.remove(0, key, &mut Unbooked), "key {key} is removed");
+        assert!(chains.remove(0, Spot::by_key(key), &mut Unbooked), "key {key} is removed");
     }
     assert_eq!((chains.len(), chains.bytes()), (0, 0));
 }
@@ -262,7 +265,9 @@ fn any_number_of_keys_with_one_tag_are_found_and_removed() {
 #[test]
 fn a_block_claimed_after_several_parents_has_a_place_after_each() {
     let chains = Chains::new(1, usize::MAX);
-    let store = |lane, parent, keys: &[u64]| chains.store(lane, parent, keys, &mut Unbooked, |_| ());
+    let store = |lane, parent: Option<u64>, keys: &[u64]| {
+        chains.store(lane, parent.map(Spot::by_key), keys, &mut Unbooked, |_| ())
+    };
     store(0, None, &[1, 2]);
     store(0, Some(1), &[9]);
     store(0, Some(2), &[3, 4]);
@@ -272,7 +277,7 @@ fn a_block_claimed_after_several_parents_has_a_place_after_each() {
     }
     assert_eq!(chains.len(), 8, "five blocks and three places of the sixth");
     for (lane, key) in [(0, 9), (0, 9), (0, 9), (1, 9), (0, 5), (0, 4), (0, 3), (0, 2), (0, 1)] {
-        assert!(chains.remove(lane, key, &mut Unbooked), "key {key} of lane {lane}");
+        assert!(chains.remove(lane, Spot::by_key(key), &mut Unbooked), "key {key} of lane {lane}");
     }
     assert_eq!((chains.len(), chains.bytes()), (0, 0), "a reservation left behind would keep its run");
 }
@@ -280,23 +285,25 @@ fn a_block_claimed_after_several_parents_has_a_place_after_each() {
 #[test]
 fn an_unknown_parent_changes_nothing() {
     let chains = Chains::new(1, usize::MAX);
-    let stored = chains.store(0, Some(77), &[1], &mut Unbooked, |_| ());
+    let stored = chains.store(0, Some(Spot::by_key(77)), &[1], &mut Unbooked, |_| ());
     assert_eq!(stored, Stored { held: 0, stopped: Some(Stop::UnknownParent) });
-    assert_eq!((chains.len(), chains.bytes(), chains.find(1)), (0, 0, None));
+    assert_eq!((chains.len(), chains.bytes(), chains.find(Spot::by_key(1))), (0, 0, None));
 }
 
 #[test]
 fn the_place_of_a_dropped_block_is_not_mistaken_for_its_successors() {
     let chains = Chains::new(1, usize::MAX);
     chains.store(0, None, &[1, 2, 3], &mut Unbooked, |_| ());
-    let place = chains.find(2);
-    assert!(chains.remove(0, 3, &mut Unbooked) && chains.remove(0, 2, &mut Unbooked));
-    assert!(chains.remove(0, 1, &mut Unbooked));
+    let place = chains.find(Spot::by_key(2));
+    assert!(
+        chains.remove(0, Spot::by_key(3), &mut Unbooked) && chains.remove(0, Spot::by_key(2), &mut Unbooked)
+    );
+    assert!(chains.remove(0, Spot::by_key(1), &mut Unbooked));
     chains.store(0, None, &[10, 20, 30], &mut Unbooked, |_| ());
-    assert_eq!(chains.find(20), place, "the slot is used again");
-    assert_eq!(chains.find(2), None);
-    assert_eq!(chains.parent_of(2), None);
-    assert!(!chains.remove(0, 2, &mut Unbooked));
+    assert_eq!(chains.find(Spot::by_key(20)), place, "the slot is used again");
+    assert_eq!(chains.find(Spot::by_key(2)), None);
+    assert_eq!(chains.parent_of(Spot::by_key(2)), None);
+    assert!(!chains.remove(0, Spot::by_key(2), &mut Unbooked));
 }
 
 #[test]
@@ -309,7 +316,7 @@ fn work_on_many_short_lived_runs_keeps_no_slots() {
         }
         // From both ends and from the middle, so that free slots lie everywhere.
         let order = (0..200).map(|i| keys[i * 77 % 200]);
-        order.for_each(|key| assert!(chains.remove(0, key, &mut Unbooked)));
+        order.for_each(|key| assert!(chains.remove(0, Spot::by_key(key), &mut Unbooked)));
         assert_eq!((chains.bytes(), chains.recount()), (0, 0), "round {round}");
     }
 }
@@ -337,7 +344,7 @@ fn slots_are_used_again_while_others_stay() {
     // A new run always comes before the old one goes, so that the slots are never cut off at their end.
     for key in 3..3000 {
         store(key);
-        assert!(chains.remove(0, key - 1, &mut Unbooked));
+        assert!(chains.remove(0, Spot::by_key(key - 1), &mut Unbooked));
     }
     assert!(chains.bytes() <= 2 * bytes, "{} bytes, {bytes} before", chains.bytes());
 }

@@ -2,10 +2,12 @@
 
 use alloc::vec::Vec;
 
+use hashbrown::HashMap;
+
 use super::View;
 use crate::EngineHash;
 use crate::index::parked::ParkedBlock;
-use crate::index::run::RunId;
+use crate::index::run::{Place, RunId, Spot};
 use crate::index::snapshot::{Placed, RestoredBlocks, StagedBlock, StagedPod};
 use crate::index::{BlockIndex, CopyPolicy};
 use crate::sequence::SequenceTracker;
@@ -41,13 +43,14 @@ impl View {
         for lane in &staged.lanes {
             self.lane(index, lane.group, lane.tier);
         }
-        self.load_held(index, &staged, placed, &mut restored);
+        let places = self.load_held(index, &staged, placed, &mut restored);
         for (lane, key, copies) in staged.copies {
             if let Some(own) = self.lanes.get(lane).filter(|_| self.options.copies != CopyPolicy::Set) {
                 self.more_copies.insert((own.lane.id, key), copies);
             }
         }
         for (key, parent) in staged.lineage {
+            let parent = parent.map(|key| Spot { key, place: places.get(&key).copied().flatten() });
             self.lineage.remember(key, parent, self.options.max_retired);
         }
         self.load_parked(staged.parked, &mut restored);
@@ -59,55 +62,77 @@ impl View {
         Some(restored)
     }
 
-    /// What its lanes hold, and the engine's names for that and for what it held lately.
+    /// What its lanes hold, and the engine's names for that and for what it held lately. Answers the places of those blocks
+    /// that the rest of the snapshot names by their keys.
     fn load_held(
         &mut self,
         index: &BlockIndex,
         staged: &StagedPod,
         placed: &Placed,
         restored: &mut RestoredBlocks,
-    ) {
+    ) -> HashMap<u64, Option<Place>> {
         let is_translated = !self.domain.is_native();
+        let mut wanted = HashMap::new();
         if is_translated {
-            self.translation.reserve(staged.names.len() + staged.other_names.len() + staged.retired.len());
+            self.translation.reserve(staged.names.len() + staged.other_names.len());
+            let parents = staged.lineage.iter().filter_map(|&(_, parent)| parent);
+            let retired = staged.retired.iter().filter_map(|&(_, key)| key);
+            let named_twice = staged.other_names.iter().map(|&(_, key, _)| key);
+            wanted.extend(parents.chain(retired).chain(named_twice).map(|key| (key, None)));
         }
+        let mut blocks = Vec::new();
         let mut names = staged.names.iter();
         let mut same_copies = staged.same_copies.iter().copied();
         let mut same = (0, 0);
         for (own, lane) in self.lanes.iter_mut().zip(&staged.lanes) {
             for &part in &lane.parts {
                 // The first that there is no room for ends it, so that what is held comes first.
-                let (mut held, mut has_room) = (0, true);
+                let mut has_room = true;
+                blocks.clear();
                 placed.split(part.piece, part.offsets(), |run, offsets| {
-                    let length = offsets.len();
+                    let places = offsets.clone().map(|offset| Place { run, offset });
                     has_room = has_room && index.chains.cover_part(own.lane.id, run, offsets, &mut own.runs);
-                    held += if has_room { length } else { 0 };
+                    blocks.extend(places.filter(|_| has_room));
                 });
-                restored.held += held as u64;
-                restored.refused += (part.offsets().len() - held) as u64;
+                restored.held += blocks.len() as u64;
+                restored.refused += (part.offsets().len() - blocks.len()) as u64;
                 if !is_translated {
                     continue;
                 }
                 for (at, &key) in placed.keys(part).iter().enumerate() {
+                    let place = blocks.get(at).copied();
+                    if !wanted.is_empty() && place.is_some() {
+                        wanted.entry(key).and_modify(|known| *known = place);
+                    }
                     while same.0 == 0 {
                         // Behind the last there are no names.
                         same = same_copies.next().unwrap_or((u32::MAX, 0));
                     }
                     same.0 -= 1;
                     let name = if same.1 > 0 { names.next() } else { None };
-                    if let Some(&name) = name.filter(|_| at < held) {
-                        self.translation.restore(name, key, same.1);
+                    if let Some((&name, place)) = name.zip(place) {
+                        self.translation.restore(name, place, same.1);
                     }
                 }
             }
         }
-        if is_translated {
-            staged
-                .other_names
-                .iter()
-                .for_each(|&(name, key, copies)| self.translation.restore(name, key, copies));
-            staged.retired.iter().for_each(|&(name, key)| self.translation.restore_retired(name, key));
+        for &(name, key, copies) in &staged.other_names {
+            if let Some(&Some(place)) = wanted.get(&key) {
+                self.translation.restore(name, place, copies);
+            }
         }
+        for &(name, key) in &staged.retired {
+            let place = key.map(|key| wanted.get(&key).copied().flatten());
+            match key.zip(place) {
+                Some((key, place)) => self.translation.restore_retired(name, Spot { key, place }),
+                // Held again by now: the place it has in the queue is all that counts of it.
+                None if self.translation.place(EngineHash(name)).is_some() => {
+                    self.translation.restore_retired(name, Spot::by_key(0));
+                }
+                None => {}
+            }
+        }
+        wanted
     }
 
     fn load_parked(&mut self, parked: Vec<StagedBlock>, restored: &mut RestoredBlocks) {

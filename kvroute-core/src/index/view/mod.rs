@@ -16,6 +16,8 @@ mod store;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::mem;
+use core::ops::Range;
 
 use hashbrown::{HashMap, HashTable};
 use parking_lot::Mutex;
@@ -26,10 +28,10 @@ use super::chains::LaneRuns;
 use super::fleet::{Lane, MAX_GROUPS, PodId, kinds};
 use super::outcome::{ApplyReport, Counters, IgnoreReason, Outcome, ResyncReason, TrustLevel};
 use super::parked::Parked;
-use super::run::RunId;
+use super::run::{Place, RunId, Spot};
 use super::sent::Sent;
 use super::shard::{give_back, spread};
-use super::translation::Translation;
+use super::translation::{Known, Translation};
 use super::{BlockIndex, CopyPolicy, GapPolicy, PodOptions};
 use crate::domain::CacheDomain;
 use crate::event::{BlockStored, EventBatch, GroupKind, KvEvent, decode_batch};
@@ -37,19 +39,51 @@ use crate::sequence::{SequenceTracker, Verdict};
 use crate::{EngineHash, Error, Tier};
 
 /// The runs a lane holds a part of, so that a pod can be cleared without visiting the others.
-#[derive(Debug, Default)]
-struct RunSet(HashTable<u32>);
+#[derive(Debug)]
+struct RunSet {
+    runs: HashTable<u32>,
+    /// The lane is of a native domain, where events name blocks by their keys.
+    is_native: bool,
+    /// Where the blocks lie that were stored since this was last cleared, in their order; of translated domains only.
+    stored: Vec<(RunId, Range<usize>)>,
+}
+
+impl RunSet {
+    fn new(is_native: bool) -> Self {
+        Self { runs: HashTable::new(), is_native, stored: Vec::new() }
+    }
+
+    /// The places of what was stored, in their order.
+    fn stored(&self) -> impl Iterator<Item = Place> {
+        self.stored.iter().flat_map(|(run, part)| part.clone().map(|offset| Place { run: *run, offset }))
+    }
+
+    /// Bytes allocated.
+    fn bytes(&self) -> usize {
+        self.runs.allocation_size() + self.stored.capacity() * size_of::<(RunId, Range<usize>)>()
+    }
+}
 
 impl LaneRuns for RunSet {
+    fn found_by_key(&self) -> bool {
+        self.is_native
+    }
+
     fn entered(&mut self, run: RunId) {
-        self.0.insert_unique(spread(u64::from(run.0)), run.0, |&run| spread(u64::from(run)));
+        self.runs.insert_unique(spread(u64::from(run.0)), run.0, |&run| spread(u64::from(run)));
     }
 
     fn left(&mut self, run: RunId) {
-        if let Ok(entry) = self.0.find_entry(spread(u64::from(run.0)), |&other| other == run.0) {
+        if let Ok(entry) = self.runs.find_entry(spread(u64::from(run.0)), |&other| other == run.0) {
             entry.remove();
         }
-        give_back(&mut self.0, |&run| spread(u64::from(run)));
+        give_back(&mut self.runs, |&run| spread(u64::from(run)));
+    }
+
+    fn covered(&mut self, run: RunId, part: Range<usize>) {
+        if !self.is_native {
+            self.stored.push((run, part));
+        }
     }
 }
 
@@ -87,8 +121,9 @@ pub(super) struct View {
     /// Scratch: keys of the event being applied, and which of them were held already.
     keys: Vec<u64>,
     already: Vec<usize>,
-    /// Scratch: names of the event being applied, those that are known.
+    /// Scratch: names of the event being applied, those that are known, and their places.
     known: Vec<EngineHash>,
+    places: Vec<Place>,
     /// What the router sent to the pod; void when the engine drops its cache.
     sent: Arc<Mutex<Sent>>,
 }
@@ -125,6 +160,7 @@ impl View {
             keys: Vec::new(),
             already: Vec::new(),
             known: Vec::new(),
+            places: Vec::new(),
             sent,
             options,
         }
@@ -150,9 +186,10 @@ impl View {
     /// Bytes this view has allocated.
     pub(super) fn bytes(&self) -> usize {
         let copies = self.more_copies.allocation_size();
-        let runs: usize = self.lanes.iter().map(|lane| lane.runs.0.allocation_size()).sum();
+        let runs: usize = self.lanes.iter().map(|lane| lane.runs.bytes()).sum();
         let scratch = self.keys.capacity() + self.already.capacity() + self.known.capacity();
-        let scratch = scratch * size_of::<u64>() + self.fresh.bytes();
+        let places = self.places.capacity() * size_of::<Place>();
+        let scratch = scratch * size_of::<u64>() + places + self.fresh.bytes();
         copies + runs + scratch + self.lineage.bytes() + self.translation.bytes() + self.parked.bytes()
     }
 
@@ -366,7 +403,7 @@ impl View {
     /// Forgets everything the pod holds.
     pub(super) fn clear(&mut self, index: &BlockIndex) {
         for own in &mut self.lanes {
-            for &run in &core::mem::take(&mut own.runs).0 {
+            for &run in &mem::take(&mut own.runs.runs) {
                 self.counters.blocks_removed += index.chains.remove_run(own.lane.id, RunId(run)) as u64;
             }
         }
@@ -378,8 +415,21 @@ impl View {
         self.counters.clears += 1;
     }
 
-    fn key_of(&mut self, hash: EngineHash) -> Option<u64> {
-        if self.domain.is_native() { Some(hash.0 ^ self.domain.salt()) } else { self.translation.key(hash) }
+    /// The block that the engine names so; in a native domain every name is one's.
+    fn spot_of(&mut self, index: &BlockIndex, hash: EngineHash) -> Option<Spot> {
+        if self.domain.is_native() {
+            return Some(Spot::by_key(hash.0 ^ self.domain.salt()));
+        }
+        match self.translation.find(hash)? {
+            Known::Held(place) => Some(Spot { key: index.chains.key_at(place)?, place: Some(place) }),
+            Known::Retired(spot) => Some(spot),
+        }
+    }
+
+    /// Whether the pod has a copy of another block than that of `key` under this name.
+    fn contradicts(&self, index: &BlockIndex, hash: EngineHash, key: u64) -> bool {
+        let held = self.translation.place(hash);
+        held.is_some_and(|place| index.chains.key_at(place) != Some(key))
     }
 
     /// Position of the lane for a group and tier, made if it is new; `None` if the pod has too many.
@@ -393,7 +443,7 @@ impl View {
         }
         let lane = index.add_lane(self.id, group, tier)?;
         self.offloads |= tier != Tier::Gpu;
-        self.lanes.push(ViewLane { lane, runs: RunSet::default() });
+        self.lanes.push(ViewLane { lane, runs: RunSet::new(self.domain.is_native()) });
         Some(self.lanes.len() - 1)
     }
 

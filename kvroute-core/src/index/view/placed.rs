@@ -10,6 +10,7 @@ use hashbrown::HashMap;
 use super::{RunSet, View};
 use crate::frame::FrameWriter;
 use crate::index::outcome::{IgnoreReason, Outcome};
+use crate::index::run::Spot;
 use crate::index::{BlockIndex, CopyPolicy};
 use crate::{EngineHash, Tier};
 
@@ -17,7 +18,7 @@ use crate::{EngineHash, Tier};
 /// still be placed. Kept only for pods that announce offloads.
 #[derive(Debug, Default)]
 pub(super) struct Lineage {
-    parents: HashMap<u64, Option<u64>>,
+    parents: HashMap<u64, Option<Spot>>,
     order: VecDeque<u64>,
 }
 
@@ -25,7 +26,7 @@ struct Ancestors {
     /// The block itself, then the missing ones before it, nearest first.
     keys: Vec<u64>,
     /// The known block before them all; `None` at the start of a prompt.
-    root: Option<u64>,
+    root: Option<Spot>,
 }
 
 impl View {
@@ -40,8 +41,8 @@ impl View {
         self.offloads |= self.lanes[lane].lane.tier != Tier::Gpu;
         let mut outcome = Outcome::Applied;
         for &hash in hashes {
-            let key = self.key_of(hash);
-            let placed = key.is_some_and(|key| self.store_one(index, lane, hash, key));
+            let spot = self.spot_of(index, hash);
+            let placed = spot.is_some_and(|spot| self.store_one(index, lane, hash, spot));
             if !placed && !self.parked.park_again(hash, self.lanes[lane].lane.id) {
                 self.counters.blocks_refused += 1;
                 self.degraded = true;
@@ -51,22 +52,26 @@ impl View {
         outcome
     }
 
-    fn store_one(&mut self, index: &BlockIndex, lane: usize, hash: EngineHash, key: u64) -> bool {
-        let Some(ancestors) = self.ancestors(index, key) else { return false };
-        let own = &mut self.lanes[lane];
+    fn store_one(&mut self, index: &BlockIndex, lane: usize, hash: EngineHash, spot: Spot) -> bool {
+        let Some(ancestors) = self.ancestors(index, spot) else { return false };
+        let (own, key) = (&mut self.lanes[lane], spot.key);
         // What stands only as a step to the block is not held: no lookup reads the lane that keeps it, and
         // once the block has its place, that keeps it.
-        let (step_lane, mut step_runs) = (self.id.step_lane(), RunSet::default());
+        let (step_lane, mut step_runs) = (self.id.step_lane(), RunSet::new(self.domain.is_native()));
         let (steps, mut parent, mut held) = (&ancestors.keys[1..], ancestors.root, false);
+        let mut stepped_on = Vec::new();
         let stepped = steps.iter().rev().all(|&step| {
+            step_runs.stored.clear();
             let stored = index.chains.store(step_lane, parent, &[step], &mut step_runs, |_| ());
-            parent = Some(step);
+            parent = Some(Spot { key: step, place: step_runs.stored().next() });
+            stepped_on.extend(parent.filter(|_| stored.held == 1));
             stored.held == 1
         });
+        own.runs.stored.clear();
         let stored = stepped
             && index.chains.store(own.lane.id, parent, &[key], &mut own.runs, |_| held = true).held == 1;
-        for &step in steps {
-            index.chains.remove(step_lane, step, &mut step_runs);
+        for spot in stepped_on.into_iter().rev() {
+            index.chains.remove(step_lane, spot, &mut step_runs);
         }
         if !stored {
             return false;
@@ -77,8 +82,8 @@ impl View {
         if held {
             *self.more_copies.entry((own.lane.id, key)).or_insert(0) += 1;
         }
-        if !self.domain.is_native() {
-            self.translation.add_copy(hash, key);
+        if let Some(place) = own.runs.stored().next() {
+            self.translation.add_copy(hash, place);
         }
         self.counters.blocks_stored += 1;
         if !self.parked.is_empty() {
@@ -87,24 +92,24 @@ impl View {
         true
     }
 
-    /// The chain to store so that `key` gets its place again: `key` first, then as many blocks before it
+    /// The chain to store so that a block gets its place again: itself first, then as many blocks before it
     /// as the index has forgotten.
-    fn ancestors(&self, index: &BlockIndex, key: u64) -> Option<Ancestors> {
-        let mut keys = alloc::vec![key];
-        let mut block = key;
+    fn ancestors(&self, index: &BlockIndex, spot: Spot) -> Option<Ancestors> {
+        let mut keys = alloc::vec![spot.key];
+        let mut block = spot;
         // Longer than all that is remembered is a circle.
         let most = self.options.max_retired.min(self.lineage.parents.len());
         loop {
             let parent = match index.chains.parent_of(block) {
                 Some(parent) => return Some(Ancestors { keys, root: parent }),
-                None => *self.lineage.parents.get(&block)?,
+                None => *self.lineage.parents.get(&block.key)?,
             };
             match parent {
                 Some(parent) if keys.len() <= most => {
                     if index.chains.find(parent).is_some() {
                         return Some(Ancestors { keys, root: Some(parent) });
                     }
-                    keys.push(parent);
+                    keys.push(parent.key);
                     block = parent;
                 }
                 Some(_) => return None,
@@ -123,12 +128,12 @@ impl Lineage {
     /// Writes it, oldest first.
     pub(super) fn save(&self, frames: &mut FrameWriter) {
         for key in &self.order {
-            frames.hash_and_option(*key, self.parents.get(key).copied().flatten());
+            frames.hash_and_option(*key, self.parents.get(key).copied().flatten().map(|parent| parent.key));
         }
     }
 
     /// Keeps the `most` latest.
-    pub(super) fn remember(&mut self, key: u64, parent: Option<u64>, most: usize) {
+    pub(super) fn remember(&mut self, key: u64, parent: Option<Spot>, most: usize) {
         if self.parents.insert(key, parent).is_none() {
             self.order.push_back(key);
         }

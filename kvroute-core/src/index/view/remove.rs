@@ -5,6 +5,7 @@ use crate::EngineHash;
 use crate::event::BlockRemoved;
 use crate::index::BlockIndex;
 use crate::index::outcome::{IgnoreReason, Outcome};
+use crate::index::run::Spot;
 
 impl View {
     pub(super) fn remove(&mut self, index: &BlockIndex, event: &BlockRemoved) -> Outcome {
@@ -16,13 +17,13 @@ impl View {
         let mut outcome = Outcome::Applied;
         for &hash in &event.block_hashes {
             let mut found = false;
-            if let Some(key) = self.key_of(hash) {
+            if let Some(spot) = self.spot_of(index, hash) {
                 for at in 0..self.lanes.len() {
                     let lane = self.lanes[at].lane;
                     if lane.group != event.group || event.tier.is_some_and(|tier| tier != lane.tier) {
                         continue;
                     }
-                    found |= self.remove_from(index, at, hash, key, event.tier.is_none());
+                    found |= self.remove_from(index, at, hash, spot, event.tier.is_none());
                 }
             }
             if (!found || event.tier.is_none()) && !self.parked.is_empty() {
@@ -55,40 +56,74 @@ impl View {
 
     /// Takes blocks out of a lane; `None`, and nothing happened, if it has further copies of any.
     fn remove_plain(&mut self, index: &BlockIndex, lane: usize, hashes: &[EngineHash]) -> Option<Outcome> {
-        let (mut keys, mut known) = (core::mem::take(&mut self.keys), core::mem::take(&mut self.known));
-        keys.clear();
-        known.clear();
-        // All names first: none waits for another's, so the processor looks several up at a time.
-        for &hash in hashes {
-            if let Some(key) = self.key_of(hash) {
-                keys.push(key);
-                known.push(hash);
-            }
-        }
-        let (own, mut at, mut removed) = (&mut self.lanes[lane], 0, 0);
-        let has_more = |key: &u64| self.more_copies.contains_key(&(own.lane.id, *key));
-        if !self.more_copies.is_empty() && keys.iter().any(has_more) {
-            (self.keys, self.known) = (keys, known);
-            return None;
-        }
-        while at < keys.len() {
-            let taken = index.chains.remove_tail(own.lane.id, &keys[at..], &mut own.runs);
-            if !self.domain.is_native() {
-                known[at..at + taken].iter().for_each(|&hash| self.translation.drop_copies(hash, 1));
-            }
-            removed += taken;
-            at += taken.max(1);
-        }
-        (self.keys, self.known) = (keys, known);
+        let removed = if self.domain.is_native() {
+            self.remove_named(index, lane, hashes)
+        } else {
+            self.remove_placed(index, lane, hashes)
+        }?;
         self.counters.blocks_removed += removed as u64;
         self.counters.unknown_removals += (hashes.len() - removed) as u64;
         let all = removed == hashes.len();
         Some(if all { Outcome::Applied } else { Outcome::Ignored(IgnoreReason::UnknownBlock) })
     }
 
+    /// The same in a native domain; answers how many were taken.
+    fn remove_named(&mut self, index: &BlockIndex, lane: usize, hashes: &[EngineHash]) -> Option<usize> {
+        let own = &mut self.lanes[lane];
+        self.keys.clear();
+        self.keys.extend(hashes.iter().map(|hash| hash.0 ^ self.domain.salt()));
+        let has_more = |key: &u64| self.more_copies.contains_key(&(own.lane.id, *key));
+        if !self.more_copies.is_empty() && self.keys.iter().any(has_more) {
+            return None;
+        }
+        let (mut at, mut removed) = (0, 0);
+        while at < self.keys.len() {
+            let taken = index.chains.remove_tail(own.lane.id, &self.keys[at..], &mut own.runs);
+            removed += taken;
+            at += taken.max(1);
+        }
+        Some(removed)
+    }
+
+    /// The same in a translated one.
+    fn remove_placed(&mut self, index: &BlockIndex, lane: usize, hashes: &[EngineHash]) -> Option<usize> {
+        self.known.clear();
+        self.places.clear();
+        // All names first: none waits for another's, so the processor looks several up at a time.
+        for &hash in hashes {
+            if let Some(place) = self.translation.place(hash) {
+                self.known.push(hash);
+                self.places.push(place);
+            }
+        }
+        if self.known.iter().any(|&hash| self.translation.has_more(hash)) {
+            return None;
+        }
+        let own = &mut self.lanes[lane];
+        let (mut at, mut removed) = (0, 0);
+        while at < self.places.len() {
+            self.keys.clear();
+            let gone = |key| self.keys.push(key);
+            let taken = index.chains.remove_tail_at(own.lane.id, &self.places[at..], &mut own.runs, gone);
+            for (&name, &key) in self.known[at..].iter().zip(&self.keys) {
+                self.translation.drop_copies(name, 1, key);
+            }
+            removed += taken;
+            at += taken.max(1);
+        }
+        Some(removed)
+    }
+
     /// Takes one copy of a block (every copy with `all`) out of a lane; false if the lane has none.
-    fn remove_from(&mut self, index: &BlockIndex, at: usize, hash: EngineHash, key: u64, all: bool) -> bool {
-        let own = &mut self.lanes[at];
+    fn remove_from(
+        &mut self,
+        index: &BlockIndex,
+        at: usize,
+        hash: EngineHash,
+        spot: Spot,
+        all: bool,
+    ) -> bool {
+        let (own, key) = (&mut self.lanes[at], spot.key);
         let mut dropped = 0;
         if let Some(more) = self.more_copies.get_mut(&(own.lane.id, key)) {
             let taken = if all { *more } else { 1 };
@@ -103,16 +138,16 @@ impl View {
         }
         if all || dropped == 0 {
             if self.offloads
-                && let Some(parent) = index.chains.parent_of(key)
+                && let Some(parent) = index.chains.parent_of(spot)
             {
                 self.lineage.remember(key, parent, self.options.max_retired);
             }
-            if index.chains.remove(own.lane.id, key, &mut own.runs) {
+            if index.chains.remove(own.lane.id, spot, &mut own.runs) {
                 dropped += 1;
             }
         }
         if dropped > 0 && !self.domain.is_native() {
-            self.translation.drop_copies(hash, dropped);
+            self.translation.drop_copies(hash, dropped, key);
         }
         dropped > 0
     }

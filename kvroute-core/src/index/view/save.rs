@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use hashbrown::HashTable;
+use hashbrown::{HashMap, HashTable};
 
 use super::View;
 use crate::frame::{FrameWriter, Kind};
@@ -15,9 +15,9 @@ use crate::index::snapshot::{Held, Pieces, group_kind};
 /// locked for.
 #[derive(Debug, Default)]
 pub(in crate::index) struct Named {
-    /// Keys of what is held, in the order in which the lanes were written; empty in a native domain.
-    keys: Vec<u64>,
-    /// Names of blocks with copies: name, key, copies.
+    /// What is held, in the order in which the lanes were written: key and packed place; empty in a native domain.
+    held: Vec<(u64, u64)>,
+    /// Names of blocks with copies: name, packed place, copies.
     names: Vec<(u64, u64, u32)>,
 }
 
@@ -41,7 +41,7 @@ impl View {
         pieces.begin_pod();
         frames.open(Kind::Pieces);
         for own in &self.lanes {
-            own.runs.0.iter().for_each(|&run| pieces.add(&index.chains, RunId(run), frames));
+            own.runs.runs.iter().for_each(|&run| pieces.add(&index.chains, RunId(run), frames));
         }
         sent.predicted.uses().for_each(|(run, _)| pieces.add(&index.chains, run, frames));
         frames.open(Kind::Predicted);
@@ -51,10 +51,10 @@ impl View {
         let is_native = self.domain.is_native();
         let (mut held, mut named) = (Held::default(), Named::default());
         for own in &self.lanes {
-            for &run in &own.runs.0 {
+            for &run in &own.runs.runs {
                 held.add(&index.chains, pieces, own.lane.id, RunId(run), !is_native);
             }
-            held.write(own.lane.group, own.lane.tier, frames, &mut named.keys);
+            held.write(own.lane.group, own.lane.tier, frames, &mut named.held);
         }
         frames.open(Kind::Copies);
         for (&(lane, key), &copies) in &self.more_copies {
@@ -105,16 +105,16 @@ impl Named {
     /// there are.
     pub(in crate::index) fn write(self, frames: &mut FrameWriter) {
         let mut table = HashTable::with_capacity(self.names.len());
-        let by_key = |&at: &u32| spread(self.names[at as usize].1);
-        for (at, (_, key, _)) in self.names.iter().enumerate() {
-            table.insert_unique(spread(*key), at as u32, by_key);
+        let by_place = |&at: &u32| spread(self.names[at as usize].1);
+        for (at, (_, place, _)) in self.names.iter().enumerate() {
+            table.insert_unique(spread(*place), at as u32, by_place);
         }
         frames.open(Kind::Names);
         let mut same = Vec::new();
         let mut copies_of_same = 0;
         let mut unnamed: u64 = 0;
-        for &key in &self.keys {
-            let entry = table.find_entry(spread(key), |&at| self.names[at as usize].1 == key);
+        for &(_, place) in &self.held {
+            let entry = table.find_entry(spread(place), |&at| self.names[at as usize].1 == place);
             let (name, copies) = match entry {
                 Ok(entry) => {
                     let (name, _, copies) = self.names[entry.remove().0 as usize];
@@ -135,11 +135,16 @@ impl Named {
             }
         }
         write_same(&mut same, copies_of_same, frames);
+        // Blocks with two names; few engines have any.
+        let mut keys: HashMap<u64, u64> = table.iter().map(|&at| (self.names[at as usize].1, 0)).collect();
+        for (key, place) in self.held.iter().filter(|_| !table.is_empty()) {
+            keys.entry(*place).and_modify(|known| *known = *key);
+        }
         frames.open(Kind::OtherNames);
         for at in table {
-            let (name, key, copies) = self.names[at as usize];
+            let (name, place, copies) = self.names[at as usize];
             frames.hash(name);
-            frames.hash(key);
+            frames.hash(keys[&place]);
             frames.number(u64::from(copies));
             frames.next_record();
         }

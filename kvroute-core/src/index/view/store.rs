@@ -12,6 +12,7 @@ use crate::hash::{ExtraKey, HashScheme};
 use crate::index::chains::Stop;
 use crate::index::outcome::{IgnoreReason, Outcome};
 use crate::index::parked::ParkedBlock;
+use crate::index::run::Spot;
 use crate::index::{BlockIndex, CopyPolicy};
 
 /// Keys that came to be held in the batch being applied. They are listed as they come; the set that answers
@@ -64,7 +65,7 @@ impl View {
         let tokens = event.block_hashes.len().saturating_mul(self.domain.block_size() as usize);
         // Where masked blocks are left out, neither parents nor tokens can be told apart by counting.
         let sparse = !named_alone && event.token_ids.len() != tokens;
-        let parent = if named_alone || sparse { Ok(None) } else { self.keys_of(event) };
+        let parent = if named_alone || sparse { Ok(None) } else { self.keys_of(index, event) };
         let parent = match parent {
             Ok(parent) => parent,
             Err(reason) => {
@@ -87,34 +88,37 @@ impl View {
         }
     }
 
-    /// Fills `self.keys`; answers the parent's key, `Ok(None)` if the parent has no translation.
+    /// Fills `self.keys`; answers the parent, `Ok(None)` if its name is not known.
     #[expect(clippy::option_option, reason = "outer: is the parent known; inner: is there one")]
-    fn keys_of(&mut self, event: &BlockStored) -> Result<Option<Option<u64>>, IgnoreReason> {
+    fn keys_of(
+        &mut self,
+        index: &BlockIndex,
+        event: &BlockStored,
+    ) -> Result<Option<Option<Spot>>, IgnoreReason> {
         let salt = self.domain.salt();
         self.keys.clear();
+        let parent = event.parent.map(|hash| self.spot_of(index, hash));
         let HashScheme::Own(scheme) = self.domain.hasher().scheme() else {
             self.keys.extend(event.block_hashes.iter().map(|hash| hash.0 ^ salt));
-            return Ok(Some(event.parent.map(|hash| hash.0 ^ salt)));
+            return Ok(Some(parent.flatten()));
         };
         // One entry a block or none at all: a block whose keys were lost would match prompts it does not serve.
         if !event.extra_keys.is_empty() && event.extra_keys.len() != event.block_hashes.len() {
             return Err(IgnoreReason::Malformed);
         }
         let adapter = adapter_of(event, &self.options.adapters)?;
-        let parent = match event.parent {
+        let parent = match parent {
             None => None,
-            Some(hash) => match self.translation.key(hash) {
-                Some(key) => Some(key),
-                None => return Ok(None),
-            },
+            Some(None) => return Ok(None),
+            Some(known) => known,
         };
         let size = self.domain.block_size() as usize;
-        let mut before = parent.map(|key| crate::BlockHash(key ^ salt));
+        let mut before = parent.map(|spot| crate::BlockHash(spot.key ^ salt));
         for (i, tokens) in event.token_ids.chunks_exact(size).enumerate() {
             let extra_keys = extra_keys_of(event, i, adapter);
             let hash = scheme.hash_block(before, tokens, adapter, &extra_keys);
             // A name for two blocks: the removal of one could not be told from that of the other.
-            if self.translation.contradicts(event.block_hashes[i], hash.0 ^ salt) {
+            if self.contradicts(index, event.block_hashes[i], hash.0 ^ salt) {
                 return Err(IgnoreReason::Contradiction);
             }
             self.keys.push(hash.0 ^ salt);
@@ -128,9 +132,10 @@ impl View {
         index: &BlockIndex,
         lane: usize,
         event: &BlockStored,
-        parent: Option<u64>,
+        parent: Option<Spot>,
     ) -> Outcome {
         let own = &mut self.lanes[lane];
+        own.runs.stored.clear();
         self.already.clear();
         let already = &mut self.already;
         let stored = index.chains.store(own.lane.id, parent, &self.keys, &mut own.runs, |i| already.push(i));
@@ -157,7 +162,8 @@ impl View {
 
     /// Notes which of the first `held` blocks of an event are further copies, and their names.
     fn count_copies(&mut self, lane: usize, event: &BlockStored, held: usize) {
-        let lane = self.lanes[lane].lane.id;
+        let own = &self.lanes[lane];
+        let (lane, mut places) = (own.lane.id, own.runs.stored());
         let mut again = self.already.iter().copied().peekable();
         // With `kv_cache_report_mode=full` vLLM (0.26 and later) announces blocks it reuses once more,
         // from block 0, without a new copy. A request that really computes held blocks again does so from
@@ -168,8 +174,8 @@ impl View {
             && event.parent.is_none()
             && event.block_hashes.len() > 1
             && self.groups.iter().all(|(_, kind)| *kind == GroupKind::FullAttention);
-        let translated = !self.domain.is_native();
         for (i, &key) in self.keys[..held].iter().enumerate() {
+            let place = places.next();
             let new = again.next_if_eq(&i).is_none();
             // A view that lost events may lack any part of what is reported, so there new blocks prove
             // nothing.
@@ -181,8 +187,8 @@ impl View {
             } else {
                 *self.more_copies.entry((lane, key)).or_insert(0) += 1;
             }
-            if translated {
-                self.translation.add_copy(event.block_hashes[i], key);
+            if let Some(place) = place {
+                self.translation.add_copy(event.block_hashes[i], place);
             }
         }
     }
@@ -215,28 +221,25 @@ impl View {
         let mut known = known.to_vec();
         while let Some(parent) = known.pop() {
             for block in self.parked.take(parent) {
-                let Some(parent_key) = self.key_of(parent) else { continue };
-                let Some(lane) = self.lanes.iter_mut().find(|own| own.lane.id == block.lane) else {
-                    continue;
-                };
+                let Some(before) = self.spot_of(index, parent) else { continue };
+                let Some(at) = self.lanes.iter().position(|own| own.lane.id == block.lane) else { continue };
                 let key = match self.domain.hasher().scheme() {
                     HashScheme::Own(scheme) => {
-                        let before = crate::BlockHash(parent_key ^ self.domain.salt());
-                        scheme.hash_block(Some(before), &block.token_ids, None, &block.extra_keys).0
+                        let parent = crate::BlockHash(before.key ^ self.domain.salt());
+                        scheme.hash_block(Some(parent), &block.token_ids, None, &block.extra_keys).0
                             ^ self.domain.salt()
                     }
                     _ => block.hash.0 ^ self.domain.salt(),
                 };
-                if self.translation.contradicts(block.hash, key) {
+                if self.contradicts(index, block.hash, key) {
                     self.degraded = true;
                     self.counters.blocks_refused += 1;
                     continue;
                 }
-                let mut held = false;
+                let (own, mut held) = (&mut self.lanes[at], false);
+                own.runs.stored.clear();
                 let stored =
-                    index
-                        .chains
-                        .store(lane.lane.id, Some(parent_key), &[key], &mut lane.runs, |_| held = true);
+                    index.chains.store(own.lane.id, Some(before), &[key], &mut own.runs, |_| held = true);
                 if stored.held == 0 {
                     self.degraded = true;
                     self.counters.blocks_refused += 1;
@@ -250,8 +253,8 @@ impl View {
                 if more > 0 {
                     *self.more_copies.entry((block.lane, key)).or_insert(0) += more;
                 }
-                if !self.domain.is_native() {
-                    (0..new + more).for_each(|_| self.translation.add_copy(block.hash, key));
+                if let Some(place) = self.lanes[at].runs.stored().next() {
+                    (0..new + more).for_each(|_| self.translation.add_copy(block.hash, place));
                 }
                 self.counters.blocks_stored += 1;
                 known.push(block.hash);
