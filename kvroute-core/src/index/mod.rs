@@ -36,6 +36,7 @@ mod sent;
 mod shard;
 pub(crate) mod snapshot;
 mod speculative;
+mod table;
 mod translation;
 mod view;
 mod walk;

@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use hashbrown::HashTable;
 
 use super::run::{OFFSET_BITS, Place, Run};
+use super::table::{Entry, Table};
 
 /// Runs whose first keys belong to one shard.
 #[derive(Debug, Default)]
@@ -122,7 +123,16 @@ impl Shard {
 /// anyway.
 #[derive(Debug, Default)]
 pub(super) struct Directory {
-    entries: HashTable<u64>,
+    entries: Table<u64>,
+}
+
+impl Entry for u64 {
+    /// No offset is that large.
+    const NONE: Self = Self::MAX;
+
+    fn hash(self) -> u64 {
+        self
+    }
 }
 
 /// Bits of a key's hash kept in a directory entry.
@@ -134,10 +144,8 @@ impl Directory {
     /// Every place where `key` may lie.
     pub(super) fn candidates(&self, key: u64) -> impl Iterator<Item = Place> {
         let tag = tag_of(key);
-        self.entries
-            .iter_hash(spread(tag))
-            .filter(move |&&e| e >> (64 - TAG_BITS) == tag)
-            .map(|&e| place_of(e))
+        let entries = self.entries.from(tag << (64 - TAG_BITS));
+        entries.take_while(move |entry| entry >> (64 - TAG_BITS) == tag).map(place_of)
     }
 
     pub(super) fn insert(&mut self, key: u64, place: Place) {
@@ -146,16 +154,11 @@ impl Directory {
 
     /// Puts in what [`entry_of`] made of a key of this directory.
     pub(super) fn insert_entry(&mut self, entry: u64) {
-        let hash = |entry: u64| spread(entry >> (64 - TAG_BITS));
-        self.entries.insert_unique(hash(entry), entry, |&e| hash(e));
+        self.entries.insert(entry);
     }
 
     pub(super) fn remove(&mut self, key: u64, place: Place) {
-        let entry = entry_of(key, place);
-        if let Ok(found) = self.entries.find_entry(spread(tag_of(key)), |&e| e == entry) {
-            found.remove();
-        }
-        give_back(&mut self.entries, |&e| spread(e >> (64 - TAG_BITS)));
+        self.entries.remove(entry_of(key, place), |_| true);
     }
 
     /// Equal for keys that differ in nothing that directories tell them apart by.
@@ -165,17 +168,17 @@ impl Directory {
 
     /// Makes room for so many more.
     pub(super) fn reserve(&mut self, entries: usize) {
-        self.entries.reserve(entries, |&e| spread(e >> (64 - TAG_BITS)));
+        self.entries.reserve(entries);
     }
 
     /// Gives back room that was made for more than came.
     pub(super) fn tidy(&mut self) {
-        give_back(&mut self.entries, |&e| spread(e >> (64 - TAG_BITS)));
+        self.entries.give_back();
     }
 
     /// Bytes allocated.
     pub(super) fn bytes(&self) -> usize {
-        self.entries.allocation_size()
+        self.entries.bytes()
     }
 }
 

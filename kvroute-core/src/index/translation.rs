@@ -8,9 +8,9 @@
 use alloc::collections::VecDeque;
 
 use hashbrown::HashMap;
-use hashbrown::hash_map::Entry;
 
 use super::run::{Place, Spot};
+use super::table::{Entry, Table};
 use crate::EngineHash;
 use crate::frame::FrameWriter;
 
@@ -23,11 +23,51 @@ pub(super) enum Known {
     Retired(Spot),
 }
 
+/// A name, mixed, and the packed place of its block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Name {
+    mixed: u64,
+    place: u64,
+}
+
+impl Entry for Name {
+    const NONE: Self = Self { mixed: u64::MAX, place: u64::MAX };
+
+    fn hash(self) -> u64 {
+        self.mixed
+    }
+}
+
+/// Spreads names over 64 bits: engines may number their blocks 1, 2, 3. No two names mix to one ([`unmix`]).
+fn mix(name: u64) -> u64 {
+    let product = name.wrapping_mul(MIX[0]);
+    (product ^ product >> 32).wrapping_mul(MIX[1])
+}
+
+fn unmix(mixed: u64) -> u64 {
+    let product = mixed.wrapping_mul(UNMIX[1]);
+    (product ^ product >> 32).wrapping_mul(UNMIX[0])
+}
+
+/// Any odd numbers would do; those of `spread`, and what they are undone by.
+const MIX: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xf135_7aea_2e62_a9c5];
+const UNMIX: [u64; 2] = [inverse(MIX[0]), inverse(MIX[1])];
+
+/// What times `odd` is 1: Newton's method doubles the number of bits that are right, three at first.
+const fn inverse(odd: u64) -> u64 {
+    let (mut inverse, mut bits) = (odd, 3);
+    while bits < 64 {
+        inverse = inverse.wrapping_mul(2_u64.wrapping_sub(odd.wrapping_mul(inverse)));
+        bits *= 2;
+    }
+    inverse
+}
+
 /// 16 bytes a block in the table that every held one is in; what few have is kept beside it.
 #[derive(Debug)]
 pub(super) struct Translation {
-    /// Name -> place, packed, of the blocks the pod has.
-    places: HashMap<u64, u64>,
+    /// Where the blocks lie that the pod has.
+    places: Table<Name>,
     /// Name -> copies beyond the first, over all lanes.
     more_copies: HashMap<u64, u32>,
     retired: Retired,
@@ -38,7 +78,7 @@ pub(super) struct Translation {
 #[derive(Debug)]
 struct Retired {
     /// Oldest first. A name that was stored again since stays in until its turn.
-    listed: VecDeque<(u64, Spot)>,
+    listed: VecDeque<Listing>,
     /// Listings that went before those.
     gone: u64,
     /// Name -> block and number of its last listing.
@@ -46,6 +86,21 @@ struct Retired {
     /// Number of the first listing that is not in `found`.
     unfound: u64,
     most: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Listing {
+    name: u64,
+    key: u64,
+    /// Where it was, packed; all ones if that is not known.
+    place: u64,
+}
+
+impl Listing {
+    fn spot(self) -> Spot {
+        let place = (self.place != u64::MAX).then(|| Place::unpacked(self.place));
+        Spot { key: self.key, place }
+    }
 }
 
 impl Retired {
@@ -58,23 +113,22 @@ impl Retired {
             return;
         }
         if self.listed.len() == self.most
-            && let Some((oldest, _)) = self.listed.pop_front()
+            && let Some(oldest) = self.listed.pop_front()
         {
-            if let Entry::Occupied(last) = self.found.entry(oldest)
-                && last.get().1 == self.gone
-            {
-                last.remove();
+            if self.found.get(&oldest.name).is_some_and(|last| last.1 == self.gone) {
+                self.found.remove(&oldest.name);
             }
             self.gone += 1;
             self.unfound = self.unfound.max(self.gone);
         }
-        self.listed.push_back((name, spot));
+        let place = spot.place.map_or(u64::MAX, Place::packed);
+        self.listed.push_back(Listing { name, key: spot.key, place });
     }
 
     fn find(&mut self, name: u64) -> Option<Spot> {
         let from = (self.unfound - self.gone) as usize;
-        for (&(name, spot), number) in self.listed.range(from..).zip(self.unfound..) {
-            self.found.insert(name, (spot, number));
+        for (listing, number) in self.listed.range(from..).zip(self.unfound..) {
+            self.found.insert(listing.name, (listing.spot(), number));
         }
         self.unfound = self.gone + self.listed.len() as u64;
         self.found.get(&name).map(|&(spot, _)| spot)
@@ -83,7 +137,7 @@ impl Retired {
 
 impl Translation {
     pub(super) fn new(max_retired: usize) -> Self {
-        Self { places: HashMap::new(), more_copies: HashMap::new(), retired: Retired::new(max_retired) }
+        Self { places: Table::default(), more_copies: HashMap::new(), retired: Retired::new(max_retired) }
     }
 
     pub(super) fn find(&mut self, hash: EngineHash) -> Option<Known> {
@@ -93,7 +147,9 @@ impl Translation {
 
     /// Where the block lies that the pod has a copy of under this name.
     pub(super) fn place(&self, hash: EngineHash) -> Option<Place> {
-        self.places.get(&hash.0).map(|&packed| Place::unpacked(packed))
+        let mixed = mix(hash.0);
+        let first = self.places.from(mixed).next().filter(|name| name.mixed == mixed);
+        first.map(|name| Place::unpacked(name.place))
     }
 
     /// Whether the pod has several copies of some block.
@@ -102,9 +158,10 @@ impl Translation {
     }
 
     pub(super) fn add_copy(&mut self, hash: EngineHash, place: Place) {
-        match self.places.entry(hash.0) {
-            Entry::Occupied(_) => *self.more_copies.entry(hash.0).or_insert(0) += 1,
-            Entry::Vacant(free) => _ = free.insert(place.packed()),
+        if self.place(hash).is_some() {
+            *self.more_copies.entry(hash.0).or_insert(0) += 1;
+        } else {
+            self.places.insert(Name { mixed: mix(hash.0), place: place.packed() });
         }
     }
 
@@ -121,9 +178,8 @@ impl Translation {
         if copies == 0 {
             return;
         }
-        if let Some(packed) = self.places.remove(&hash.0) {
-            give_back(&mut self.places);
-            self.retired.push(hash.0, Spot { key, place: Some(Place::unpacked(packed)) });
+        if let Some(name) = self.places.remove(mix(hash.0), |_| true) {
+            self.retired.push(hash.0, Spot { key, place: Some(Place::unpacked(name.place)) });
         }
     }
 
@@ -133,15 +189,16 @@ impl Translation {
 
     /// Names of blocks with copies: name, place packed, copies.
     pub(super) fn held(&self) -> impl Iterator<Item = (u64, u64, u32)> {
-        self.places
-            .iter()
-            .map(|(&name, &packed)| (name, packed, 1 + self.more_copies.get(&name).copied().unwrap_or(0)))
+        self.places.iter().map(|Name { mixed, place }| {
+            let name = unmix(mixed);
+            (name, place, 1 + self.more_copies.get(&name).copied().unwrap_or(0))
+        })
     }
 
     /// Writes the names that are kept for a while, oldest first, with the keys of those without a copy.
     pub(super) fn save_retired(&self, frames: &mut FrameWriter) {
-        for &(name, spot) in &self.retired.listed {
-            frames.hash_and_option(name, Some(spot.key).filter(|_| !self.places.contains_key(&name)));
+        for &Listing { name, key, .. } in &self.retired.listed {
+            frames.hash_and_option(name, Some(key).filter(|_| self.place(EngineHash(name)).is_none()));
         }
     }
 
@@ -152,7 +209,7 @@ impl Translation {
 
     /// Takes in a name from a snapshot; `copies` is at least 1.
     pub(super) fn restore(&mut self, name: u64, place: Place, copies: u32) {
-        self.places.insert(name, place.packed());
+        self.add_copy(EngineHash(name), place);
         if copies > 1 {
             self.more_copies.insert(name, copies - 1);
         }
@@ -165,8 +222,8 @@ impl Translation {
 
     /// Bytes allocated.
     pub(super) fn bytes(&self) -> usize {
-        let tables = self.places.allocation_size() + self.more_copies.allocation_size();
-        let listed = self.retired.listed.capacity() * size_of::<(u64, Spot)>();
+        let tables = self.places.bytes() + self.more_copies.allocation_size();
+        let listed = self.retired.listed.capacity() * size_of::<Listing>();
         tables + listed + self.retired.found.allocation_size()
     }
 }
@@ -185,6 +242,11 @@ mod tests {
     use std::vec::Vec;
 
     proptest! {
+        #[test]
+        fn mixing_is_undone(name: u64) {
+            prop_assert_eq!(unmix(mix(name)), name);
+        }
+
         #[test]
         fn retired_names_are_found_while_listed_whenever_one_asks(
             most in 0_usize..5,

@@ -4,6 +4,8 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
 
+use hashbrown::HashMap;
+
 use super::stage::{Part, StagedPieces, StagedPod};
 use crate::index::chains::{Chains, Scaffold};
 use crate::index::run::{Place, RunId, Spot};
@@ -16,6 +18,8 @@ pub(in crate::index) struct Placed {
     /// By piece: the end of what is its own in `segments`; it begins where the last piece's ends.
     ends: Vec<usize>,
     segments: Vec<Segment>,
+    /// Where those blocks lie that pods held or went past before, by their keys; `None` until one was found.
+    remembered: HashMap<u64, Option<Place>>,
 }
 
 /// Part of a piece that lies in one run. A piece is nearly always a single one: only where a run was there already,
@@ -35,6 +39,12 @@ impl Placed {
         staged: StagedPieces,
         pods: impl Iterator<Item = &'a StagedPod>,
     ) -> (Self, Scaffold) {
+        let mut remembered = HashMap::new();
+        let pods = pods.inspect(|pod| {
+            let parents = pod.lineage.iter().filter_map(|&(_, parent)| parent);
+            let retired = pod.retired.iter().filter_map(|&(_, key)| key);
+            remembered.extend(parents.chain(retired).map(|key| (key, None)));
+        });
         let needed = needed(&staged, pods);
         let names =
             staged.pieces.iter().zip(&needed).map(|(piece, &length)| usize::from(piece.named.min(length)));
@@ -42,7 +52,7 @@ impl Placed {
         let mut scaffold = chains.put_up(names);
         let mut crowds = Crowds::new(count, names);
         let mut placed =
-            Self { staged, ends: Vec::with_capacity(count), segments: Vec::with_capacity(count) };
+            Self { staged, ends: Vec::with_capacity(count), segments: Vec::with_capacity(count), remembered };
         for (at, &length) in needed.iter().enumerate() {
             placed.place(chains, &mut scaffold, &mut crowds, at, length);
             placed.ends.push(placed.segments.len());
@@ -73,10 +83,23 @@ impl Placed {
         };
         let named = usize::from(piece.named);
         let keys = &keys[..crowds.admit(keys, named)];
+        let mut placed = 0;
         for (run, part) in chains.graft(scaffold, parent, keys, usize::from(piece.announced), named) {
             let segment = Segment { run: *run, offset: part.start as u16, length: part.len() as u16 };
             self.segments.push(segment);
+            if !self.remembered.is_empty() {
+                for (key, offset) in keys[placed..].iter().zip(part.clone()) {
+                    let place = Place { run: *run, offset };
+                    self.remembered.entry(*key).and_modify(|known| *known = Some(place));
+                }
+            }
+            placed += part.len();
         }
+    }
+
+    /// Where a block lies that a pod held or went past before, if it was placed.
+    pub(in crate::index) fn remembered(&self, key: u64) -> Option<Place> {
+        self.remembered.get(&key).copied().flatten()
     }
 
     fn segments(&self, piece: u32) -> &[Segment] {

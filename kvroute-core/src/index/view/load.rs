@@ -43,14 +43,14 @@ impl View {
         for lane in &staged.lanes {
             self.lane(index, lane.group, lane.tier);
         }
-        let places = self.load_held(index, &staged, placed, &mut restored);
+        self.load_held(index, &staged, placed, &mut restored);
         for (lane, key, copies) in staged.copies {
             if let Some(own) = self.lanes.get(lane).filter(|_| self.options.copies != CopyPolicy::Set) {
                 self.more_copies.insert((own.lane.id, key), copies);
             }
         }
         for (key, parent) in staged.lineage {
-            let parent = parent.map(|key| Spot { key, place: places.get(&key).copied().flatten() });
+            let parent = parent.map(|key| self.remembered(placed, key));
             self.lineage.remember(key, parent, self.options.max_retired);
         }
         self.load_parked(staged.parked, &mut restored);
@@ -62,24 +62,21 @@ impl View {
         Some(restored)
     }
 
-    /// What its lanes hold, and the engine's names for that and for what it held lately. Answers the places of those blocks
-    /// that the rest of the snapshot names by their keys.
+    /// What its lanes hold, and the engine's names for that and for what it held lately.
     fn load_held(
         &mut self,
         index: &BlockIndex,
         staged: &StagedPod,
         placed: &Placed,
         restored: &mut RestoredBlocks,
-    ) -> HashMap<u64, Option<Place>> {
+    ) {
         let is_translated = !self.domain.is_native();
-        let mut wanted = HashMap::new();
         if is_translated {
             self.translation.reserve(staged.names.len() + staged.other_names.len());
-            let parents = staged.lineage.iter().filter_map(|&(_, parent)| parent);
-            let retired = staged.retired.iter().filter_map(|&(_, key)| key);
-            let named_twice = staged.other_names.iter().map(|&(_, key, _)| key);
-            wanted.extend(parents.chain(retired).chain(named_twice).map(|key| (key, None)));
         }
+        // Blocks with further names.
+        let mut renamed: HashMap<u64, Option<Place>> =
+            staged.other_names.iter().map(|&(_, key, _)| (key, None)).collect();
         let mut blocks = Vec::new();
         let mut names = staged.names.iter();
         let mut same_copies = staged.same_copies.iter().copied();
@@ -101,8 +98,8 @@ impl View {
                 }
                 for (at, &key) in placed.keys(part).iter().enumerate() {
                     let place = blocks.get(at).copied();
-                    if !wanted.is_empty() && place.is_some() {
-                        wanted.entry(key).and_modify(|known| *known = place);
+                    if !renamed.is_empty() && place.is_some() {
+                        renamed.entry(key).and_modify(|known| *known = place);
                     }
                     while same.0 == 0 {
                         // Behind the last there are no names.
@@ -117,14 +114,13 @@ impl View {
             }
         }
         for &(name, key, copies) in &staged.other_names {
-            if let Some(&Some(place)) = wanted.get(&key) {
+            if let Some(&Some(place)) = renamed.get(&key) {
                 self.translation.restore(name, place, copies);
             }
         }
         for &(name, key) in &staged.retired {
-            let place = key.map(|key| wanted.get(&key).copied().flatten());
-            match key.zip(place) {
-                Some((key, place)) => self.translation.restore_retired(name, Spot { key, place }),
+            match key {
+                Some(key) => self.translation.restore_retired(name, self.remembered(placed, key)),
                 // Held again by now: the place it has in the queue is all that counts of it.
                 None if self.translation.place(EngineHash(name)).is_some() => {
                     self.translation.restore_retired(name, Spot::by_key(0));
@@ -132,7 +128,11 @@ impl View {
                 None => {}
             }
         }
-        wanted
+    }
+
+    /// A block that was held or gone past before.
+    fn remembered(&self, placed: &Placed, key: u64) -> Spot {
+        Spot { key, place: placed.remembered(key).filter(|_| !self.domain.is_native()) }
     }
 
     fn load_parked(&mut self, parked: Vec<StagedBlock>, restored: &mut RestoredBlocks) {
