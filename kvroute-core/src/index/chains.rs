@@ -326,7 +326,8 @@ impl Chains {
             return step;
         }
         let count = rest.len().min(MAX_BLOCKS);
-        let max_slots = 1 << (RUN_BITS - self.shard_bits);
+        // One less: what lies nowhere has a place in directories, too.
+        let max_slots = (1 << (RUN_BITS - self.shard_bits)) - 1;
         let before = shard.bytes();
         let slot = if self.is_full::<R>() {
             None

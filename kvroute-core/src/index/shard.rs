@@ -126,12 +126,20 @@ pub(super) struct Directory {
     entries: Table<u64>,
 }
 
+/// A tag and, below it, a packed place; no tag is all ones, and no block lies at the last place of all.
 impl Entry for u64 {
-    /// No offset is that large.
     const NONE: Self = Self::MAX;
 
     fn hash(self) -> u64 {
-        self
+        self & !PLACE
+    }
+
+    fn gone(self) -> Self {
+        self | PLACE
+    }
+
+    fn is_live(self) -> bool {
+        self & PLACE != PLACE
     }
 }
 
@@ -139,13 +147,13 @@ impl Entry for u64 {
 const TAG_BITS: u32 = 24;
 /// Bits of a packed run id.
 pub(super) const RUN_BITS: u32 = 64 - TAG_BITS - OFFSET_BITS;
+/// Bits of a packed place.
+const PLACE: u64 = (1 << (64 - TAG_BITS)) - 1;
 
 impl Directory {
     /// Every place where `key` may lie.
     pub(super) fn candidates(&self, key: u64) -> impl Iterator<Item = Place> {
-        let tag = tag_of(key);
-        let entries = self.entries.from(tag << (64 - TAG_BITS));
-        entries.take_while(move |entry| entry >> (64 - TAG_BITS) == tag).map(place_of)
+        self.entries.find(tag_of(key) << (64 - TAG_BITS)).map(|entry| Place::unpacked(entry & PLACE))
     }
 
     pub(super) fn insert(&mut self, key: u64, place: Place) {
@@ -158,7 +166,8 @@ impl Directory {
     }
 
     pub(super) fn remove(&mut self, key: u64, place: Place) {
-        self.entries.remove(entry_of(key, place), |_| true);
+        let entry = entry_of(key, place);
+        self.entries.remove(entry.hash(), |other| other == entry);
     }
 
     /// Equal for keys that differ in nothing that directories tell them apart by.
@@ -197,12 +206,8 @@ pub(super) fn entry_of(key: u64, place: Place) -> u64 {
     tag_of(key) << (64 - TAG_BITS) | place.packed()
 }
 
-fn place_of(entry: u64) -> Place {
-    Place::unpacked(entry & ((1 << (64 - TAG_BITS)) - 1))
-}
-
 fn tag_of(key: u64) -> u64 {
-    spread(key) >> 16 & ((1 << TAG_BITS) - 1)
+    (spread(key) >> 16 & ((1 << TAG_BITS) - 1)).min((1 << TAG_BITS) - 2)
 }
 
 /// Spreads a key over 64 bits. Keys are hashes already, but engines may number their blocks 1, 2, 3,

@@ -3,18 +3,23 @@
 //! Every entry lies at its home, which its hash tells, or as little behind it as those before it allow (Amble and Knuth,
 //! "Ordered hash tables", 1974). So a search reads one line of the processor's cache and seldom its neighbour, where a
 //! table with control bytes reads two lines far apart; and, being in order, it is copied into a larger or smaller one in
-//! a single pass, so that it need not double to grow: three to four fifths of its homes are taken.
+//! a single pass, so that it need not double to grow: half to four fifths of its homes are taken.
 
 use alloc::vec;
 use alloc::vec::Vec;
 
 /// What a [`Table`] keeps: few bytes, with its hash in them.
-pub(super) trait Entry: Copy + PartialEq {
-    /// No entry. Its hash is the greatest.
+pub(super) trait Entry: Copy {
+    /// A slot that was free since the table was made. No hash is greater.
     const NONE: Self;
 
     /// What the table is ordered by; its upper bits must be spread evenly.
     fn hash(self) -> u64;
+
+    /// What is left of this entry in its slot when it is taken out: its hash, so that the order stays.
+    fn gone(self) -> Self;
+
+    fn is_live(self) -> bool;
 }
 
 #[derive(Debug)]
@@ -23,43 +28,48 @@ pub(super) struct Table<E> {
     slots: Vec<E>,
     homes: usize,
     len: usize,
+    /// Slots that are not [`Entry::NONE`].
+    used: usize,
 }
 
 impl<E> Default for Table<E> {
     fn default() -> Self {
-        Self { slots: Vec::new(), homes: 0, len: 0 }
+        Self { slots: Vec::new(), homes: 0, len: 0, used: 0 }
     }
 }
 
 impl<E: Entry> Table<E> {
+    /// Number of entries.
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
     /// All entries, in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = E> {
-        self.slots.iter().copied().filter(|entry| *entry != E::NONE)
+        self.slots.iter().copied().filter(|entry| entry.is_live())
     }
 
-    /// Entries from the first on whose hash is not less than `hash`, up to a free slot: all that have this hash are among
-    /// them.
-    pub(super) fn from(&self, hash: u64) -> impl Iterator<Item = E> {
-        let entries = self.slots.get(self.seek(hash)..).unwrap_or_default();
-        entries.iter().copied().take_while(|entry| *entry != E::NONE)
+    /// The entries with this hash.
+    pub(super) fn find(&self, hash: u64) -> impl Iterator<Item = E> {
+        let slots = self.slots.get(self.seek(hash)..).unwrap_or_default();
+        slots.iter().copied().take_while(move |entry| entry.hash() == hash).filter(|entry| entry.is_live())
     }
 
     /// Puts an entry in, before those with the same hash.
     pub(super) fn insert(&mut self, entry: E) {
-        if self.len >= most(self.homes) {
-            self.rebuild(self.homes + self.homes / 4 + 4);
+        if self.used >= most(self.homes) {
+            // Mostly what is gone: then there is room enough.
+            let grown = if self.len < self.homes * 3 / 5 { 0 } else { self.homes / 2 + 4 };
+            self.rebuild(self.homes + grown);
         }
         let at = self.seek(entry.hash());
-        let free = self.slots[at..].iter().position(|slot| *slot == E::NONE).map(|behind| at + behind);
-        let free = free.unwrap_or_else(|| {
+        let free = self.slots[at..].iter().position(|slot| !slot.is_live());
+        let free = free.map_or(self.slots.len(), |behind| at + behind);
+        if free == self.slots.len() {
             self.slots.reserve_exact(1);
             self.slots.push(E::NONE);
-            self.slots.len() - 1
-        });
+        }
+        self.used += usize::from(self.is_none(free));
         self.slots.copy_within(at..free, at + 1);
         self.slots[at] = entry;
         self.len += 1;
@@ -67,16 +77,19 @@ impl<E: Entry> Table<E> {
 
     /// Takes out the first entry with this hash that `is_it`.
     pub(super) fn remove(&mut self, hash: u64, is_it: impl Fn(E) -> bool) -> Option<E> {
-        let with_hash = self.from(hash).take_while(|entry| entry.hash() == hash);
-        let at = self.seek(hash) + with_hash.map(is_it).position(|is_it| is_it)?;
+        let from = self.seek(hash);
+        let mut with_hash = self.slots.get(from..)?.iter().take_while(|entry| entry.hash() == hash);
+        let mut at = from + with_hash.position(|&entry| entry.is_live() && is_it(entry))?;
         let taken = self.slots[at];
-        // Those behind that are not at home come one nearer to it.
-        let behind = &self.slots[at + 1..];
-        let is_home = |(slot, entry): (usize, &E)| *entry == E::NONE || self.home(entry.hash()) >= slot;
-        let count = (at + 1..).zip(behind).position(is_home).unwrap_or(behind.len());
-        self.slots.copy_within(at + 1..at + 1 + count, at);
-        self.slots[at + count] = E::NONE;
+        self.slots[at] = taken.gone();
         self.len -= 1;
+        // At the end of its row nothing of it need be left.
+        while !self.slots[at].is_live() && self.is_none(at + 1) {
+            self.slots[at] = E::NONE;
+            self.used -= 1;
+            let Some(before) = at.checked_sub(1).filter(|&before| !self.is_none(before)) else { break };
+            at = before;
+        }
         self.give_back();
         Some(taken)
     }
@@ -103,7 +116,12 @@ impl<E: Entry> Table<E> {
         self.slots.capacity() * size_of::<E>()
     }
 
-    /// Position of the first entry with this hash or a greater one, or of the free slot that ends the search for it.
+    /// Whether nothing came to this slot yet, or there is none.
+    fn is_none(&self, at: usize) -> bool {
+        self.slots.get(at).is_none_or(|slot| slot.hash() == E::NONE.hash())
+    }
+
+    /// Position of the first slot with this hash or a greater one.
     fn seek(&self, hash: u64) -> usize {
         let home = self.home(hash);
         let from_home = self.slots.get(home..).unwrap_or_default();
@@ -117,28 +135,29 @@ impl<E: Entry> Table<E> {
     fn rebuild(&mut self, homes: usize) {
         // Room behind the last home for as many as are likely to need it.
         let slots = vec![E::NONE; homes + homes.min(8)];
-        let old = core::mem::replace(self, Self { slots, homes, len: self.len });
+        let old = core::mem::replace(self, Self { slots, homes, len: self.len, used: self.len });
         let mut next = 0;
-        for entry in old.iter() {
-            let at = self.home(entry.hash()).max(next);
-            if at == self.slots.len() {
-                self.slots.reserve_exact(1);
-                self.slots.push(entry);
-            } else {
-                self.slots[at] = entry;
+        for entry in old.slots {
+            // No branch: which slots are free cannot be foretold. What is no entry leaves the next slot as free as it is.
+            let is_live = entry.is_live();
+            let at = if is_live { self.home(entry.hash()).max(next) } else { next };
+            let entry = if is_live { entry } else { E::NONE };
+            match self.slots.get_mut(at) {
+                Some(slot) => *slot = entry,
+                None => self.slots.push(entry),
             }
-            next = at + 1;
+            next = at + usize::from(is_live);
         }
     }
 }
 
-/// How many entries so many homes take: four fifths. Beyond, what an entry must be moved by grows steeply.
+/// How many slots may be used of so many homes: four fifths. Beyond, what an entry must be moved by grows steeply.
 fn most(homes: usize) -> usize {
     homes - homes.div_ceil(5)
 }
 
 fn homes_for(entries: usize) -> usize {
-    entries.saturating_add(entries / 4).saturating_add(1)
+    entries.saturating_add(entries / 4).saturating_add(2)
 }
 
 #[cfg(test)]
@@ -151,6 +170,14 @@ mod tests {
 
         fn hash(self) -> u64 {
             self.0
+        }
+
+        fn gone(self) -> Self {
+            (self.0, u8::MAX)
+        }
+
+        fn is_live(self) -> bool {
+            self.1 != u8::MAX
         }
     }
 
@@ -189,7 +216,7 @@ mod tests {
                 entries.sort_unstable();
                 prop_assert_eq!(&entries, &model);
                 prop_assert_eq!(table.len(), model.len());
-                let mut found: Vec<_> = table.from(hash).filter(|entry| entry.0 == hash).collect();
+                let mut found: Vec<_> = table.find(hash).collect();
                 found.sort_unstable();
                 prop_assert_eq!(found, model.iter().copied().filter(|known| known.0 == hash).collect::<Vec<_>>());
             }
@@ -201,7 +228,7 @@ mod tests {
         let mut table = Table::default();
         let hash = |i: u64| i.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         (0..10_000).for_each(|i| table.insert((hash(i), 0)));
-        assert!(table.bytes() < 10_000 * size_of::<(u64, u8)>() * 17 / 10);
+        assert!(table.bytes() < 10_000 * size_of::<(u64, u8)>() * 19 / 10);
         for i in 0..10_000 {
             assert!(table.remove(hash(i), |_| true).is_some());
             assert!(table.bytes() <= (table.len() * 5 + 24) * size_of::<(u64, u8)>() / 2);

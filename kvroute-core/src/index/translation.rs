@@ -24,7 +24,7 @@ pub(super) enum Known {
 }
 
 /// A name, mixed, and the packed place of its block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 struct Name {
     mixed: u64,
     place: u64,
@@ -35,6 +35,14 @@ impl Entry for Name {
 
     fn hash(self) -> u64 {
         self.mixed
+    }
+
+    fn gone(self) -> Self {
+        Self { place: u64::MAX, ..self }
+    }
+
+    fn is_live(self) -> bool {
+        self.place != u64::MAX
     }
 }
 
@@ -147,9 +155,7 @@ impl Translation {
 
     /// Where the block lies that the pod has a copy of under this name.
     pub(super) fn place(&self, hash: EngineHash) -> Option<Place> {
-        let mixed = mix(hash.0);
-        let first = self.places.from(mixed).next().filter(|name| name.mixed == mixed);
-        first.map(|name| Place::unpacked(name.place))
+        self.places.find(mix(hash.0)).next().map(|name| Place::unpacked(name.place))
     }
 
     /// Whether the pod has several copies of some block.
