@@ -8,7 +8,9 @@
 
 use alloc::boxed::Box;
 use alloc::vec;
-use core::ops::Range;
+use alloc::vec::Vec;
+use core::ops::{Deref, DerefMut, Range};
+use core::{mem, slice};
 
 /// The blocks of one run held by one lane; never empty.
 #[derive(Debug)]
@@ -20,6 +22,89 @@ pub(super) struct Coverage {
     end: u16,
     /// Bit per block of the run, present only if `start..end` has a hole.
     mask: Option<Box<[u64]>>,
+}
+
+/// Who holds what of a run, in order of lanes. One holder is the normal case, and needs no room elsewhere.
+#[derive(Debug)]
+pub(super) enum Holders {
+    One(Coverage),
+    Others(Vec<Coverage>),
+}
+
+impl Default for Holders {
+    fn default() -> Self {
+        Self::Others(Vec::new())
+    }
+}
+
+impl Deref for Holders {
+    type Target = [Coverage];
+
+    fn deref(&self) -> &[Coverage] {
+        match self {
+            Self::One(one) => slice::from_ref(one),
+            Self::Others(others) => others,
+        }
+    }
+}
+
+impl DerefMut for Holders {
+    fn deref_mut(&mut self) -> &mut [Coverage] {
+        match self {
+            Self::One(one) => slice::from_mut(one),
+            Self::Others(others) => others,
+        }
+    }
+}
+
+impl Holders {
+    pub(super) fn insert(&mut self, at: usize, coverage: Coverage) {
+        match self {
+            Self::Others(others) if others.is_empty() => *self = Self::One(coverage),
+            Self::Others(others) => others.insert(at, coverage),
+            Self::One(_) => {
+                let mut others = Vec::with_capacity(2);
+                if let Self::One(one) = mem::take(self) {
+                    others.push(one);
+                }
+                others.insert(at, coverage);
+                *self = Self::Others(others);
+            }
+        }
+    }
+
+    pub(super) fn remove(&mut self, at: usize) -> Coverage {
+        match mem::take(self) {
+            Self::One(one) => one,
+            Self::Others(mut others) => {
+                let removed = others.remove(at);
+                *self = match others.pop() {
+                    Some(one) if others.is_empty() => Self::One(one),
+                    Some(last) => {
+                        others.push(last);
+                        Self::Others(others)
+                    }
+                    None => Self::default(),
+                };
+                removed
+            }
+        }
+    }
+
+    /// Gives back the room that those took who are gone.
+    pub(super) fn shrink_to_fit(&mut self) {
+        if let Self::Others(others) = self {
+            others.shrink_to_fit();
+        }
+    }
+
+    /// Bytes on the heap, without masks.
+    pub(super) fn heap_bytes(&self) -> usize {
+        match self {
+            Self::One(_) => 0,
+            Self::Others(others) => others.capacity() * size_of::<Coverage>(),
+        }
+    }
 }
 
 impl Coverage {

@@ -66,7 +66,7 @@ use crate::event::{EventBatch, GroupKind, NumberedEvent};
 use crate::published::{Published, Seen};
 use crate::{BlockHash, Error, ErrorKind, Tier};
 use chains::Chains;
-use fleet::{Fleet, Lane, NO_LANE, Pod};
+use fleet::{Fleet, Lane, LaneRow, NO_LANE, Pod};
 use sent::Sent;
 use view::View;
 use walk::{Query, Trail};
@@ -580,31 +580,16 @@ fn collect(
 ) {
     matches.clear();
     let rows = fleet.rows();
+    let depths = trail.depths(rows.len());
+    let salt = domain.pods_salt();
     matches.reserve(trail.touched.len());
     for &lane in &trail.touched {
-        let Some(row) = rows.get(lane as usize).filter(|row| row.salt == domain.pods_salt()) else {
-            continue;
-        };
+        let Some(row) = rows.get(lane as usize).filter(|row| row.salt == salt) else { continue };
         if row.is_alone {
-            let blocks = TierBlocks::device(trail.depth(lane));
+            let blocks = TierBlocks::device(depths[lane as usize]);
             matches.push(PodMatch { pod: row.pod, blocks, predicted: 0, speculative: 0 });
-            continue;
-        }
-        if row.has_segments() && !trail.segments.is_empty() {
-            // What it holds is read below.
-            continue;
-        }
-        let [held_in, predicted_in, speculative_in] = row.lanes;
-        let depth = |lane: u32| if lane == NO_LANE { 0 } else { trail.depth(lane) };
-        let (held, predicted, speculative) = (depth(held_in), depth(predicted_in), depth(speculative_in));
-        // One row a pod: at the first of its lanes that was met.
-        let is_first = match lane {
-            lane if lane == held_in => true,
-            lane if lane == predicted_in => held == 0,
-            lane => lane == speculative_in && held == 0 && predicted == 0,
-        };
-        if is_first {
-            matches.push(PodMatch { pod: row.pod, blocks: TierBlocks::device(held), predicted, speculative });
+        } else {
+            matches.extend(match_of(row, lane, trail));
         }
     }
     if trail.segments.is_empty() {
@@ -622,6 +607,25 @@ fn collect(
             matches.push(PodMatch { pod: pod.id, blocks, predicted, speculative });
         }
     }
+}
+
+/// The answer of a pod with several lanes, where the first of them was met. Out of line: the loop that calls it is most
+/// of what a lookup does.
+#[inline(never)]
+fn match_of(row: &LaneRow, lane: u32, trail: &Trail) -> Option<PodMatch> {
+    if row.has_segments() && !trail.segments.is_empty() {
+        // It is read from those.
+        return None;
+    }
+    let [held_in, predicted_in, speculative_in] = row.lanes;
+    let depth = |lane: u32| if lane == NO_LANE { 0 } else { trail.depth(lane) };
+    let (held, predicted, speculative) = (depth(held_in), depth(predicted_in), depth(speculative_in));
+    let is_first = match lane {
+        lane if lane == held_in => true,
+        lane if lane == predicted_in => held == 0,
+        lane => lane == speculative_in && held == 0 && predicted == 0,
+    };
+    is_first.then_some(PodMatch { pod: row.pod, blocks: TierBlocks::device(held), predicted, speculative })
 }
 
 fn nanoseconds(time: Duration) -> u64 {

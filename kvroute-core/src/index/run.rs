@@ -7,7 +7,7 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use super::coverage::Coverage;
+use super::coverage::{Coverage, Holders};
 use crate::BlockHash;
 
 /// Longest run, blocks. Bounds the work of one event and the size of a coverage mask. Short under test, so
@@ -63,8 +63,8 @@ pub(super) struct Run {
     keys: Vec<u64>,
     /// The block this run continues; `None` at the start of a prompt.
     pub(super) parent: Option<Place>,
-    /// Who holds what; at most one entry a lane, sorted by lane.
-    pub(super) coverage: Vec<Coverage>,
+    /// Who holds what; at most one entry a lane.
+    pub(super) coverage: Holders,
     /// Bytes of the coverages' masks.
     mask_bytes: u32,
     /// Number of leading blocks that events announced.
@@ -152,8 +152,6 @@ impl Run {
                 false
             }
             Err(at) => {
-                // One pod a run is the normal case: do not let the vector start with room for four.
-                self.coverage.reserve_exact(usize::from(self.coverage.is_empty()));
                 self.coverage.insert(at, Coverage::new(lane, range));
                 true
             }
@@ -261,7 +259,7 @@ impl Run {
     /// Bytes on the heap.
     pub(super) fn heap_bytes(&self) -> usize {
         self.keys.capacity() * size_of::<u64>()
-            + self.coverage.capacity() * size_of::<Coverage>()
+            + self.coverage.heap_bytes()
             + self.children.capacity() * size_of::<(u16, u32)>()
             + self.mask_bytes as usize
     }

@@ -39,11 +39,6 @@ impl<E> Default for Table<E> {
 }
 
 impl<E: Entry> Table<E> {
-    /// Number of entries.
-    pub(super) fn len(&self) -> usize {
-        self.len
-    }
-
     /// All entries, in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = E> {
         self.slots.iter().copied().filter(|entry| entry.is_live())
@@ -215,7 +210,7 @@ mod tests {
                 prop_assert!(entries.is_sorted_by_key(|entry| entry.0));
                 entries.sort_unstable();
                 prop_assert_eq!(&entries, &model);
-                prop_assert_eq!(table.len(), model.len());
+                prop_assert_eq!(table.len, model.len());
                 let mut found: Vec<_> = table.find(hash).collect();
                 found.sort_unstable();
                 prop_assert_eq!(found, model.iter().copied().filter(|known| known.0 == hash).collect::<Vec<_>>());
@@ -231,7 +226,7 @@ mod tests {
         assert!(table.bytes() < 10_000 * size_of::<(u64, u8)>() * 19 / 10);
         for i in 0..10_000 {
             assert!(table.remove(hash(i), |_| true).is_some());
-            assert!(table.bytes() <= (table.len() * 5 + 24) * size_of::<(u64, u8)>() / 2);
+            assert!(table.bytes() <= (table.len * 5 + 24) * size_of::<(u64, u8)>() / 2);
         }
         assert_eq!(table.bytes(), 0);
     }

@@ -61,6 +61,11 @@ impl Trail {
         self.depth.get(lane as usize).copied().unwrap_or(0)
     }
 
+    /// Of the first lanes, all that there were when the walk began.
+    pub(super) fn depths(&self, lanes: usize) -> &[u32] {
+        &self.depth[..lanes]
+    }
+
     fn reset(&mut self, lanes: usize) {
         for &lane in &self.touched {
             self.depth[lane as usize] = 0;
@@ -77,41 +82,38 @@ impl Trail {
     /// whether any lane may reach further.
     fn take(&mut self, run: &Run, start: usize, length: usize, lanes: &[LaneUse]) -> bool {
         let mut goes_on = false;
-        for coverage in &run.coverage {
-            match lanes.get(coverage.lane as usize) {
-                Some(LaneUse::Depth) => {
-                    let depth = &mut self.depth[coverage.lane as usize];
-                    if *depth as usize != start {
-                        continue;
-                    }
-                    let prefix = coverage.prefix().min(length);
-                    if prefix == 0 {
-                        continue;
-                    }
-                    if start == 0 {
+        // As long as `lanes`, so that one comparison is enough for both.
+        let depths = &mut self.depth[..lanes.len()];
+        let (start, length) = (start as u32, length as u32);
+        for coverage in run.coverage.iter() {
+            let lane = coverage.lane as usize;
+            match lanes.get(lane) {
+                Some(LaneUse::Depth) if depths[lane] == start => {
+                    let prefix = (coverage.prefix() as u32).min(length);
+                    depths[lane] = start + prefix;
+                    goes_on |= prefix == length;
+                    if start == 0 && prefix > 0 {
                         self.touched.push(coverage.lane);
                     }
-                    *depth += prefix as u32;
-                    goes_on |= prefix == length;
                 }
                 Some(LaneUse::Segments) => {
-                    self.take_segments(coverage, start, length);
+                    take_segments(&mut self.segments, coverage, start, length);
                     goes_on = true;
                 }
-                None => {}
+                _ => {}
             }
         }
         goes_on
     }
+}
 
-    /// Out of line: few pods are read so, and the loop above is most of what a lookup does.
-    #[inline(never)]
-    fn take_segments(&mut self, coverage: &Coverage, start: usize, length: usize) {
-        coverage.ranges(length, |range| {
-            let (from, to) = ((start + range.start) as u32, (start + range.end) as u32);
-            self.segments.push(Segment { lane: coverage.lane, start: from, end: to });
-        });
-    }
+/// Out of line: few pods are read so, and the loop that calls it is most of what a lookup does.
+#[inline(never)]
+fn take_segments(segments: &mut Vec<Segment>, coverage: &Coverage, start: u32, length: u32) {
+    coverage.ranges(length as usize, |range| {
+        let (from, to) = (start + range.start as u32, start + range.end as u32);
+        segments.push(Segment { lane: coverage.lane, start: from, end: to });
+    });
 }
 
 /// What a lookup wants to know about a lane.

@@ -184,15 +184,16 @@ impl Crowds {
 
     /// How many of a piece's keys are admitted; the first `named` are to be found by their keys.
     fn admit(&mut self, keys: &[u64], named: usize) -> usize {
+        // By the upper bits, which say where a directory keeps its entries; heads are kept by the lower ones.
         let meets = |places: &mut [u8], hash: u64| {
-            let at = hash as usize & (places.len() - 1);
+            let at = (u128::from(hash) * places.len() as u128 >> 64) as usize;
             let count = &mut places[at];
             let admitted = *count < Self::MOST;
             *count += u8::from(admitted);
             admitted
         };
         match keys.first() {
-            Some(&head) if meets(&mut self.heads, spread(head)) => {}
+            Some(&head) if meets(&mut self.heads, spread(head).reverse_bits()) => {}
             _ => return 0,
         }
         let names = keys.iter().take(named);
