@@ -124,7 +124,7 @@ impl<E: Entry> Table<E> {
     }
 
     fn home(&self, hash: u64) -> usize {
-        (u128::from(hash) * self.homes as u128 >> 64) as usize
+        ((u128::from(hash) * self.homes as u128) >> 64) as usize
     }
 
     fn rebuild(&mut self, homes: usize) {

@@ -163,12 +163,15 @@ impl Translation {
         !self.more_copies.is_empty() && self.more_copies.contains_key(&hash.0)
     }
 
-    pub(super) fn add_copy(&mut self, hash: EngineHash, place: Place) {
-        if self.place(hash).is_some() {
-            *self.more_copies.entry(hash.0).or_insert(0) += 1;
-        } else {
-            self.places.insert(Name { mixed: mix(hash.0), place: place.packed() });
+    /// One copy more of the block there; false, and nothing changes, if the name stands for another.
+    #[must_use]
+    pub(super) fn add_copy(&mut self, hash: EngineHash, place: Place) -> bool {
+        match self.place(hash) {
+            None => self.places.insert(Name { mixed: mix(hash.0), place: place.packed() }),
+            Some(known) if known == place => *self.more_copies.entry(hash.0).or_insert(0) += 1,
+            Some(_) => return false,
         }
+        true
     }
 
     /// Takes copies of a block away, whose key this is.
@@ -215,8 +218,7 @@ impl Translation {
 
     /// Takes in a name from a snapshot; `copies` is at least 1.
     pub(super) fn restore(&mut self, name: u64, place: Place, copies: u32) {
-        self.add_copy(EngineHash(name), place);
-        if copies > 1 {
+        if self.add_copy(EngineHash(name), place) && copies > 1 {
             self.more_copies.insert(name, copies - 1);
         }
     }

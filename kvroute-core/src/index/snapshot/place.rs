@@ -186,7 +186,7 @@ impl Crowds {
     fn admit(&mut self, keys: &[u64], named: usize) -> usize {
         // By the upper bits, which say where a directory keeps its entries; heads are kept by the lower ones.
         let meets = |places: &mut [u8], hash: u64| {
-            let at = (u128::from(hash) * places.len() as u128 >> 64) as usize;
+            let at = ((u128::from(hash) * places.len() as u128) >> 64) as usize;
             let count = &mut places[at];
             let admitted = *count < Self::MOST;
             *count += u8::from(admitted);

@@ -139,6 +139,45 @@ fn a_hash_repeated_within_one_event_is_survived() {
 }
 
 #[test]
+fn of_two_blocks_with_one_name_in_an_event_the_first_is_held_and_goes_with_it() {
+    let (index, domain) = (index(2), translated());
+    let pod = index.add_pod(Arc::clone(&domain), PodOptions::default());
+    apply(&index, pod, stored(None, &[7, 8]));
+    apply(&index, pod, stored(None, &[1, 2, 1]));
+    let counters = index.counters(pod).unwrap();
+    assert_eq!((counters.blocks_refused, index.blocks(), index.trust(pod)), (1, 4, Ok(TrustLevel::Degraded)));
+    apply(&index, pod, removed(Tier::Gpu, &[1, 2]));
+    assert_eq!((index.counters(pod).unwrap().unknown_removals, index.blocks()), (0, 2));
+    // Nothing is left of the name: it may stand for another block now.
+    apply(&index, pod, stored(Some(8), &[1]));
+    assert_eq!(index.blocks(), 3);
+    assert_all_is_given_back(&index, &[pod]);
+}
+
+#[test]
+fn what_follows_a_block_that_went_is_placed_where_others_keep_that_and_waits_where_nobody_does() {
+    let (index, domain) = (index(2), translated());
+    let pods: Vec<_> = (0..2).map(|_| index.add_pod(Arc::clone(&domain), PodOptions::default())).collect();
+    let (pod, other) = (pods[0], pods[1]);
+    apply(&index, pod, stored(None, &[1, 2]));
+    apply(&index, other, stored(None, &[1, 2]));
+    apply(&index, pod, removed(Tier::Gpu, &[2]));
+    apply(&index, pod, stored(Some(2), &[3]));
+    assert_eq!((index.parked_blocks(pod), index.blocks()), (Ok(0), 3));
+    apply(&index, pod, removed(Tier::Gpu, &[3]));
+    apply(&index, other, removed(Tier::Gpu, &[2]));
+    apply(&index, pod, stored(Some(2), &[4]));
+    assert_eq!((index.parked_blocks(pod), index.blocks()), (Ok(1), 1));
+    // Another block comes to the very place.
+    apply(&index, other, stored(Some(1), &[5]));
+    apply(&index, pod, stored(Some(2), &[6]));
+    assert_eq!((index.parked_blocks(pod), index.blocks()), (Ok(2), 2));
+    apply(&index, pod, stored(Some(1), &[2]));
+    assert_eq!((index.parked_blocks(pod), index.blocks()), (Ok(0), 5));
+    assert_all_is_given_back(&index, &pods);
+}
+
+#[test]
 fn a_block_that_is_its_own_parent_is_placed_once_its_name_is_known() {
     for domain in [native(), translated()] {
         let index = index(2);

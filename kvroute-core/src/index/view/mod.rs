@@ -53,15 +53,15 @@ impl RunSet {
         Self { runs: HashTable::new(), is_native, stored: Vec::new() }
     }
 
-    /// The places of what was stored, in their order.
-    fn stored(&self) -> impl Iterator<Item = Place> {
-        self.stored.iter().flat_map(|(run, part)| part.clone().map(|offset| Place { run: *run, offset }))
-    }
-
     /// Bytes allocated.
     fn bytes(&self) -> usize {
         self.runs.allocation_size() + self.stored.capacity() * size_of::<(RunId, Range<usize>)>()
     }
+}
+
+/// The places of blocks that lie in these parts of runs.
+fn places_of(parts: &[(RunId, Range<usize>)]) -> impl Iterator<Item = Place> {
+    parts.iter().flat_map(|(run, part)| part.clone().map(|offset| Place { run: *run, offset }))
 }
 
 impl LaneRuns for RunSet {

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use hashbrown::HashMap;
 
-use super::{RunSet, View};
+use super::{RunSet, View, places_of};
 use crate::frame::FrameWriter;
 use crate::index::outcome::{IgnoreReason, Outcome};
 use crate::index::run::Spot;
@@ -63,7 +63,7 @@ impl View {
         let stepped = steps.iter().rev().all(|&step| {
             step_runs.stored.clear();
             let stored = index.chains.store(step_lane, parent, &[step], &mut step_runs, |_| ());
-            parent = Some(Spot { key: step, place: step_runs.stored().next() });
+            parent = Some(Spot { key: step, place: places_of(&step_runs.stored).next() });
             stepped_on.extend(parent.filter(|_| stored.held == 1));
             stored.held == 1
         });
@@ -82,8 +82,8 @@ impl View {
         if held {
             *self.more_copies.entry((own.lane.id, key)).or_insert(0) += 1;
         }
-        if let Some(place) = own.runs.stored().next() {
-            self.translation.add_copy(hash, place);
+        if let Some(place) = places_of(&own.runs.stored).next() {
+            _ = self.translation.add_copy(hash, place);
         }
         self.counters.blocks_stored += 1;
         if !self.parked.is_empty() {

@@ -2,10 +2,11 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::mem;
 
 use hashbrown::HashSet;
 
-use super::View;
+use super::{View, places_of};
 use crate::EngineHash;
 use crate::event::{BlockStored, GroupKind};
 use crate::hash::{ExtraKey, HashScheme};
@@ -145,8 +146,10 @@ impl View {
         if stored.stopped == Some(Stop::UnknownParent) && stored.held == 0 {
             return self.park(lane, event);
         }
-        self.count_copies(lane, event, stored.held);
-        self.counters.blocks_stored += stored.held as u64;
+        let refused = self.count_copies(index, lane, event, stored.held);
+        self.degraded |= refused > 0;
+        self.counters.blocks_refused += refused;
+        self.counters.blocks_stored += stored.held as u64 - refused;
         if !self.parked.is_empty() {
             self.unpark(index, &event.block_hashes[..stored.held]);
         }
@@ -163,10 +166,13 @@ impl View {
         }
     }
 
-    /// Notes which of the first `held` blocks of an event are further copies, and their names.
-    fn count_copies(&mut self, lane: usize, event: &BlockStored, held: usize) {
-        let own = &self.lanes[lane];
-        let (lane, mut places) = (own.lane.id, own.runs.stored());
+    /// Notes which of the first `held` blocks of an event are further copies, and their names. Answers how many are held no
+    /// more, because the event has their name for another block, too.
+    fn count_copies(&mut self, index: &BlockIndex, lane: usize, event: &BlockStored, held: usize) -> u64 {
+        let own = &mut self.lanes[lane];
+        let parts = mem::take(&mut own.runs.stored);
+        let (mut places, mut refused) = (places_of(&parts), 0);
+        let lane = own.lane.id;
         let mut again = self.already.iter().copied().peekable();
         // With `kv_cache_report_mode=full` vLLM (0.26 and later) announces blocks it reuses once more,
         // from block 0, without a new copy. A request that really computes held blocks again does so from
@@ -187,13 +193,22 @@ impl View {
                 self.fresh.push(key);
             } else if announced || self.options.copies == CopyPolicy::Set {
                 continue;
-            } else {
+            }
+            if let Some(place) = place
+                && !self.translation.add_copy(event.block_hashes[i], place)
+            {
+                // One name for two blocks of an event: what is held must have a name of its own.
+                if new {
+                    index.chains.remove(lane, Spot { key, place: Some(place) }, &mut own.runs);
+                }
+                refused += 1;
+            } else if !new {
                 *self.more_copies.entry((lane, key)).or_insert(0) += 1;
             }
-            if let Some(place) = place {
-                self.translation.add_copy(event.block_hashes[i], place);
-            }
         }
+        drop(places);
+        own.runs.stored = parts;
+        refused
     }
 
     fn park(&mut self, lane: usize, event: &BlockStored) -> Outcome {
@@ -256,8 +271,8 @@ impl View {
                 if more > 0 {
                     *self.more_copies.entry((block.lane, key)).or_insert(0) += more;
                 }
-                if let Some(place) = self.lanes[at].runs.stored().next() {
-                    (0..new + more).for_each(|_| self.translation.add_copy(block.hash, place));
+                if let Some(place) = places_of(&self.lanes[at].runs.stored).next() {
+                    (0..new + more).for_each(|_| _ = self.translation.add_copy(block.hash, place));
                 }
                 self.counters.blocks_stored += 1;
                 known.push(block.hash);
