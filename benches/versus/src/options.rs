@@ -14,7 +14,7 @@ cargo versus [options]
 kvroute beside other prefix indexes, on the same work: one process a repetition, subjects in turn.
 
   --quick             smaller sizes and 3 repetitions: a minute or two
-  --only NAME         only workloads whose name contains this; may be given more than once
+  --only NAME         only workloads whose name contains this, or is this after a `=`; may be given more than once
   --subjects A,B      only these besides kvroute: chain-index, radix-tree, crtc, dynamo-tree, dashmap, oracle
   --repetitions N     processes for each workload and subject (5)
   --threads N         most threads of the workloads with several (this machine's)

@@ -45,8 +45,13 @@ fn run() -> Result<ExitCode, String> {
         record::draw(folder, &rows)?;
         return show(&options, &rows, folder).map(|()| ExitCode::SUCCESS);
     }
-    let is_asked =
-        |name: &str| options.only.is_empty() || options.only.iter().any(|part| name.contains(&**part));
+    let is_asked = |name: &str| {
+        let is_in = |part: &String| match part.strip_prefix('=') {
+            Some(whole) => name == whole,
+            None => name.contains(&**part),
+        };
+        options.only.is_empty() || options.only.iter().any(is_in)
+    };
     let is_wanted = |workload: &&Workload| {
         is_asked(workload.name) && (options.instructions || workload.counts != Counts::Instructions)
     };

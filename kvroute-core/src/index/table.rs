@@ -7,6 +7,7 @@
 
 use alloc::vec;
 use alloc::vec::Vec;
+use core::hint::black_box;
 
 /// What a [`Table`] keeps: few bytes, with its hash in them.
 pub(super) trait Entry: Copy {
@@ -48,6 +49,13 @@ impl<E: Entry> Table<E> {
     pub(super) fn find(&self, hash: u64) -> impl Iterator<Item = E> {
         let slots = self.slots.get(self.seek(hash)..).unwrap_or_default();
         slots.iter().copied().take_while(move |entry| entry.hash() == hash).filter(|entry| entry.is_live())
+    }
+
+    /// Reads the homes of these hashes, so that what comes next finds them in the processor's cache. Nothing depends on what
+    /// is read, so it reads many at a time; a search's end does, and one search would wait for the other's line.
+    pub(super) fn fetch(&self, hashes: impl Iterator<Item = u64>) {
+        let homes = hashes.filter_map(|hash| self.slots.get(self.home(hash)));
+        black_box(homes.fold(0, |all, slot| all ^ slot.hash()));
     }
 
     /// Puts an entry in, before those with the same hash.

@@ -153,6 +153,11 @@ impl Translation {
         held.or_else(|| self.retired.find(hash.0).map(Known::Retired))
     }
 
+    /// Prepares for these names to be looked up or added, one after the other.
+    pub(super) fn fetch(&self, hashes: &[EngineHash]) {
+        self.places.fetch(hashes.iter().map(|hash| mix(hash.0)));
+    }
+
     /// Where the block lies that the pod has a copy of under this name.
     pub(super) fn place(&self, hash: EngineHash) -> Option<Place> {
         self.places.find(mix(hash.0)).next().map(|name| Place::unpacked(name.place))

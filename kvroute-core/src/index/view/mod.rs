@@ -426,10 +426,28 @@ impl View {
         }
     }
 
-    /// Whether the pod has a copy of another block than that of `key` under this name.
-    fn contradicts(&self, index: &BlockIndex, hash: EngineHash, key: u64) -> bool {
-        let held = self.translation.place(hash);
-        held.is_some_and(|place| index.chains.key_at(place) != Some(key))
+    /// Whether the pod has copies of other blocks than those of these keys under any of their names.
+    fn contradicts(&self, index: &BlockIndex, hashes: &[EngineHash], keys: &[u64]) -> bool {
+        let mut named = hashes.iter().zip(keys).peekable();
+        while let Some((&hash, &key)) = named.next() {
+            let Some(place) = self.translation.place(hash) else { continue };
+            // Those that follow mostly lie in the same run: one look serves them all.
+            let is_so = index.chains.look_at(place.run, |run| {
+                let is_at = |offset: usize, key| run.keys().get(offset) == Some(&key);
+                let mut next_in_run = || {
+                    let (&&hash, &&key) = named.peek().map(|(hash, key)| (hash, key))?;
+                    let next = self.translation.place(hash).filter(|next| next.run == place.run)?;
+                    named.next();
+                    Some((next.offset, key))
+                };
+                is_at(place.offset, key)
+                    && core::iter::from_fn(&mut next_in_run).all(|(offset, key)| is_at(offset, key))
+            });
+            if is_so != Some(true) {
+                return true;
+            }
+        }
+        false
     }
 
     /// Position of the lane for a group and tier, made if it is new; `None` if the pod has too many.

@@ -89,7 +89,7 @@ impl View {
     fn remove_placed(&mut self, index: &BlockIndex, lane: usize, hashes: &[EngineHash]) -> Option<usize> {
         self.known.clear();
         self.places.clear();
-        // All names first: none waits for another's, so the processor looks several up at a time.
+        self.translation.fetch(hashes);
         for &hash in hashes {
             if let Some(place) = self.translation.place(hash) {
                 self.known.push(hash);

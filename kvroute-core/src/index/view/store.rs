@@ -113,20 +113,18 @@ impl View {
             Some(None) => return Ok(None),
             Some(known) => known,
         };
-        // All names first: none waits for another's, so the processor looks several up at a time.
-        let any_held =
-            event.block_hashes.iter().fold(false, |any, &hash| any | self.translation.place(hash).is_some());
+        self.translation.fetch(&event.block_hashes);
         let size = self.domain.block_size() as usize;
         let mut before = parent.map(|spot| crate::BlockHash(spot.key ^ salt));
         for (i, tokens) in event.token_ids.chunks_exact(size).enumerate() {
             let extra_keys = extra_keys_of(event, i, adapter);
             let hash = scheme.hash_block(before, tokens, adapter, &extra_keys);
-            // A name for two blocks: the removal of one could not be told from that of the other.
-            if any_held && self.contradicts(index, event.block_hashes[i], hash.0 ^ salt) {
-                return Err(IgnoreReason::Contradiction);
-            }
             self.keys.push(hash.0 ^ salt);
             before = Some(hash);
+        }
+        // A name for two blocks: the removal of one could not be told from that of the other.
+        if self.contradicts(index, &event.block_hashes, &self.keys) {
+            return Err(IgnoreReason::Contradiction);
         }
         Ok(Some(parent))
     }
@@ -249,7 +247,7 @@ impl View {
                     }
                     _ => block.hash.0 ^ self.domain.salt(),
                 };
-                if self.contradicts(index, block.hash, key) {
+                if self.contradicts(index, &[block.hash], &[key]) {
                     self.degraded = true;
                     self.counters.blocks_refused += 1;
                     continue;
