@@ -54,18 +54,40 @@ impl<E: Entry> Table<E> {
     /// Reads the homes of these hashes, so that what comes next finds them in the processor's cache. Nothing depends on what
     /// is read, so it reads many at a time; a search's end does, and one search would wait for the other's line.
     pub(super) fn fetch(&self, hashes: impl Iterator<Item = u64>) {
-        let homes = hashes.filter_map(|hash| self.slots.get(self.home(hash)));
-        black_box(homes.fold(0, |all, slot| all ^ slot.hash()));
+        // And a little beyond them, where what is put in moves others to.
+        let read = |at: usize| self.slots.get(at).map_or(0, |slot| slot.hash());
+        black_box(hashes.map(|hash| self.home(hash)).fold(0, |all, home| all ^ read(home) ^ read(home + 6)));
     }
 
     /// Puts an entry in, before those with the same hash.
     pub(super) fn insert(&mut self, entry: E) {
+        self.make_room();
+        self.put(self.seek(entry.hash()), entry);
+    }
+
+    /// Puts an entry in, unless there is one with its hash: answers that.
+    pub(super) fn insert_or_get(&mut self, entry: E) -> Option<E> {
+        self.make_room();
+        let at = self.seek(entry.hash());
+        let mut with_hash = self.slots[at..].iter().take_while(|other| other.hash() == entry.hash());
+        let there = with_hash.find(|other| other.is_live()).copied();
+        if there.is_none() {
+            self.put(at, entry);
+        }
+        there
+    }
+
+    /// Makes room for one more.
+    fn make_room(&mut self) {
         if self.used >= most(self.homes) {
             // Mostly what is gone: then there is room enough.
             let grown = if self.len < self.homes * 3 / 5 { 0 } else { self.homes / 2 + 4 };
             self.rebuild(self.homes + grown);
         }
-        let at = self.seek(entry.hash());
+    }
+
+    /// Puts an entry where it was sought.
+    fn put(&mut self, at: usize, entry: E) {
         let free = self.slots[at..].iter().position(|slot| !slot.is_live());
         let free = free.map_or(self.slots.len(), |behind| at + behind);
         if free == self.slots.len() {
@@ -207,10 +229,20 @@ mod tests {
                         let (hash, value) = model.swap_remove(usize::from(value) % model.len());
                         prop_assert_eq!(table.remove(hash, |entry| entry.1 == value), Some((hash, value)));
                     }
-                    2 => table.reserve(usize::from(value)),
+                    2 => {
+                        table.reserve(usize::from(value));
+                        table.fetch([hash].into_iter());
+                    }
                     _ => {
-                        table.insert((hash, value));
-                        model.push((hash, value));
+                        let there = model.iter().any(|known| known.0 == hash);
+                        if step == 3 {
+                            prop_assert_eq!(table.insert_or_get((hash, value)).is_some(), there);
+                        } else {
+                            table.insert((hash, value));
+                        }
+                        if step != 3 || !there {
+                            model.push((hash, value));
+                        }
                     }
                 }
                 model.sort_unstable();

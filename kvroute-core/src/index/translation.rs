@@ -171,12 +171,13 @@ impl Translation {
     /// One copy more of the block there; false, and nothing changes, if the name stands for another.
     #[must_use]
     pub(super) fn add_copy(&mut self, hash: EngineHash, place: Place) -> bool {
-        match self.place(hash) {
-            None => self.places.insert(Name { mixed: mix(hash.0), place: place.packed() }),
-            Some(known) if known == place => *self.more_copies.entry(hash.0).or_insert(0) += 1,
-            Some(_) => return false,
+        let name = Name { mixed: mix(hash.0), place: place.packed() };
+        let Some(known) = self.places.insert_or_get(name) else { return true };
+        let is_same = known.place == name.place;
+        if is_same {
+            *self.more_copies.entry(hash.0).or_insert(0) += 1;
         }
-        true
+        is_same
     }
 
     /// Takes copies of a block away, whose key this is.
