@@ -85,11 +85,13 @@ fn of_library(folder: &Path, put: &mut impl FnMut(&str, String)) -> Result<(), S
     run(compile.args(library::native_libraries().split_whitespace()))?;
     put("a C program with it inside, stripped", megabytes(&program)?);
     let of = |pods: &str| median_of(|| output(command(&[&program]).arg(pods)));
-    let [start, _, _] = of("64")?;
+    let [start, few, _, _] = of("64")?;
     put("C: from nothing to a decision among 64 pods", format!("{:.2} ms", start / 1e6));
-    let [start, memory, decide] = of("1000")?;
+    let [start, many, decide, threads] = of("1000")?;
     put("the same among 1000 pods", format!("{:.2} ms", start / 1e6));
-    put("a router with 1000 pods that hold nothing", format!("{:.0} kB, no thread", memory / 1e3));
+    put("resident for a router with 1000 pods that hold nothing", format!("{:.0} kB", many / 1e3));
+    put("each pod's part of that", format!("{:.1} kB", (many - few) / (1000.0 - 64.0) / 1e3));
+    put("threads of that process, which has one of its own", format!("{threads:.0}"));
     put("a decision of 8k tokens there", format!("{:.1} us", decide / 1e3));
     Ok(())
 }
