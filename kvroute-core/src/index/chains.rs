@@ -458,8 +458,7 @@ impl Chains {
 
     /// Takes the blocks of `range` that `lane` holds in `run` away; answers how many those were.
     pub(super) fn remove_range(&self, lane: u32, run: RunId, range: Range<usize>) -> usize {
-        // From the end, where a coverage is cheapest to shorten.
-        self.retract(run, |run| range.rev().filter(|&offset| run.uncover_tail(lane, offset, 1).0 > 0).count())
+        self.retract(run, |run| run.uncover_range(lane, range))
     }
 
     fn retract(&self, run: RunId, uncover: impl FnOnce(&mut Run) -> usize) -> usize {

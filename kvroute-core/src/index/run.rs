@@ -173,6 +173,20 @@ impl Run {
         (taken, left)
     }
 
+    /// Takes what a lane holds of `range` out; answers how many blocks that was.
+    pub(super) fn uncover_range(&mut self, lane: u32, range: Range<usize>) -> usize {
+        let (mut end, mut taken) = (range.end, 0);
+        while end > range.start {
+            let (count, is_left) = self.uncover_tail(lane, end - 1, end - range.start);
+            taken += count;
+            if !is_left {
+                break;
+            }
+            end -= count.max(1);
+        }
+        taken
+    }
+
     /// Takes everything of a lane out; answers how many blocks it held.
     pub(super) fn uncover_all(&mut self, lane: u32) -> usize {
         let Ok(at) = self.find(lane) else { return 0 };
