@@ -6,8 +6,9 @@
 //! and come back to another, so it is kept with its key.
 
 use alloc::collections::VecDeque;
+use core::hash::BuildHasher;
 
-use hashbrown::HashMap;
+use hashbrown::{DefaultHashBuilder, HashMap};
 
 use super::run::{Place, Spot};
 use super::table::{Entry, Table};
@@ -46,20 +47,32 @@ impl Entry for Name {
     }
 }
 
-/// Spreads names over 64 bits: engines may number their blocks 1, 2, 3. No two names mix to one ([`unmix`]).
-fn mix(name: u64) -> u64 {
-    let product = name.wrapping_mul(MIX[0]);
-    (product ^ product >> 32).wrapping_mul(MIX[1])
+/// Spreads names over 64 bits: engines may number their blocks 1, 2, 3, and a table's search is as long as the row of names
+/// that meet. So that nobody can choose names that do, the last factor is drawn for each table: the upper bits of a
+/// product by a random odd number are a universal hash (Dietzfelbinger and others, 1997). No two names mix to one.
+#[derive(Clone, Copy, Debug)]
+struct Mixer {
+    odd: u64,
 }
 
-fn unmix(mixed: u64) -> u64 {
-    let product = mixed.wrapping_mul(UNMIX[1]);
-    (product ^ product >> 32).wrapping_mul(UNMIX[0])
-}
+impl Mixer {
+    /// Any odd number would do.
+    const FIRST: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// Any odd numbers would do; those of `spread`, and what they are undone by.
-const MIX: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xf135_7aea_2e62_a9c5];
-const UNMIX: [u64; 2] = [inverse(MIX[0]), inverse(MIX[1])];
+    fn new() -> Self {
+        Self { odd: DefaultHashBuilder::default().hash_one(0_u64) | 1 }
+    }
+
+    fn mix(self, name: u64) -> u64 {
+        let product = name.wrapping_mul(Self::FIRST);
+        (product ^ product >> 32).wrapping_mul(self.odd)
+    }
+
+    fn unmix(self, mixed: u64) -> u64 {
+        let product = mixed.wrapping_mul(inverse(self.odd));
+        (product ^ product >> 32).wrapping_mul(const { inverse(Self::FIRST) })
+    }
+}
 
 /// What times `odd` is 1: Newton's method doubles the number of bits that are right, three at first.
 const fn inverse(odd: u64) -> u64 {
@@ -76,6 +89,7 @@ const fn inverse(odd: u64) -> u64 {
 pub(super) struct Translation {
     /// Where the blocks lie that the pod has.
     places: Table<Name>,
+    mixer: Mixer,
     /// Name -> copies beyond the first, over all lanes.
     more_copies: HashMap<u64, u32>,
     retired: Retired,
@@ -145,7 +159,8 @@ impl Retired {
 
 impl Translation {
     pub(super) fn new(max_retired: usize) -> Self {
-        Self { places: Table::default(), more_copies: HashMap::new(), retired: Retired::new(max_retired) }
+        let (places, mixer) = (Table::default(), Mixer::new());
+        Self { places, mixer, more_copies: HashMap::new(), retired: Retired::new(max_retired) }
     }
 
     pub(super) fn find(&mut self, hash: EngineHash) -> Option<Known> {
@@ -155,12 +170,12 @@ impl Translation {
 
     /// Prepares for these names to be looked up or added, one after the other.
     pub(super) fn fetch(&self, hashes: &[EngineHash]) {
-        self.places.fetch(hashes.iter().map(|hash| mix(hash.0)));
+        self.places.fetch(hashes.iter().map(|hash| self.mixer.mix(hash.0)));
     }
 
     /// Where the block lies that the pod has a copy of under this name.
     pub(super) fn place(&self, hash: EngineHash) -> Option<Place> {
-        self.places.find(mix(hash.0)).next().map(|name| Place::unpacked(name.place))
+        self.places.find(self.mixer.mix(hash.0)).next().map(|name| Place::unpacked(name.place))
     }
 
     /// Whether the pod has several copies of some block.
@@ -171,7 +186,7 @@ impl Translation {
     /// One copy more of the block there; false, and nothing changes, if the name stands for another.
     #[must_use]
     pub(super) fn add_copy(&mut self, hash: EngineHash, place: Place) -> bool {
-        let name = Name { mixed: mix(hash.0), place: place.packed() };
+        let name = Name { mixed: self.mixer.mix(hash.0), place: place.packed() };
         let Some(known) = self.places.insert_or_get(name) else { return true };
         let is_same = known.place == name.place;
         if is_same {
@@ -193,7 +208,7 @@ impl Translation {
         if copies == 0 {
             return;
         }
-        if let Some(name) = self.places.remove(mix(hash.0), |_| true) {
+        if let Some(name) = self.places.remove(self.mixer.mix(hash.0), |_| true) {
             self.retired.push(hash.0, Spot { key, place: Some(Place::unpacked(name.place)) });
         }
     }
@@ -205,7 +220,7 @@ impl Translation {
     /// Names of blocks with copies: name, place packed, copies.
     pub(super) fn held(&self) -> impl Iterator<Item = (u64, u64, u32)> {
         self.places.iter().map(|Name { mixed, place }| {
-            let name = unmix(mixed);
+            let name = self.mixer.unmix(mixed);
             (name, place, 1 + self.more_copies.get(&name).copied().unwrap_or(0))
         })
     }
@@ -255,10 +270,23 @@ mod tests {
     use proptest::prelude::*;
     use std::vec::Vec;
 
+    #[test]
+    fn names_that_meet_in_one_table_do_not_in_another() {
+        let (known, other) = (Mixer::new(), Mixer::new());
+        assert_ne!(known.odd, other.odd);
+        // All at one home of any table, as far as `known` goes.
+        let mut counts = std::collections::HashMap::new();
+        for name in (0..10_000).map(|i| known.unmix(i)) {
+            *counts.entry(other.mix(name) >> 50).or_insert(0) += 1;
+        }
+        assert!(*counts.values().max().unwrap() < 200, "{} meet", counts.values().max().unwrap());
+    }
+
     proptest! {
         #[test]
         fn mixing_is_undone(name: u64) {
-            prop_assert_eq!(unmix(mix(name)), name);
+            let mixer = Mixer::new();
+            prop_assert_eq!(mixer.unmix(mixer.mix(name)), name);
         }
 
         #[test]
