@@ -29,8 +29,8 @@
 //!
 //! # What is not here
 //!
-//! I/O, async, threads, clocks, environment, globals: the embedder brings the bytes and the requests. No
-//! `unsafe`. No panic on any input.
+//! I/O, async, threads, clocks, environment, globals: the embedder brings the bytes and the requests. No panic on any
+//! input. No `unsafe` but in the lock of the index's shards, which begins with its proof.
 //!
 //! # Features
 //!

@@ -110,6 +110,7 @@ pub(crate) const STEPS: &[Step] = &[
                 "fmt --all --check",
                 "fmt --manifest-path fuzz/Cargo.toml --check",
                 "fmt --manifest-path benches/versus/Cargo.toml --check",
+                "fmt --manifest-path kvroute-core/loom/Cargo.toml --check",
             ])
         },
     },
@@ -310,6 +311,13 @@ pub(crate) const STEPS: &[Step] = &[
         run: Run::NotQuick,
         needs: &[&CC, &PKG_CONFIG, &RUST_SRC],
         check: |context| c::thread(&context.root).into(),
+    },
+    Step {
+        name: "loom",
+        what: "the index's lock in every order in which few threads can run it",
+        run: Run::NotQuick,
+        needs: &[],
+        check: |_| each(&["run --manifest-path kvroute-core/loom/Cargo.toml --locked"]),
     },
     Step {
         name: "miri",

@@ -113,12 +113,14 @@ impl OwnScheme {
             }
             content.finish()
         };
-        let parent = match (parent, lora_name) {
-            (Some(parent), _) => parent.0,
-            (None, Some(name)) if !name.is_empty() => self.adapter_root(name),
-            (None, _) => return BlockHash(local),
-        };
-        BlockHash(chain(self.seed, parent, local))
+        let before = self.before(parent, lora_name);
+        BlockHash(before.map_or(local, |before| chain(self.seed, before, local)))
+    }
+
+    /// What a block is chained to: its parent, or its adapter.
+    fn before(&self, parent: Option<BlockHash>, lora_name: Option<&str>) -> Option<u64> {
+        let root = || lora_name.filter(|name| !name.is_empty()).map(|name| self.adapter_root(name));
+        parent.map(|parent| parent.0).or_else(root)
     }
 
     /// What stands before block 0.
@@ -141,20 +143,38 @@ impl OwnScheme {
                 parent = Some(hash);
             }
         }
-        if parent.is_none() {
-            let Some(block) = blocks.next() else { return Digest::EMPTY };
-            let hash = plain_content(self.seed, block);
-            out.push(BlockHash(hash));
-            parent = Some(hash);
-        }
+        let before = out.len();
+        out.extend(self.plain_blocks(parent, blocks));
+        let last = out[before..].last().map(|hash| hash.0);
+        last.or(parent).map_or(Digest::EMPTY, Digest::from_u64)
+    }
+
+    /// Hashes blocks of an engine's event that have no extra keys, as [`hash_block`](Self::hash_block) does one by one.
+    pub(crate) fn hash_plain_blocks<'a>(
+        &self,
+        parent: Option<BlockHash>,
+        blocks: impl Iterator<Item = &'a [u32]>,
+        lora_name: Option<&str>,
+    ) -> impl Iterator<Item = BlockHash> {
+        self.plain_blocks(self.before(parent, lora_name), blocks)
+    }
+
+    fn plain_blocks<'a>(
+        &self,
+        parent: Option<u64>,
+        mut blocks: impl Iterator<Item = &'a [u32]>,
+    ) -> impl Iterator<Item = BlockHash> {
+        let seed = self.seed;
+        let first =
+            if parent.is_none() { blocks.next().map(|block| plain_content(seed, block)) } else { None };
+        let mut hash = parent.or(first).unwrap_or_default();
         // Interleaved, the next content hash runs while the chain waits for its product: a third
         // less time than all contents first and then the chain (blocks of 16 tokens, x86-64).
-        let (seed, mut hash) = (self.seed, parent.unwrap_or_default());
-        out.extend(blocks.map(|block| {
+        let rest = blocks.map(move |block| {
             hash = chain(seed, hash, plain_content(seed, block));
             BlockHash(hash)
-        }));
-        Digest::from_u64(hash)
+        });
+        first.map(BlockHash).into_iter().chain(rest)
     }
 
     fn adapter_root(&self, name: &str) -> u64 {

@@ -16,13 +16,15 @@ mod graft;
 mod retract;
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 
 pub(super) use self::graft::Scaffold;
+use super::lock::{ReaderLock, SeatNumber, Seats};
 use super::run::{MAX_BLOCKS, Place, Run, RunId, Spot};
 use super::shard::{Directory, RUN_BITS, Shard, spread};
 
@@ -31,15 +33,18 @@ use super::shard::{Directory, RUN_BITS, Shard, spread};
 #[repr(align(128))]
 struct Aligned<T>(T);
 
+/// Lookups that can be made at once without one of them being in another's way; 128 bytes each.
+const SEATS: usize = 64;
+
 /// A shard with the counts of what was ever taken away from it and added to it. Each is raised under the
 /// write lock and before the change itself.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Guarded {
     /// Raised by every change that takes coverage away.
     pub(super) retractions: AtomicU64,
     /// Raised by every change that adds coverage.
     pub(super) additions: AtomicU64,
-    pub(super) shard: RwLock<Shard>,
+    pub(super) shard: ReaderLock<Shard>,
 }
 
 /// Result of [`Chains::store`]: how many leading blocks are held now, and why not all of them are.
@@ -79,6 +84,7 @@ pub(super) trait LaneRuns {
 pub(super) struct Chains {
     shards: Box<[Aligned<Guarded>]>,
     directories: Box<[Aligned<Mutex<Directory>>]>,
+    seats: Arc<Seats>,
     shard_bits: u32,
     bytes: AtomicUsize,
     max_bytes: usize,
@@ -88,10 +94,17 @@ impl Chains {
     /// `shards` is rounded up to a power of two, at most 4096.
     pub(super) fn new(shards: usize, max_bytes: usize) -> Self {
         let shards = shards.clamp(1, 4096).next_power_of_two();
+        let seats = Arc::new(Seats::new(SEATS));
+        let guarded = || Guarded {
+            retractions: AtomicU64::new(0),
+            additions: AtomicU64::new(0),
+            shard: ReaderLock::new(Shard::default(), Arc::clone(&seats)),
+        };
         Self {
-            shards: (0..shards).map(|_| Aligned::default()).collect(),
+            shards: (0..shards).map(|_| Aligned(guarded())).collect(),
             directories: (0..shards).map(|_| Aligned::default()).collect(),
             shard_bits: shards.trailing_zeros(),
+            seats,
             bytes: AtomicUsize::new(0),
             max_bytes,
         }
@@ -117,6 +130,11 @@ impl Chains {
 
     pub(super) fn guarded(&self, index: usize) -> &Guarded {
         &self.shards[index].0
+    }
+
+    /// A seat for a reader that walks again and again.
+    pub(super) fn seat(&self) -> SeatNumber {
+        self.seats.give()
     }
 
     pub(super) fn run_id(&self, shard: usize, slot: u32) -> RunId {
@@ -153,6 +171,9 @@ impl Chains {
     /// Where a block lies or, unless it is known nowhere, may lie: whoever stores after it looks there anyway, so the only
     /// candidate need not be looked at twice.
     fn guess_for(&self, lane: u32, spot: Spot) -> Option<Place> {
+        if spot.place.is_some() {
+            return spot.place;
+        }
         let mut candidates = self.candidates(spot);
         let first = candidates.next()?;
         match candidates.next() {

@@ -27,6 +27,8 @@
 mod chains;
 mod coverage;
 mod fleet;
+#[expect(unsafe_code, reason = "its proof is in it")]
+mod lock;
 mod matching;
 mod outcome;
 mod parked;
@@ -36,6 +38,7 @@ mod sent;
 mod shard;
 pub(crate) mod snapshot;
 mod speculative;
+mod sync;
 mod table;
 mod translation;
 mod view;

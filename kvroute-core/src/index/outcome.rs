@@ -1,5 +1,6 @@
 //! What applying an event answers. Nothing is dropped silently: every reason is a counter.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU8, Ordering};
 
@@ -199,24 +200,32 @@ pub struct ApplyReport {
     pub error: Option<Error>,
     /// The events that could not be read: where they stood, and what was found there.
     pub skipped: Vec<Skipped>,
-    /// Events parked, and events ignored by reason, in the order of [`IgnoreReason::ALL`].
+    /// Events parked.
     pub(super) parked: u64,
-    pub(super) ignored: [u64; IgnoreReason::ALL.len()],
+    /// Events ignored by reason, if any were: a report is handed on often, and mostly without.
+    pub(super) ignored: Option<Box<Ignored>>,
 }
+
+/// Counts in the order of [`IgnoreReason::ALL`].
+type Ignored = [u64; IgnoreReason::ALL.len()];
 
 impl ApplyReport {
     /// How many of its events (or the batch itself) were left out for `reason`.
     #[must_use]
     pub fn ignored_for(&self, reason: IgnoreReason) -> u64 {
-        self.ignored[reason as usize]
+        self.ignored.as_ref().map_or(0, |counts| counts[reason as usize])
     }
 
     pub(super) fn only(outcome: Outcome) -> Self {
         let mut report = Self { outcome, ..Self::default() };
         if let Outcome::Ignored(reason) = outcome {
-            report.ignored[reason as usize] += 1;
+            report.ignore(reason);
         }
         report
+    }
+
+    fn ignore(&mut self, reason: IgnoreReason) {
+        self.ignored.get_or_insert_default()[reason as usize] += 1;
     }
 
     /// Sums up what became of several batches.
@@ -228,8 +237,8 @@ impl ApplyReport {
         self.error = self.error.take().or(other.error);
         self.skipped.extend(other.skipped);
         self.parked += other.parked;
-        for (sum, more) in self.ignored.iter_mut().zip(other.ignored) {
-            *sum += more;
+        if let Some(more) = other.ignored {
+            add_up(self.ignored.get_or_insert_default(), &more);
         }
     }
 
@@ -238,7 +247,7 @@ impl ApplyReport {
         self.outcome = self.outcome.max(outcome);
         match outcome {
             Outcome::Parked => self.parked += 1,
-            Outcome::Ignored(reason) => self.ignored[reason as usize] += 1,
+            Outcome::Ignored(reason) => self.ignore(reason),
             Outcome::Applied | Outcome::NeedsResync(_) => {}
         }
     }
@@ -272,10 +281,14 @@ pub struct Counters {
     pub resyncs: u64,
     /// Events and batches left out, in the order of [`IgnoreReason::ALL`]; serialized by name, where there are any.
     #[serde(serialize_with = "by_name")]
-    pub ignored: [u64; IgnoreReason::ALL.len()],
+    pub ignored: Ignored,
 }
 
-fn by_name<S: Serializer>(ignored: &[u64; IgnoreReason::ALL.len()], to: S) -> Result<S::Ok, S::Error> {
+fn add_up(sums: &mut Ignored, more: &Ignored) {
+    sums.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
+}
+
+fn by_name<S: Serializer>(ignored: &Ignored, to: S) -> Result<S::Ok, S::Error> {
     let counts = IgnoreReason::ALL.into_iter().zip(ignored).filter(|(_, count)| **count > 0);
     to.collect_map(counts.map(|(reason, count)| (reason.name(), count)))
 }
@@ -286,9 +299,8 @@ impl Counters {
         self.events += report.events;
         self.parked += report.parked;
         self.resyncs += u64::from(matches!(report.outcome, Outcome::NeedsResync(_)));
-        // Mostly nothing was: then their three lines of the processor's cache are not needed.
-        if report.ignored.iter().any(|&more| more > 0) {
-            self.ignored.iter_mut().zip(&report.ignored).for_each(|(sum, more)| *sum += more);
+        if let Some(more) = &report.ignored {
+            add_up(&mut self.ignored, more);
         }
     }
 

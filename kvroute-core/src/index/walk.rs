@@ -21,6 +21,7 @@ use core::sync::atomic::Ordering;
 
 use super::chains::Chains;
 use super::coverage::Coverage;
+use super::lock::SeatNumber;
 use super::run::{Place, Run};
 use super::shard::Shard;
 use crate::BlockHash;
@@ -46,6 +47,7 @@ pub(super) struct Trail {
     /// Held ranges of the lanes that need more than their depth, in order of `start`.
     pub(super) segments: Vec<Segment>,
     visited: Vec<Visit>,
+    seat: Option<SeatNumber>,
 }
 
 /// A shard visited, and its counts then.
@@ -148,13 +150,14 @@ impl Query<'_> {
 impl Chains {
     /// Follows the query's blocks and leaves in `trail` what every lane holds of them.
     pub(super) fn walk(&self, query: &Query<'_>, trail: &mut Trail) {
+        let seat = *trail.seat.get_or_insert_with(|| self.seat());
         for _ in 0..OPTIMISTIC_WALKS {
             trail.reset(query.lanes.len());
             let mut position = Position::default();
             while let Some(key) = query.key(position.start) {
                 let index = self.shard_of_key(key);
                 let guarded = self.guarded(index);
-                let shard = guarded.shard.read();
+                let shard = guarded.shard.read_from(seat);
                 trail.visited.push(Visit {
                     shard: index as u32,
                     retractions: guarded.retractions.load(Ordering::Relaxed),

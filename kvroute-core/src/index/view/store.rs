@@ -31,6 +31,9 @@ impl Fresh {
     }
 
     fn contains(&mut self, key: u64) -> bool {
+        if self.listed.is_empty() {
+            return false;
+        }
         self.set.extend(&self.listed[self.in_set..]);
         self.in_set = self.listed.len();
         self.set.contains(&key)
@@ -98,6 +101,10 @@ impl View {
     ) -> Result<Option<Option<Spot>>, IgnoreReason> {
         let salt = self.domain.salt();
         self.keys.clear();
+        if !self.domain.is_native() {
+            // Before the parent is looked for, which takes as long.
+            self.translation.fetch(&event.block_hashes);
+        }
         let parent = event.parent.map(|hash| self.spot_of(index, hash));
         let HashScheme::Own(scheme) = self.domain.hasher().scheme() else {
             self.keys.extend(event.block_hashes.iter().map(|hash| hash.0 ^ salt));
@@ -113,14 +120,17 @@ impl View {
             Some(None) => return Ok(None),
             Some(known) => known,
         };
-        self.translation.fetch(&event.block_hashes);
         let size = self.domain.block_size() as usize;
         let mut before = parent.map(|spot| crate::BlockHash(spot.key ^ salt));
-        for (i, tokens) in event.token_ids.chunks_exact(size).enumerate() {
-            let extra_keys = extra_keys_of(event, i, adapter);
-            let hash = scheme.hash_block(before, tokens, adapter, &extra_keys);
-            self.keys.push(hash.0 ^ salt);
-            before = Some(hash);
+        let blocks = event.token_ids.chunks_exact(size);
+        if event.extra_keys.is_empty() && event.cache_salt.is_none() {
+            self.keys.extend(scheme.hash_plain_blocks(before, blocks, adapter).map(|hash| hash.0 ^ salt));
+        } else {
+            for (i, tokens) in blocks.enumerate() {
+                let hash = scheme.hash_block(before, tokens, adapter, &extra_keys_of(event, i, adapter));
+                self.keys.push(hash.0 ^ salt);
+                before = Some(hash);
+            }
         }
         // A name for two blocks: the removal of one could not be told from that of the other.
         if self.contradicts(index, &event.block_hashes, &self.keys) {
