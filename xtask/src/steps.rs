@@ -8,8 +8,8 @@ use crate::tool::{
     RUST_SRC, RUSTFMT, Tool, VALGRIND, WASM, WASM_TARGET, cargo,
 };
 use crate::{
-    c, dependencies, events, fuzz, golang, library, modules, python, source, symbols, templates, versions,
-    versus,
+    c, dependencies, events, fuzz, golang, library, manifests, modules, python, source, symbols, templates,
+    versions, versus,
 };
 
 /// The crate whose purity is checked.
@@ -223,6 +223,20 @@ pub(crate) const STEPS: &[Step] = &[
         run: Run::Always,
         needs: &[&GO, &CC, &PKG_CONFIG],
         check: |context| golang::check(&context.root).into(),
+    },
+    Step {
+        name: "goplugin",
+        what: "the scorer for a Go endpoint picker, against the picker's own interfaces",
+        run: Run::NotQuick,
+        needs: &[&GO, &CC, &CXX, &PKG_CONFIG],
+        check: |context| golang::check_plugin(&context.root).into(),
+    },
+    Step {
+        name: "manifests",
+        what: "the container file is linted, and Kubernetes' own schemas know all that the manifests say",
+        run: Run::Always,
+        needs: &[&PYTHON, &GO],
+        check: |context| manifests::check(&context.root).into(),
     },
     Step {
         name: "python",
