@@ -4,8 +4,8 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 use crate::tool::{
-    self, CARGO_DENY, CARGO_FUZZ, CC, CHROMIUM, CLIPPY, CXX, GO, MIRI, PKG_CONFIG, PROMETHEUS, PYTHON,
-    RUST_SRC, RUSTFMT, Tool, VALGRIND, WASM, WASM_TARGET, cargo,
+    self, CARGO_DENY, CARGO_FUZZ, CC, CHROMIUM, CLIPPY, CXX, GO, GO_FOR_PLUGIN, MIRI, PKG_CONFIG, PROMETHEUS,
+    PYTHON, RUST_SRC, RUSTFMT, Tool, VALGRIND, WASM, WASM_TARGET, cargo,
 };
 use crate::{
     c, dependencies, events, fuzz, golang, library, manifests, modules, python, source, symbols, templates,
@@ -228,7 +228,7 @@ pub(crate) const STEPS: &[Step] = &[
         name: "goplugin",
         what: "the scorer for a Go endpoint picker, against the picker's own interfaces",
         run: Run::NotQuick,
-        needs: &[&GO, &CC, &CXX, &PKG_CONFIG],
+        needs: &[&GO_FOR_PLUGIN, &CC, &CXX, &PKG_CONFIG],
         check: |context| golang::check_plugin(&context.root).into(),
     },
     Step {
