@@ -1,6 +1,5 @@
 //! What a router takes by the size of its fleet: memory a block, CPU a request and an event; and what that makes of whole
-//! fleets. `cargo run --release -p kvroute-benches --example sizing` prints the tables of examples/deploy/README.md;
-//! `-- --quick` runs through all of it with small numbers, for tests.
+//! fleets. `cargo run --release -p kvroute-benches --example sizing` prints the tables of examples/deploy/README.md.
 //!
 //! Times are of this thread's processor where Linux tells them, so that a busy machine changes them less; memory is what
 //! the index counts of itself, which `cargo versus` compares with the heap.
@@ -42,19 +41,18 @@ struct Scale {
 }
 
 fn main() -> Result<(), Error> {
-    let quick = std::env::args().any(|argument| argument == "--quick");
-    let scale = if quick {
-        Scale { blocks: 40 * CHAIN, time: Duration::from_millis(5) }
-    } else {
-        Scale { blocks: 4000 * CHAIN, time: Duration::from_millis(500) }
-    };
+    print(&Scale { blocks: 4000 * CHAIN, time: Duration::from_millis(500) })
+}
+
+/// Measures, and prints the tables as it goes.
+fn print(scale: &Scale) -> Result<(), Error> {
     let (translated, native) = (translated_domain()?, native_domain()?);
 
     println!("| bytes for each block and pod | nothing shared | each prompt on {HOLDERS} pods |");
     println!("| --- | --- | --- |");
-    let of_translated = memory(&translated, &scale)?;
+    let of_translated = memory(&translated, scale)?;
     for (name, (unshared, shared)) in
-        [("translated (the default)", of_translated), ("native", memory(&native, &scale)?)]
+        [("translated (the default)", of_translated), ("native", memory(&native, scale)?)]
     {
         println!("| {name} | {unshared:.1} | {shared:.1} |");
     }
@@ -67,14 +65,14 @@ fn main() -> Result<(), Error> {
     let mut requests = [[0.0; PROMPTS.len()]; FLEETS.len()];
     for (row, pods) in requests.iter_mut().zip(FLEETS) {
         for (cell, tokens) in row.iter_mut().zip(PROMPTS) {
-            *cell = request(&translated, pods, tokens, &scale)? / 1e3;
+            *cell = request(&translated, pods, tokens, scale)? / 1e3;
         }
         println!("| {pods} pods |{}", row.map(|micros| format!(" {micros:.0} |")).concat());
     }
 
     println!("\n| nanoseconds of CPU for each event's block | prefills, 32 blocks | decodes, 1 block |");
     println!("| --- | --- | --- |");
-    let (stored, removed) = (events(&translated, 32, &scale)?, events(&translated, 1, &scale)?);
+    let (stored, removed) = (events(&translated, 32, scale)?, events(&translated, 1, scale)?);
     println!("| stored, from vLLM's bytes | {:.0} | {:.0} |", stored.0, removed.0);
     println!("| removed | {:.0} | {:.0} |", stored.1, removed.1);
 
@@ -239,4 +237,35 @@ fn processor_time() -> Duration {
     let told = fs::read_to_string("/proc/thread-self/schedstat").ok();
     let nanoseconds = told.and_then(|text| text.split(' ').next()?.parse().ok());
     nanoseconds.map_or_else(|| START.get_or_init(Instant::now).elapsed(), Duration::from_nanos)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_is_measured_at_a_small_scale() {
+        print(&Scale { blocks: 40 * CHAIN, time: Duration::from_millis(5) }).unwrap();
+    }
+
+    #[test]
+    fn shared_blocks_take_less_and_native_ones_less_still() {
+        let scale = Scale { blocks: 40 * CHAIN, time: Duration::ZERO };
+        let (unshared, shared) = memory(&translated_domain().unwrap(), &scale).unwrap();
+        let (native, native_shared) = memory(&native_domain().unwrap(), &scale).unwrap();
+        assert!(shared < unshared && native_shared < native, "{unshared} {shared} {native} {native_shared}");
+        assert!(native < unshared && native_shared < shared, "{unshared} {shared} {native} {native_shared}");
+        assert!((4.0..200.0).contains(&unshared), "{unshared}");
+    }
+
+    #[test]
+    fn a_threads_time_goes_on_while_it_works() {
+        let (before, start) = (processor_time(), Instant::now());
+        let mut sum = 0_u64;
+        while start.elapsed() < Duration::from_millis(200) {
+            sum = black_box(sum.wrapping_mul(31).wrapping_add(1));
+        }
+        let spent = processor_time() - before;
+        assert!(spent > Duration::ZERO && spent < Duration::from_secs(60), "{spent:?}");
+    }
 }

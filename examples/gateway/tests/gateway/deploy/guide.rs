@@ -150,6 +150,35 @@ fn every_alert_and_command_exists() {
 }
 
 #[test]
+fn the_table_of_sizes_is_the_programs_and_the_manifests_have_room_for_its_fleets() {
+    let guide = file(GUIDE);
+    let table = marked(&guide, "sizing", "sizing");
+    let program = repository("benches/examples/sizing.rs");
+    let rows: Vec<Vec<&str>> =
+        table.lines().filter(|line| line.starts_with('|')).map(|line| line.split(" | ").collect()).collect();
+    let heads = rows.iter().zip(rows.iter().skip(1)).filter(|(_, next)| next[0] == "| ---");
+    let heads: Vec<&str> = heads.map(|(head, _)| head[0]).collect();
+    assert_eq!(heads.len(), 4, "{heads:?}");
+    assert!(heads.iter().all(|head| program.contains(head)), "{heads:?}");
+
+    let gateway: Value = serde_saphyr::from_multiple::<Value>(&file("gateway.yaml"))
+        .expect("YAML")
+        .into_iter()
+        .find(|document| document["kind"] == "ConfigMap")
+        .expect("a configuration");
+    let configuration = gateway["data"]["gateway.yaml"].as_str().expect("text");
+    let bound = Document::parse(configuration).expect("it is right").router.index.max_bytes;
+    let fleets: Vec<_> = rows.iter().filter(|row| row[0].ends_with(" blocks")).collect();
+    assert_eq!(fleets.len(), 3, "{rows:?}");
+    for row in fleets {
+        let number =
+            |cell: &str| cell.split(' ').next().and_then(|number| number.parse::<f64>().ok()).expect(cell);
+        assert!(number(row[2]) * 1e6 < bound as f64, "{row:?}: {bound}");
+        assert!(number(row[3]) < 1.0, "{row:?}: a request of one core");
+    }
+}
+
+#[test]
 fn every_file_and_heading_that_is_linked_exists() {
     let guide = file(GUIDE);
     let headings: BTreeSet<String> = guide
