@@ -142,6 +142,7 @@ fn every_alert_and_command_exists() {
             ["cargo", alias, ..] => assert!(aliases.contains(&format!("\n{alias} = ")), "{command}"),
             ["kvroute-gateway", "--config", "FILE", flag] => assert!(usage.contains(flag), "{command}"),
             ["kubectl" | "docker", _, "-f", path, ..] => assert!(root().join(path).exists(), "{command}"),
+            ["kubectl", "patch", .., path] => assert!(root().join(path).exists(), "{command}"),
             _ => continue,
         }
         checked += 1;

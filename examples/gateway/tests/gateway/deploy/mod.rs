@@ -2,6 +2,7 @@
 
 mod guide;
 mod manifests;
+mod shared;
 
 use std::path::PathBuf;
 
