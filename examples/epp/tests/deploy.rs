@@ -15,5 +15,6 @@ fn the_manifests_configuration_is_right_and_listens_where_its_service_sends() {
     let document = Document::parse(&deployed()).expect("it is right");
     let ports = [document.epp.listen, document.epp.health, document.epp.watch].map(|address| address.port());
     assert_eq!(ports, [9002, 9003, 9090]);
-    assert!(!document.base.fleet.pods.is_empty());
+    let kubernetes = document.base.fleet.kubernetes.expect("where its pods come from");
+    assert_eq!(kubernetes.pool.as_deref(), Some("vllm"));
 }

@@ -60,11 +60,19 @@ impl Deployed {
         (file, text.as_str().expect("text"))
     }
 
+    fn sections(&self) -> Value {
+        serde_saphyr::from_str(self.text().1).expect("YAML")
+    }
+
     /// What it has in common with the gateway, read by the gateway's own code. The picker's section is for its own tests:
     /// they read the same ConfigMap.
     fn configuration(&self) -> Document {
-        let mut sections: Value = serde_saphyr::from_str(self.text().1).expect("YAML");
+        let mut sections = self.sections();
         sections.as_object_mut().expect("sections").remove("epp");
+        let schema = Document::json_schema().to_string();
+        if !schema.contains("\"kubernetes\"") {
+            sections["fleet"].as_object_mut().expect("a section").remove("kubernetes");
+        }
         Document::parse(&sections.to_string()).unwrap_or_else(|error| panic!("{}: {error}", self.name))
     }
 
@@ -176,7 +184,7 @@ fn ports_selectors_and_labels_agree() {
     let [gateway, picker] = both();
     let listen = gateway.configuration().gateway.listen.port();
     assert_eq!(gateway.port(&"http".into()), u64::from(listen));
-    let sections: Value = serde_saphyr::from_str(picker.text().1).expect("YAML");
+    let sections = picker.sections();
     for (key, port) in [("listen", "grpc"), ("health", "health"), ("watch", "http")] {
         let address = sections["epp"][key].as_str().unwrap_or_else(|| panic!("epp.{key}"));
         assert!(address.ends_with(&format!(":{}", picker.port(&port.into()))), "{key}: {address}");
@@ -217,19 +225,19 @@ fn the_pool_names_the_picker_and_the_engines_that_it_finds() {
     let backend = &route["spec"]["rules"][0]["backendRefs"][0];
     assert_eq!((&backend["kind"], &backend["name"]), (&pool["kind"], &pool["metadata"]["name"]));
 
-    // What the pool selects is what the headless service selects, at the port that the configurations name.
-    for deployed in [&gateway, &picker] {
-        let headless = deployed.of_kind("Service");
-        let headless = headless.iter().find(|service| service["spec"]["clusterIP"] == "None").expect("one");
-        assert_eq!(headless["spec"]["selector"], pool["spec"]["selector"]["matchLabels"]);
-        let port = &headless["spec"]["ports"][0]["port"];
-        assert_eq!(*port, pool["spec"]["targetPorts"][0]["number"]);
-        let pods = deployed.configuration().fleet.pods;
-        let [pod] = &*pods else { panic!("one name: {pods:?}") };
-        let name = headless["metadata"]["name"].as_str().expect("text");
-        assert_eq!(pod.url.to_string().trim_end_matches('/'), format!("http://{name}:{port}"));
-        assert!(pod.resolve, "each address is a pod");
-    }
+    assert_eq!(picker.sections()["fleet"]["kubernetes"]["pool"], pool["metadata"]["name"]);
+
+    // What the pool selects is what the gateway's headless service selects, at the port that its configuration names.
+    let headless = gateway.of_kind("Service");
+    let headless = headless.iter().find(|service| service["spec"]["clusterIP"] == "None").expect("one");
+    assert_eq!(headless["spec"]["selector"], pool["spec"]["selector"]["matchLabels"]);
+    let port = &headless["spec"]["ports"][0]["port"];
+    assert_eq!(*port, pool["spec"]["targetPorts"][0]["number"]);
+    let pods = gateway.configuration().fleet.pods;
+    let [pod] = &*pods else { panic!("one name: {pods:?}") };
+    let name = headless["metadata"]["name"].as_str().expect("text");
+    assert_eq!(pod.url.to_string().trim_end_matches('/'), format!("http://{name}:{port}"));
+    assert!(pod.resolve, "each address is a pod");
 }
 
 #[test]
@@ -252,6 +260,8 @@ fn nobody_has_rights_that_are_not_needed() {
             assert_eq!(bound["roleRef"]["name"], role["metadata"]["name"]);
             assert_eq!(bound["subjects"][0]["name"], account["metadata"]["name"]);
         }
+        // Who asks the API needs a token and rights, and nobody else does.
+        assert_eq!(roles.is_empty(), deployed.sections()["fleet"]["kubernetes"].is_null());
         if roles.is_empty() {
             assert_eq!(deployed.pod()["automountServiceAccountToken"], false, "a token that nobody needs");
         }
