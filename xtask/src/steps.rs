@@ -404,10 +404,7 @@ fn benches(context: &Context) -> Verdict {
         return Verdict::Skipped(format!("{package} has no [[bench]]"));
     }
     // The test profile: no link-time optimisation to wait for, and debug assertions are on.
-    let benches = format!("bench --package {package} --profile test --locked -- --test");
-    // Built for `test` too, where it is not run.
-    let sizing = format!("test --package {package} --example sizing --locked");
-    each(&[&benches, &sizing])
+    each(&[&format!("bench --package {package} --profile test --locked -- --test")])
 }
 
 fn miri() -> Result<String, String> {

@@ -131,9 +131,9 @@ fn every_alert_and_command_exists() {
                 assert!(steps.contains(&format!("name: \"{step}\"")), "{command}");
             }
             ["cargo", "run", ..] => {
-                let (package, example) = (after("-p").expect(command), after("--example").expect(command));
+                let (package, program) = (after("-p").expect(command), after("--bin").expect(command));
                 let folder = package.strip_prefix("kvroute-").expect(command);
-                assert!(root().join(folder).join(format!("examples/{example}.rs")).exists(), "{command}");
+                assert!(root().join(folder).join(format!("src/bin/{program}.rs")).exists(), "{command}");
             }
             ["cargo", "bench", "--", group] => {
                 let path = format!("benches/benches/{group}.rs");
@@ -154,7 +154,7 @@ fn every_alert_and_command_exists() {
 fn the_table_of_sizes_is_the_programs_and_the_manifests_have_room_for_its_fleets() {
     let guide = file(GUIDE);
     let table = marked(&guide, "sizing", "sizing");
-    let program = repository("benches/examples/sizing.rs");
+    let program = repository("benches/src/bin/sizing.rs");
     let rows: Vec<Vec<&str>> =
         table.lines().filter(|line| line.starts_with('|')).map(|line| line.split(" | ").collect()).collect();
     let heads = rows.iter().zip(rows.iter().skip(1)).filter(|(_, next)| next[0] == "| ---");

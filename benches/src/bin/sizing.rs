@@ -1,5 +1,5 @@
 //! What a router takes by the size of its fleet: memory a block, CPU a request and an event; and what that makes of whole
-//! fleets. `cargo run --release -p kvroute-benches --example sizing` prints the tables of examples/deploy/README.md.
+//! fleets. `cargo run --release -p kvroute-benches --bin sizing` prints the tables of examples/deploy/README.md.
 //!
 //! Times are of this thread's processor where Linux tells them, so that a busy machine changes them less; memory is what
 //! the index counts of itself, which `cargo versus` compares with the heap.
