@@ -33,6 +33,8 @@ func startEngine(t *testing.T) *engine {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { e.publisher.Close() })
+	// By a name in place of the asterisk the engine would say that it connects, and the router is to listen.
+	_, port, _ := strings.Cut(e.publisher.Addr().String(), ":")
 	answers := map[string]string{
 		"/v1/models": `{"data": [{"id": "tiny", "root": "tiny-llama", "max_model_len": 4096}]}`,
 		"/version":   `{"version": "0.32.0"}`,
@@ -42,8 +44,8 @@ vllm:kv_cache_usage_perc{model_name="tiny"} 0
 vllm:cache_config_info{block_size="16",num_gpu_blocks="2000",enable_prefix_caching="True"} 1.0
 `,
 		"/kv_event_sources": fmt.Sprintf(
-			`{"0": {"enable_kv_cache_events": true, "publisher": "zmq", "endpoint": "tcp://%s", "topic": ""}}`,
-			e.publisher.Addr()),
+			`{"0": {"enable_kv_cache_events": true, "publisher": "zmq", "endpoint": "tcp://*:%s", "topic": ""}}`,
+			port),
 	}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if answer, ok := answers[r.URL.Path]; ok {

@@ -44,7 +44,8 @@ func (s *Scorer) TypedName() plugin.TypedName { return s.name }
 func (s *Scorer) Category() scheduling.ScorerCategory { return scheduling.Affinity }
 
 // Score is the share of the prompt that each endpoint has, 0 to 1: of its tokens, those in the leading blocks that the
-// endpoint holds in any tier, or was sent a moment ago. It is absolute: what nobody has is 0 for all.
+// endpoint holds in any tier, or was sent a moment ago; where its engine tells nothing, those it was ever sent. It is
+// absolute: what nobody has is 0 for all.
 //
 // A prompt that cannot be made into token ids (images, a tokenizer that is too busy) is 0 for all too, so that other
 // scorers decide.
@@ -95,11 +96,24 @@ func (s *Scorer) cachedTokens(prompt *prompt) (map[string]int, error) {
 		if err != nil {
 			continue // It left this very moment.
 		}
-		tokens := max(match.Blocks.Total(), match.Speculative) * size
 		// Of data-parallel ranks behind one address the picker sees one endpoint.
-		cached[name] = max(cached[name], tokens)
+		cached[name] = max(cached[name], s.blocks(match)*size)
 	}
 	return cached, nil
+}
+
+// blocks are leading blocks that a pod is expected to have: those it tells of, or that were sent to it a moment ago. Of one
+// that tells nothing, all that were sent to it and are remembered.
+func (s *Scorer) blocks(match kvroute.PodMatch) int {
+	known := max(match.Blocks.Total(), match.Speculative)
+	if match.Predicted <= known {
+		return known
+	}
+	counters, err := s.router.PodCounters(match.Pod)
+	if err != nil || counters.Stream.Batches > 0 {
+		return known
+	}
+	return match.Predicted
 }
 
 // PreRequest notes where the request goes. Until that engine's events tell of its blocks, requests with the same prefix

@@ -125,33 +125,76 @@ func TestWhatWasSentAMomentAgoCountsUntilTheRequestEnds(t *testing.T) {
 	s := build(t, parameters(a, b))
 	ready(t, s, 2)
 	endpoints := []scheduling.Endpoint{a.endpoint("a"), b.endpoint("b")}
-	first := completion("1", "A prefix that many share.")
-	score := func(id string) map[scheduling.Endpoint]float64 {
-		return s.Score(context.Background(), nil, completion(id, "A prefix that many share."), endpoints)
+	send := func(id string) *scheduling.SchedulingResult {
+		request := completion(id, "A prefix that many share.")
+		s.Score(context.Background(), nil, request, endpoints)
+		sent := &scheduling.SchedulingResult{
+			PrimaryProfileName: "default",
+			ProfileResults:     map[string]*scheduling.ProfileRunResult{"default": {TargetEndpoints: endpoints[1:]}},
+		}
+		s.PreRequest(context.Background(), request, sent)
+		return sent
 	}
-	s.Score(context.Background(), nil, first, endpoints)
-	sent := &scheduling.SchedulingResult{
-		PrimaryProfileName: "default",
-		ProfileResults:     map[string]*scheduling.ProfileRunResult{"default": {TargetEndpoints: endpoints[1:]}},
+	end := func(id string) {
+		s.ResponseComplete(context.Background(), completion(id, "A prefix that many share."), nil, nil)
 	}
-	s.PreRequest(context.Background(), first, sent)
-	if scores := score("2"); scores[endpoints[0]] != 0 || scores[endpoints[1]] < 0.8 {
-		t.Errorf("the next one of the burst finds %v and %v", scores[endpoints[0]], scores[endpoints[1]])
+	score := func() float64 {
+		scores := s.Score(context.Background(), nil, completion("next", "A prefix that many share."), endpoints)
+		if scores[endpoints[0]] != 0 {
+			t.Errorf("the other one has %v of it", scores[endpoints[0]])
+		}
+		return scores[endpoints[1]]
 	}
-	counters, err := s.router.Counters()
-	if err != nil || counters.InFlight != 1 {
-		t.Errorf("%d in flight, %v", counters.InFlight, err)
+	inFlight := func(want uint64) {
+		t.Helper()
+		if counters, err := s.router.Counters(); err != nil || counters.InFlight != want {
+			t.Errorf("%d in flight, not %d; %v", counters.InFlight, want, err)
+		}
 	}
-	s.ResponseComplete(context.Background(), first, nil, nil)
-	if counters, err = s.router.Counters(); err != nil || counters.InFlight != 0 {
-		t.Errorf("%d in flight at its end, %v", counters.InFlight, err)
+
+	// An engine that tells of its blocks is expected to have them until the request ends, and then what it tells counts.
+	eventually(t, "events arrive", func() bool {
+		b.store(t, make([]uint32, blockSize))
+		pod, err := s.router.FindPod(address(endpoints[1].GetMetadata()), 0)
+		if err != nil {
+			return false
+		}
+		counters, err := s.router.PodCounters(pod)
+		return err == nil && counters.Stream.Batches > 0
+	})
+	sent := send("1")
+	if of := score(); of < 0.8 {
+		t.Errorf("the next one of the burst finds %v", of)
 	}
-	if scores := score("3"); scores[endpoints[1]] != 0 {
-		t.Errorf("its engine told of no block, and yet %v", scores[endpoints[1]])
+	inFlight(1)
+	end("1")
+	inFlight(0)
+	if of := score(); of != 0 {
+		t.Errorf("its engine told of no such block, and yet %v", of)
 	}
 	// The hooks of a request that was never scored change nothing.
 	s.PreRequest(context.Background(), completion("unknown", "x"), sent)
-	s.ResponseComplete(context.Background(), completion("unknown", "x"), nil, nil)
+	end("unknown")
+	inFlight(0)
+}
+
+func TestWhatAnEngineThatTellsNothingWasSentIsRemembered(t *testing.T) {
+	a := startEngine(t)
+	s := build(t, parameters(a))
+	ready(t, s, 1)
+	endpoints := []scheduling.Endpoint{a.endpoint("a")}
+	request := completion("1", "No events are published.")
+	if of := s.Score(context.Background(), nil, request, endpoints)[endpoints[0]]; of != 0 {
+		t.Errorf("nothing was sent, and yet %v", of)
+	}
+	s.PreRequest(context.Background(), request, &scheduling.SchedulingResult{
+		PrimaryProfileName: "default",
+		ProfileResults:     map[string]*scheduling.ProfileRunResult{"default": {TargetEndpoints: endpoints}},
+	})
+	s.ResponseComplete(context.Background(), request, nil, nil)
+	if of := s.Score(context.Background(), nil, request, endpoints)[endpoints[0]]; of < 0.8 {
+		t.Errorf("it was sent there, and yet %v", of)
+	}
 }
 
 func TestChatsAreRenderedAndImagesScoreNothing(t *testing.T) {
@@ -196,7 +239,7 @@ func TestParametersThatAreWrongAreNamed(t *testing.T) {
 		`{"blockSize": 16, "tokenizer": "x"}`:                                                 "pods: none",
 		`{"pods": ["http://a:1"], "tokenizer": "x"}`:                                          "blockSize: none",
 		`{"pods": ["http://a:1"], "blockSize": 16, "tokenizer": "/no/such/folder"}`:           "/no/such/folder",
-		`{"pods": ["ftp://a:1"], "blockSize": 16, "tokenizer": "../../../testdata/tokenize"}`: "ftp://a:1",
+		`{"pods": ["ftp://a:1"], "blockSize": 16, "tokenizer": "../../../testdata/tokenize"}`: "fleet.pods[0].url",
 	} {
 		_, err := Factory("kv", json.RawMessage(parameters), handle)
 		if err == nil || !strings.Contains(err.Error(), said) || !strings.Contains(err.Error(), Type) {

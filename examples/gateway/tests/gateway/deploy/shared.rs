@@ -74,7 +74,8 @@ fn the_server_lets_in_the_routers_and_has_room_for_what_it_may_hold() {
     assert_eq!(policy["podSelector"]["matchLabels"], *labels);
     let allowed = &policy["ingress"][0]["from"][0]["podSelector"]["matchExpressions"][0]["values"];
     for (manifest, program) in [("gateway.yaml", "kvroute-gateway"), ("picker.yaml", "kvroute-epp")] {
-        let label = &find(&read(manifest), "Deployment", program)["spec"]["template"]["metadata"]["labels"];
+        let manifest = read(manifest);
+        let label = &find(&manifest, "Deployment", program)["spec"]["template"]["metadata"]["labels"];
         let name = &label["app.kubernetes.io/name"];
         assert!(allowed.as_array().expect("names").contains(name), "{name}");
     }
