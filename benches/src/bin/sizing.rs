@@ -29,8 +29,24 @@ const FLEETS: [usize; 3] = [10, 100, 1000];
 /// Prompts, in tokens.
 const PROMPTS: [usize; 3] = [2 * 1024, 8 * 1024, 32 * 1024];
 
-/// Bytes a block and pod: (nothing shared, each prompt on [`HOLDERS`] pods).
-type Memory = (f64, f64);
+/// Bytes for each block and pod that holds it.
+#[derive(Clone, Copy)]
+struct Memory {
+    /// Of blocks and their holders, which `index.max_bytes` bounds.
+    index: f64,
+    /// Of the pods' views: what engines call those blocks.
+    views: f64,
+}
+
+impl Memory {
+    fn of(router: &Router) -> Self {
+        Self { index: router.index().bytes() as f64, views: router.index().view_bytes() as f64 }
+    }
+
+    fn all(self) -> f64 {
+        self.index + self.views
+    }
+}
 
 /// How much is done.
 struct Scale {
@@ -48,17 +64,18 @@ fn main() -> Result<(), Error> {
 fn print(scale: &Scale) -> Result<(), Error> {
     let (translated, native) = (translated_domain()?, native_domain()?);
 
-    println!("| bytes for each block and pod | nothing shared | each prompt on {HOLDERS} pods |");
-    println!("| --- | --- | --- |");
-    let of_translated = memory(&translated, scale)?;
-    for (name, (unshared, shared)) in
-        [("translated (the default)", of_translated), ("native", memory(&native, scale)?)]
-    {
-        println!("| {name} | {unshared:.1} | {shared:.1} |");
+    println!("| bytes for each block and pod | blocks and holders | views | in all |");
+    println!("| --- | --- | --- | --- |");
+    let unshared = memory(&translated, 1, scale)?;
+    for (name, memory) in [
+        ("translated (the default), nothing shared", unshared),
+        ("translated, each prompt on 4 pods", memory(&translated, HOLDERS, scale)?),
+        ("native, nothing shared", memory(&native, 1, scale)?),
+        ("native, each prompt on 4 pods", memory(&native, HOLDERS, scale)?),
+    ] {
+        println!("| {name} | {:.1} | {:.1} | {:.1} |", memory.index, memory.views, memory.all());
     }
-    let idle = idle_pod(&translated)?;
-    println!("\nA pod that holds nothing: {idle:.0} bytes.\n");
-
+    println!();
     let head = PROMPTS.map(|tokens| format!(" {}k tokens |", tokens / 1024)).concat();
     println!("| microseconds of CPU for each request |{head}");
     println!("| --- |{}", " --- |".repeat(PROMPTS.len()));
@@ -82,10 +99,10 @@ fn print(scale: &Scale) -> Result<(), Error> {
         // An 80 GB device with a model of 8B keeps some 30 000 blocks; five requests a second of 8k tokens keep it busy,
         // half of each prompt is new, and what is stored is removed one day.
         let (blocks, rate, new) = (30_000.0, 5.0 * pods as f64, 0.5 * CHAIN as f64);
-        let bytes = pods as f64 * (blocks * of_translated.0 + idle);
+        let bytes = pods as f64 * blocks * unshared.all();
         let cores = rate * (requests[row][1] * 1e3 + new * (stored.0 + stored.1)) / 1e9;
         println!(
-            "| {pods} pods of 30 000 blocks | {rate:.0}/s of 8k tokens | {:.0} MB | {cores:.2} cores |",
+            "| {pods} pods of 30 000 blocks | {rate:.0}/s of 8k tokens | {:.0} MB | {cores:.3} cores |",
             bytes / 1e6
         );
     }
@@ -118,34 +135,22 @@ fn router(domain: &Arc<CacheDomain>, pods: usize) -> Result<(Router, Vec<PodId>)
     Ok((router, pods?))
 }
 
-/// What the index and the views take.
-fn bytes(router: &Router) -> f64 {
-    (router.index().bytes() + router.index().view_bytes()) as f64
-}
-
-fn memory(domain: &Arc<CacheDomain>, scale: &Scale) -> Result<Memory, Error> {
-    let pods = 100;
-    let of = |holders: usize| -> Result<f64, Error> {
-        let (router, pods) = router(domain, pods)?;
-        let empty = bytes(&router);
-        let mut sequences = vec![0; pods.len()];
-        let prompts = prompts(scale.blocks / CHAIN / holders, CHAIN)?;
-        for (n, prompt) in prompts.iter().enumerate() {
-            let payload = published_blocks(prompt, 0..CHAIN);
-            for holder in 0..holders {
-                let pod = (n * holders + holder) % pods.len();
-                router.apply(pods[pod], sequences[pod], &payload)?;
-                sequences[pod] += 1;
-            }
+/// Of a hundred pods, where each prompt is on so many of them.
+fn memory(domain: &Arc<CacheDomain>, holders: usize, scale: &Scale) -> Result<Memory, Error> {
+    let (router, pods) = router(domain, 100)?;
+    let empty = Memory::of(&router);
+    let mut sequences = vec![0; pods.len()];
+    let prompts = prompts(scale.blocks / CHAIN / holders, CHAIN)?;
+    for (n, prompt) in prompts.iter().enumerate() {
+        let payload = published_blocks(prompt, 0..CHAIN);
+        for holder in 0..holders {
+            let pod = (n * holders + holder) % pods.len();
+            router.apply(pods[pod], sequences[pod], &payload)?;
+            sequences[pod] += 1;
         }
-        Ok((bytes(&router) - empty) / (prompts.len() * holders * CHAIN) as f64)
-    };
-    Ok((of(1)?, of(HOLDERS)?))
-}
-
-fn idle_pod(domain: &Arc<CacheDomain>) -> Result<f64, Error> {
-    let (few, many) = (router(domain, 10)?.0, router(domain, 1010)?.0);
-    Ok((bytes(&many) - bytes(&few)) / 1000.0)
+    }
+    let (full, held) = (Memory::of(&router), (prompts.len() * holders * CHAIN) as f64);
+    Ok(Memory { index: (full.index - empty.index) / held, views: (full.views - empty.views) / held })
 }
 
 /// Nanoseconds from a request's token ids to its end: hashed, looked up, scored, booked, predicted, finished.
@@ -251,8 +256,10 @@ mod tests {
     #[test]
     fn shared_blocks_take_less_and_native_ones_less_still() {
         let scale = Scale { blocks: 40 * CHAIN, time: Duration::ZERO };
-        let (unshared, shared) = memory(&translated_domain().unwrap(), &scale).unwrap();
-        let (native, native_shared) = memory(&native_domain().unwrap(), &scale).unwrap();
+        let of = |domain: &Arc<CacheDomain>, holders| memory(domain, holders, &scale).unwrap().all();
+        let (translated, of_engine) = (translated_domain().unwrap(), native_domain().unwrap());
+        let (unshared, shared) = (of(&translated, 1), of(&translated, HOLDERS));
+        let (native, native_shared) = (of(&of_engine, 1), of(&of_engine, HOLDERS));
         assert!(shared < unshared && native_shared < native, "{unshared} {shared} {native} {native_shared}");
         assert!(native < unshared && native_shared < shared, "{unshared} {shared} {native} {native_shared}");
         assert!((4.0..200.0).contains(&unshared), "{unshared}");

@@ -8,7 +8,7 @@ use kvroute_core::index::IgnoreReason;
 use kvroute_gateway::config::Document;
 use serde_json::Value;
 
-use super::file;
+use super::{file, sizes};
 use crate::client::{post, post_with};
 use crate::watch::fleet;
 
@@ -24,7 +24,7 @@ fn root() -> PathBuf {
 }
 
 /// What stands between each pair of marks, `<!-- name -->` and `<!-- /end -->`.
-fn marked<'a>(text: &'a str, name: &str, end: &str) -> &'a str {
+pub(super) fn marked<'a>(text: &'a str, name: &str, end: &str) -> &'a str {
     let start = format!("<!-- {name} -->");
     let (_, rest) = text.split_once(&start).unwrap_or_else(|| panic!("no {start}"));
     rest.split_once(&format!("<!-- /{end} -->")).unwrap_or_else(|| panic!("no end of {start}")).0
@@ -151,32 +151,15 @@ fn every_alert_and_command_exists() {
 }
 
 #[test]
-fn the_table_of_sizes_is_the_programs_and_the_manifests_have_room_for_its_fleets() {
+fn the_tables_of_sizes_are_those_that_the_program_prints() {
     let guide = file(GUIDE);
-    let table = marked(&guide, "sizing", "sizing");
     let program = repository("benches/src/bin/sizing.rs");
-    let rows: Vec<Vec<&str>> =
-        table.lines().filter(|line| line.starts_with('|')).map(|line| line.split(" | ").collect()).collect();
-    let heads = rows.iter().zip(rows.iter().skip(1)).filter(|(_, next)| next[0] == "| ---");
+    let rows = sizes(&guide);
+    let heads = rows.iter().zip(rows.iter().skip(1)).filter(|(_, next)| next[0] == "---");
     let heads: Vec<&str> = heads.map(|(head, _)| head[0]).collect();
     assert_eq!(heads.len(), 4, "{heads:?}");
-    assert!(heads.iter().all(|head| program.contains(head)), "{heads:?}");
-
-    let gateway: Value = serde_saphyr::from_multiple::<Value>(&file("gateway.yaml"))
-        .expect("YAML")
-        .into_iter()
-        .find(|document| document["kind"] == "ConfigMap")
-        .expect("a configuration");
-    let configuration = gateway["data"]["gateway.yaml"].as_str().expect("text");
-    let bound = Document::parse(configuration).expect("it is right").router.index.max_bytes;
-    let fleets: Vec<_> = rows.iter().filter(|row| row[0].ends_with(" blocks")).collect();
-    assert_eq!(fleets.len(), 3, "{rows:?}");
-    for row in fleets {
-        let number =
-            |cell: &str| cell.split(' ').next().and_then(|number| number.parse::<f64>().ok()).expect(cell);
-        assert!(number(row[2]) * 1e6 < bound as f64, "{row:?}: {bound}");
-        assert!(number(row[3]) < 1.0, "{row:?}: a request of one core");
-    }
+    assert!(heads.iter().all(|head| program.contains(&format!("| {head} |"))), "{heads:?}");
+    assert_eq!(rows.iter().filter(|row| row[0].ends_with(" blocks")).count(), 3, "fleets: {rows:?}");
 }
 
 #[test]

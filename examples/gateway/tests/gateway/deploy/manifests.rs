@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use kvroute_gateway::config::Document;
 use serde_json::Value;
 
-use super::file;
+use super::{file, number, sizes};
 use crate::client::get;
 use crate::watch::fleet;
 
@@ -129,12 +129,25 @@ fn a_container_has_memory_for_all_that_its_configuration_bounds() {
         let resources = &deployed.container()["resources"];
         let limit = bytes(&resources["limits"]["memory"]);
         assert!(bytes(&resources["requests"]["memory"]) <= limit);
-        let bounded = configuration.router.index.max_bytes
-            + configuration.gateway.limits.max_buffered_bytes as u64
+        // Beside blocks and holders are the views, in the proportion that was measured; and the guide's largest fleet.
+        let guide = file("README.md");
+        let rows = sizes(&guide);
+        let unshared =
+            rows.iter().find(|row| row[0].starts_with("translated") && row[0].ends_with("nothing shared"));
+        let [_, blocks, _, all] = **unshared.expect("a row") else { panic!("{unshared:?}") };
+        let bound = configuration.router.index.max_bytes as f64 * number(all) / number(blocks);
+        let fleets = rows.iter().filter(|row| row[0].ends_with(" blocks"));
+        let largest = fleets.map(|row| number(row[2]) * 1e6).fold(0.0, f64::max);
+        assert!(largest > 0.0 && largest <= bound, "{}: {largest} of {bound}", deployed.name);
+        let bounded = bound
+            + configuration.gateway.limits.max_buffered_bytes as f64
             // 256 MiB each, the library's default.
-            + configuration.tokenizers.len() as u64 * (256 << 20);
-        // A quarter is left for connections, views and the program itself.
-        assert!(bounded <= limit / 4 * 3, "{}: {bounded} of {limit}", deployed.name);
+            + configuration.tokenizers.len() as f64 * f64::from(256 << 20);
+        // A quarter is left for connections and the program itself.
+        assert!(bounded <= limit as f64 * 0.75, "{}: {bounded} of {limit}", deployed.name);
+        let cores = rows.iter().filter(|row| row[0].ends_with(" blocks")).map(|row| number(row[3]));
+        assert!(cores.fold(0.0, f64::max) < 1.0, "{}: a request of one core", deployed.name);
+        assert_eq!(resources["requests"]["cpu"], "1");
     }
 }
 
