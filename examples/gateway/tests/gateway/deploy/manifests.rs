@@ -134,7 +134,7 @@ fn a_container_has_memory_for_all_that_its_configuration_bounds() {
         let rows = sizes(&guide);
         let unshared =
             rows.iter().find(|row| row[0].starts_with("translated") && row[0].ends_with("nothing shared"));
-        let [_, blocks, _, all] = **unshared.expect("a row") else { panic!("{unshared:?}") };
+        let [_, blocks, _, all] = unshared.expect("a row")[..] else { panic!("{unshared:?}") };
         let bound = configuration.router.index.max_bytes as f64 * number(all) / number(blocks);
         let fleets = rows.iter().filter(|row| row[0].ends_with(" blocks"));
         let largest = fleets.map(|row| number(row[2]) * 1e6).fold(0.0, f64::max);
