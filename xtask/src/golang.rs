@@ -13,6 +13,10 @@ use crate::tool::{command, output, run};
 const PACKAGE: &str = "go";
 const EXAMPLE: &str = "examples/go";
 
+/// A scorer for an endpoint picker that is written in Go. It is a module of its own, because what it is built against
+/// brings Kubernetes' libraries.
+const PLUGIN: &str = "examples/go/plugin";
+
 /// The shared library as a program names it that needs it when it starts.
 const SHARED: &str = if cfg!(target_os = "macos") { "libkvroute.1.dylib" } else { "libkvroute.so.1" };
 
@@ -49,6 +53,22 @@ pub(crate) fn check(root: &Path) -> Result<String, String> {
         "{tests} tests; {raced} with -race, {collected} with GOGC=1, {checked} with cgocheck2, {shared} shared; \
          a module outside; {io}"
     ))
+}
+
+/// Checks the scorer; answers what was run.
+///
+/// # Errors
+/// The first thing that failed.
+pub(crate) fn check_plugin(root: &Path) -> Result<String, String> {
+    let prefix = library::install_io(root, &library::target_folder(root).join("go-io-prefix"))?;
+    let go = Go::new(root, prefix);
+    let plugin = root.join(PLUGIN);
+    // The one check that needs modules of others: fetched once, at the versions and sums in go.mod and go.sum.
+    run(go.go(&plugin, "mod download").env_remove("GOPROXY"))?;
+    run(&mut go.go(&plugin, "mod verify"))?;
+    run(&mut go.go(&plugin, "vet -tags kvroute_io ./..."))?;
+    let tests = count_tests(&mut go.go(&plugin, "test -v -count=1 -tags kvroute_io ./..."))?;
+    Ok(format!("{tests} tests"))
 }
 
 /// The package with libkvroute_io, whose tests are those without it and more.

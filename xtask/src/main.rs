@@ -13,6 +13,7 @@ mod fuzz;
 mod golang;
 mod library;
 mod live;
+mod manifests;
 mod modules;
 mod options;
 mod python;

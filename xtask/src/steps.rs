@@ -4,12 +4,12 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 use crate::tool::{
-    self, CARGO_DENY, CARGO_FUZZ, CC, CHROMIUM, CLIPPY, CXX, GO, MIRI, PKG_CONFIG, PROMETHEUS, PYTHON,
-    RUST_SRC, RUSTFMT, Tool, VALGRIND, WASM, WASM_TARGET, cargo,
+    self, CARGO_DENY, CARGO_FUZZ, CC, CHROMIUM, CLIPPY, CXX, GO, GO_FOR_PLUGIN, MIRI, PKG_CONFIG, PROMETHEUS,
+    PYTHON, RUST_SRC, RUSTFMT, Tool, VALGRIND, WASM, WASM_TARGET, cargo,
 };
 use crate::{
-    c, dependencies, events, fuzz, golang, library, modules, python, source, symbols, templates, versions,
-    versus,
+    c, dependencies, events, fuzz, golang, library, manifests, modules, python, source, symbols, templates,
+    versions, versus,
 };
 
 /// The crate whose purity is checked.
@@ -224,6 +224,20 @@ pub(crate) const STEPS: &[Step] = &[
         run: Run::Always,
         needs: &[&GO, &CC, &PKG_CONFIG],
         check: |context| golang::check(&context.root).into(),
+    },
+    Step {
+        name: "goplugin",
+        what: "the scorer for a Go endpoint picker, against the picker's own interfaces",
+        run: Run::NotQuick,
+        needs: &[&GO_FOR_PLUGIN, &CC, &CXX, &PKG_CONFIG],
+        check: |context| golang::check_plugin(&context.root).into(),
+    },
+    Step {
+        name: "manifests",
+        what: "the container file is linted, and Kubernetes' own schemas know all that the manifests say",
+        run: Run::Always,
+        needs: &[&PYTHON, &GO],
+        check: |context| manifests::check(&context.root).into(),
     },
     Step {
         name: "python",

@@ -87,6 +87,14 @@ pub(crate) const GO: Tool = Tool {
     small: false,
 };
 
+/// What the Gateway API Inference Extension asks for (1.4.0).
+pub(crate) const GO_FOR_PLUGIN: Tool = Tool {
+    name: "Go 1.25 or later",
+    probe: &["sh", "-c", "go version | grep -Eq 'go1\\.(2[5-9]|[3-9][0-9])'"],
+    install: &["sudo", "apt-get", "install", "--yes", "golang-go"],
+    small: false,
+};
+
 pub(crate) const PKG_CONFIG: Tool = Tool {
     name: "pkg-config",
     probe: &["pkg-config", "--version"],

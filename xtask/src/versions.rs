@@ -1,10 +1,13 @@
-//! One Rust version: the `rust-version` of the workspace is the toolchain that the workflows install, so
-//! the oldest supported compiler is the one that is tested.
+//! One Rust version: the `rust-version` of the workspace is the toolchain that the workflows install and the container is
+//! built with, so the oldest supported compiler is the one that is tested.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Compares every manifest and workflow with the root manifest; answers the version.
+/// What is built in a container.
+const CONTAINER_FILE: &str = "examples/deploy/Containerfile";
+
+/// Compares every manifest, workflow and the container file with the root manifest; answers the version.
 ///
 /// # Errors
 /// Each file that says another version, or a workflow that installs none.
@@ -32,6 +35,11 @@ pub(crate) fn check(root: &Path) -> Result<String, String> {
         for other in installed.into_iter().filter(|other| !is_release_of(other, &version)) {
             problems.push(format!("{}: Rust {other}, but rust-version is {version}", path.display()));
         }
+    }
+    let container = root.join(CONTAINER_FILE);
+    match image(&read(&container)?) {
+        Some(release) if is_release_of(release, &version) => {}
+        found => problems.push(format!("{}: Rust image {found:?}, not of {version}", container.display())),
     }
     if problems.is_empty() { Ok(version) } else { Err(problems.join("\n    ")) }
 }
@@ -68,6 +76,12 @@ fn installed(workflow: &str) -> Vec<&str> {
         .collect()
 }
 
+/// The release of the image that a container file builds with, `FROM docker.io/library/rust:1.95.0-bookworm`.
+fn image(container_file: &str) -> Option<&str> {
+    let from = container_file.lines().find_map(|line| line.strip_prefix("FROM docker.io/library/rust:"))?;
+    from.split(['-', ' ']).next()
+}
+
 /// Whether `release` is `version`, or a patch release of it: 1.95.0 of 1.95.
 fn is_release_of(release: &str, version: &str) -> bool {
     release.strip_prefix(version).is_some_and(|patch| patch.is_empty() || patch.starts_with('.'))
@@ -84,6 +98,8 @@ mod tests {
         let workflow =
             "run: |\n  rustup toolchain install 1.95.0 --profile minimal\n  rustup toolchain install nightly";
         assert_eq!(installed(workflow), ["1.95.0"]);
+        assert_eq!(image("# x\nFROM docker.io/library/rust:1.95.0-bookworm AS build\n"), Some("1.95.0"));
+        assert_eq!(image("FROM debian\n"), None);
     }
 
     #[test]

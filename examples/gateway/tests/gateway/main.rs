@@ -3,6 +3,7 @@
 mod captures;
 mod client;
 mod demo;
+mod deploy;
 mod disaggregated;
 mod limits;
 mod pod;
