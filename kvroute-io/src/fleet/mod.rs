@@ -138,6 +138,12 @@ impl Fleet {
         self.shared.directory.target(pod)
     }
 
+    /// Where all pods of the router are, in no order.
+    #[must_use]
+    pub fn targets(&self) -> Vec<Arc<Target>> {
+        self.shared.directory.targets()
+    }
+
     /// The model or adapter of this name; `None` if no pod says that it serves it.
     #[must_use]
     pub fn model(&self, name: &str) -> Option<Arc<Model>> {
