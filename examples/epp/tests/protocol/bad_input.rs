@@ -20,7 +20,7 @@ async fn requests_that_cannot_be_read_are_refused_as_the_gateway_refuses_them() 
         ("{\"model\":\"m\",\"prompt\":", 400, "cannot be read"),
         ("[]", 400, "no JSON object"),
         ("", 400, "no JSON object"),
-        ("{\"prompt\":[1,-1]}", 400, "token id"),
+        ("{\"prompt\":[1,-1]}", 400, "cannot be read"),
         ("\u{0}\u{1}", 400, "no JSON object"),
         ("{\"model\":\"of nobody\",\"prompt\":[1]}", 404, "does not exist"),
     ] {

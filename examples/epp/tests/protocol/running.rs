@@ -87,7 +87,8 @@ async fn people_see_what_they_see_of_the_gateway_and_send_no_requests_there() {
         "POST /explain HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{explain}"
     );
     let (status, text) = http(running.watched, &request).await;
-    assert!(status == 200 && text.contains("\"expected_cached_tokens\":384"), "{text}");
+    let chosen = format!("\"decision\":{{\"pod\":\"{}\"", one.name());
+    assert!(status == 200 && text.contains(&chosen), "{text}");
     for (path, expected) in
         [("/", 200), ("/status.json", 200), ("/health", 200), ("/ready", 200), ("/v1/files", 404)]
     {
