@@ -220,9 +220,10 @@ impl Exchange {
                 }
                 Ok(())
             }
-            // Envoy answered by itself, or we did, while pieces were on their way.
-            State::Answering | State::Over => Ok(()),
-            State::Idle | State::Sent(_) => Err(Status::invalid_argument("request_body out of order")),
+            // Envoy answered by itself, or we did, while pieces were on their way. And Envoy may say the end of a long
+            // body twice (envoyproxy/envoy#46237; 1.35 and later): the first time counts.
+            State::Sent(_) | State::Answering | State::Over => Ok(()),
+            State::Idle => Err(Status::invalid_argument("request_body before request_headers")),
         }
     }
 
@@ -313,10 +314,6 @@ impl Exchange {
             if let Some(value) = headers.get(*name) {
                 changes.set(name, value);
             }
-        }
-        if let (Some((body, _)), Whole::Stream { has_trailers: false }) = (&body, whole) {
-            // Envoy takes it out where a body may be changed; pods need not do without.
-            changes.set(CONTENT_LENGTH.as_str(), body.len().to_string());
         }
         let metadata = metadata::destination(&addresses);
         answers.push_back(reply::destination(changes, metadata, whole == Whole::Buffered));

@@ -24,6 +24,7 @@ pub(crate) struct Options {
 pub(crate) struct Proxy {
     /// Where clients connect.
     pub(crate) address: SocketAddr,
+    admin: SocketAddr,
     child: Child,
     /// Its files, and what it said.
     folder: Folder,
@@ -54,7 +55,7 @@ impl Proxy {
             .stderr(log)
             .spawn()
             .expect("Envoy starts");
-        let mut proxy = Self { address, child, folder };
+        let mut proxy = Self { address, admin, child, folder };
         wait_until("Envoy is ready", Duration::from_secs(60), async || {
             if let Some(status) = proxy.child.try_wait().expect("it is ours") {
                 panic!("Envoy ended with {status}:\n{}", proxy.log());
@@ -63,6 +64,16 @@ impl Proxy {
         })
         .await;
         proxy
+    }
+
+    /// Waits until its health checks have found out that the picker is gone.
+    pub(crate) async fn until_picker_is_known_dead(&self) {
+        wait_until("the picker is known to be dead", Duration::from_secs(60), async || {
+            let clusters = get(self.admin, "/clusters").await.body;
+            let clusters = String::from_utf8_lossy(&clusters).into_owned();
+            clusters.lines().any(|line| line.starts_with("picker::") && line.contains("/failed_active_hc"))
+        })
+        .await;
     }
 
     /// What it said.
@@ -174,6 +185,12 @@ fn bootstrap(
             "clusters": [
                 { "name": "picker", "type": "STATIC", "connect_timeout": "5s",
                   "load_assignment": endpoints("picker", &[picker]),
+                  // Where no picker is well, streams fail at once, before any of a body was sent.
+                  "common_lb_config": { "healthy_panic_threshold": { "value": 0 } },
+                  "health_checks": [{ "timeout": "5s", "interval": "1s", "no_traffic_interval": "1s",
+                                      "unhealthy_threshold": 1, "healthy_threshold": 1,
+                                      "grpc_health_check": {
+                                          "service_name": "envoy.service.ext_proc.v3.ExternalProcessor" } }],
                   "typed_extension_protocol_options": {
                       "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": http2 } },
                 { "name": "pods", "type": "STATIC", "connect_timeout": "5s",

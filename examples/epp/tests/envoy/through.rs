@@ -58,7 +58,6 @@ async fn a_prompt_goes_where_its_prefix_went_and_usage_comes_back() {
     assert_eq!(pods[0].seen().len() + pods[1].seen().len(), 16);
     let seen = [pods[0].seen(), pods[1].seen()].concat();
     for seen in &seen {
-        assert_eq!(seen.header("content-length"), Some(&*seen.body.len().to_string()));
         assert_eq!(seen.json()["model"], "m");
     }
     nothing_is_booked(&program).await;
@@ -179,6 +178,9 @@ async fn a_dead_picker_is_passed_over_where_envoy_fails_open() {
     let proxy = Proxy::start("open", program.address, &pods.each_ref().map(address), &options).await;
     assert_eq!(post(proxy.address, COMPLETIONS, &prompt(0, 100)).await.status, 200);
     program.kill();
+    // Envoy fails open until it has sent the first piece of a body to the picker (envoyproxy/envoy#41276). So it has to
+    // know beforehand, by its health checks.
+    proxy.until_picker_is_known_dead().await;
     for _ in 0..6 {
         let got = post(proxy.address, COMPLETIONS, &prompt(0, 100)).await;
         assert_eq!((got.status, got.header("x-kvroute-pod")), (200, None), "{got:?}");

@@ -199,6 +199,20 @@ async fn messages_out_of_order_or_of_unknown_kinds_end_their_stream_alone() {
 }
 
 #[tokio::test]
+async fn an_end_of_a_body_that_is_said_twice_counts_once() {
+    let one = pod().await;
+    let running = Running::start(&[&one], "").await;
+    let mut talk = running.talk().await;
+    talk.request(COMPLETIONS, &[], None).await;
+    let body = prompt(0, 400);
+    talk.piece(body.clone(), true).await;
+    talk.piece(body[100..].to_owned(), true).await;
+    assert_eq!(talk.outcome(true).await.forwarded().body, body.as_bytes());
+    talk.answer_all(&answer(0), served(&one.name())).await;
+    assert_eq!(running.outcomes(1).await[0].end, Finish::Completed);
+}
+
+#[tokio::test]
 async fn garbage_instead_of_grpc_disturbs_nobody() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let one = pod().await;
