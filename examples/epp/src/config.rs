@@ -133,7 +133,8 @@ impl Document {
     /// That the file cannot be read, or what is wrong in it.
     pub fn read_endpoint_picker_config(&mut self) -> Result<(), Error> {
         let Some(path) = &self.epp.endpoint_picker_config else { return Ok(()) };
-        let fail = |error: &dyn std::fmt::Display| Error::from(Problem::new(format!("{}: {error}", path.display())));
+        let fail =
+            |error: &dyn std::fmt::Display| Error::from(Problem::new(format!("{}: {error}", path.display())));
         let text = std::fs::read_to_string(path).map_err(|error| fail(&error))?;
         let (router, notes) = Config::from_endpoint_picker(&text).map_err(|error| fail(&error))?;
         self.notes = notes.into_iter().map(|note| format!("{}: {note}", path.display())).collect();
@@ -156,9 +157,11 @@ impl config::Document for Document {
             return Err(Problem::new(problem).at("prefill").at("gateway"));
         }
         if self.base.gateway.tls.is_some() {
-            return Err(Problem::new("Envoy's clients are Envoy's; for its own connection there is `epp.tls`")
-                .at("tls")
-                .at("gateway"));
+            return Err(Problem::new(
+                "Envoy's clients are Envoy's; for its own connection there is `epp.tls`",
+            )
+            .at("tls")
+            .at("gateway"));
         }
         if self.epp.endpoint_picker_config.is_some() && self.base.router != Config::default() {
             let problem = "it stands in place of the section `router`, which says something too";

@@ -93,7 +93,9 @@ impl Modes {
         use BodySendMode::{Buffered, FullDuplexStreamed, None, Streamed};
         let modes = Self { request: config.request_body_mode(), response: config.response_body_mode() };
         match (modes.request, modes.response) {
-            (None | Buffered | FullDuplexStreamed, None | Streamed | Buffered | FullDuplexStreamed) => Ok(modes),
+            (None | Buffered | FullDuplexStreamed, None | Streamed | Buffered | FullDuplexStreamed) => {
+                Ok(modes)
+            }
             (request, response) => Err(Status::failed_precondition(format!(
                 "found body modes {request:?} (requests) and {response:?} (responses), expected FullDuplexStreamed; \
                  or Buffered or None, and of responses Streamed"

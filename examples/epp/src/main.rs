@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use kvroute_epp::Picker;
 use kvroute_epp::config::Document;
 use kvroute_epp::server::{Listeners, serve, tls};
-use kvroute_epp::Picker;
 use kvroute_gateway::drain::StopSignals;
 use kvroute_gateway::log;
 use kvroute_gateway::outcome::RequestLog;
@@ -116,10 +116,7 @@ fn run(options: Options) -> Result<(), Failure> {
     runtime.block_on(serve_until_stopped(&document, file))
 }
 
-async fn serve_until_stopped(
-    document: &Document,
-    file: Option<ConfigFile<Document>>,
-) -> Result<(), Failure> {
+async fn serve_until_stopped(document: &Document, file: Option<ConfigFile<Document>>) -> Result<(), Failure> {
     let mut signals = StopSignals::listen()?;
     let tls = document.epp.tls.as_ref().map(tls).transpose()?;
     let listeners = Listeners::bind(&document.epp).await?;

@@ -111,7 +111,8 @@ mod tests {
         assert_eq!(read(list(&["10.0.0.1:80", "[::0:1]:80"])).unwrap(), ["10.0.0.1:80", "[::1]:80"]);
         let text = Some(Kind::StringValue("10.0.0.1:80, 10.0.0.2:80,".into()));
         assert_eq!(read(text).unwrap(), ["10.0.0.1:80", "10.0.0.2:80"]);
-        for nothing in [None, list(&[]), Some(Kind::NumberValue(1.0)), Some(Kind::StringValue(String::new()))] {
+        for nothing in [None, list(&[]), Some(Kind::NumberValue(1.0)), Some(Kind::StringValue(String::new()))]
+        {
             assert_eq!(read(nothing), Some(Vec::new()));
         }
     }

@@ -120,7 +120,8 @@ mod tests {
             let Some(Reply::RequestBody(BodyResponse { response: Some(common) })) = piece.reply else {
                 panic!("no piece of a request")
             };
-            let Some(BodyMutation { mutation: Some(Mutation::Streamed(piece)) }) = common.body_mutation else {
+            let Some(BodyMutation { mutation: Some(Mutation::Streamed(piece)) }) = common.body_mutation
+            else {
                 panic!("no piece of a stream")
             };
             together.extend_from_slice(&piece.body);

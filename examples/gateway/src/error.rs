@@ -70,10 +70,7 @@ impl ApiError {
 
     /// 429: there is too much to do for this request to be taken as well.
     pub fn overloaded(message: impl Into<String>) -> Self {
-        Self {
-            code: Some("overloaded"),
-            ..Self::new(StatusCode::TOO_MANY_REQUESTS, "server_error", message)
-        }
+        Self { code: Some("overloaded"), ..Self::new(StatusCode::TOO_MANY_REQUESTS, "server_error", message) }
     }
 
     /// 502: no pod answered, for this reason.

@@ -87,7 +87,8 @@ pub async fn serve_some(
                 }
             },
         };
-        let connection = serve_connection(Arc::clone(&gateway), serves, stream, tls.clone(), graceful.watcher());
+        let connection =
+            serve_connection(Arc::clone(&gateway), serves, stream, tls.clone(), graceful.watcher());
         connections.spawn(async move {
             connection.await;
             drop(place);

@@ -109,7 +109,8 @@ impl ApiServer {
     /// Waits until a watch of this kind runs that was asked for after `before` others.
     async fn until_watched(&self, kind: &str, before: usize) {
         let is_watched = || {
-            let watches = self.asked(&format!("/{kind}?")).iter().filter(|path| path.contains("watch=1")).count();
+            let watches =
+                self.asked(&format!("/{kind}?")).iter().filter(|path| path.contains("watch=1")).count();
             (watches > before).then_some(())
         };
         until("it is watched", is_watched).await;
@@ -160,7 +161,8 @@ async fn answer(
         if let Some(status) = status {
             write_all(&mut stream, status, "{}").await?;
         } else if path.contains("watch=1") {
-            let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
+            let head =
+                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
             stream.write_all(head.as_bytes()).await?;
             loop {
                 match told.recv().await {
@@ -190,14 +192,17 @@ async fn answer(
 
 async fn write_all(stream: &mut TcpStream, status: u16, body: &str) -> std::io::Result<()> {
     let length = body.len();
-    stream.write_all(format!("HTTP/1.1 {status} x\r\ncontent-length: {length}\r\n\r\n{body}").as_bytes()).await
+    stream
+        .write_all(format!("HTTP/1.1 {status} x\r\ncontent-length: {length}\r\n\r\n{body}").as_bytes())
+        .await
 }
 
 fn list(state: &State, kind: Kind, path: &str) -> String {
     let next = path.rsplit("continue=").next().unwrap_or_default();
     let from: usize = next.parse().unwrap_or(0);
     let objects = state.objects.lock();
-    let all: Vec<&Value> = objects.iter().filter(|((of, _), _)| *of == kind).map(|(_, object)| object).collect();
+    let all: Vec<&Value> =
+        objects.iter().filter(|((of, _), _)| *of == kind).map(|(_, object)| object).collect();
     let size = *state.page.lock();
     let page: Vec<_> = all.iter().skip(from).take(size).collect();
     let next = if from + size < all.len() { (from + size).to_string() } else { String::new() };
@@ -266,7 +271,8 @@ async fn ready_pods_of_the_pool_come_and_go() {
     assert!(status.read_seconds_ago.is_some());
     let asked = api.asked("/api/v1/namespaces/serving/pods?labelSelector=app%3Dvllm%2Ctier%3Da%2Fb&");
     assert!(!asked.is_empty(), "{:?}", api.asked(""));
-    let asked = api.asked("/apis/inference.networking.k8s.io/v1/namespaces/serving/inferencepools?fieldSelector=");
+    let asked =
+        api.asked("/apis/inference.networking.k8s.io/v1/namespaces/serving/inferencepools?fieldSelector=");
     assert!(!asked.is_empty(), "{:?}", api.asked(""));
 
     api.until_watched("pods", 0).await;

@@ -39,7 +39,8 @@ impl Proxy {
         options: &Options,
     ) -> Self {
         let program = std::env::var_os("KVROUTE_ENVOY").map(PathBuf::from);
-        let program = program.expect("KVROUTE_ENVOY names Envoy's program; `cargo xtask test --only envoy` sets it");
+        let program =
+            program.expect("KVROUTE_ENVOY names Envoy's program; `cargo xtask test --only envoy` sets it");
         let folder = Folder::new(name);
         let (address, admin) = (free_address(), free_address());
         let path = folder.0.join("envoy.json");
@@ -63,15 +64,20 @@ impl Proxy {
             tokio::net::TcpStream::connect(admin).await.is_ok() && get(admin, "/ready").await.status == 200
         })
         .await;
+        proxy.until_picker_is("health_flags::healthy").await;
         proxy
     }
 
     /// Waits until its health checks have found out that the picker is gone.
     pub(crate) async fn until_picker_is_known_dead(&self) {
-        wait_until("the picker is known to be dead", Duration::from_secs(60), async || {
+        self.until_picker_is("/failed_active_hc").await;
+    }
+
+    async fn until_picker_is(&self, flag: &str) {
+        wait_until(flag, Duration::from_secs(60), async || {
             let clusters = get(self.admin, "/clusters").await.body;
             let clusters = String::from_utf8_lossy(&clusters).into_owned();
-            clusters.lines().any(|line| line.starts_with("picker::") && line.contains("/failed_active_hc"))
+            clusters.lines().any(|line| line.starts_with("picker::") && line.contains(flag))
         })
         .await;
     }
@@ -143,11 +149,7 @@ fn bootstrap(
             },
         }),
     ));
-    filters.push(typed(
-        "envoy.filters.http.router",
-        "extensions.filters.http.router.v3.Router",
-        json!({}),
-    ));
+    filters.push(typed("envoy.filters.http.router", "extensions.filters.http.router.v3.Router", json!({})));
     let connections = json!({
         "stat_prefix": "front",
         "route_config": { "virtual_hosts": [{ "name": "all", "domains": ["*"], "routes": [
@@ -160,7 +162,8 @@ fn bootstrap(
         "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         connections,
     );
-    let destination = json!({ "metadata": { "key": "envoy.lb", "path": [{ "key": "x-gateway-destination-endpoint" }] } });
+    let destination =
+        json!({ "metadata": { "key": "envoy.lb", "path": [{ "key": "x-gateway-destination-endpoint" }] } });
     let in_turn = typed(
         "envoy.load_balancing_policies.round_robin",
         "extensions.load_balancing_policies.round_robin.v3.RoundRobin",

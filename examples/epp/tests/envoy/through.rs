@@ -77,7 +77,9 @@ async fn streams_pass_as_they_come() {
         send("data: {\"n\":1}\n\n"),
         wait(1500),
         send("data: {\"n\":2}\n\n"),
-        send("data: {\"usage\":{\"prompt_tokens\":400,\"prompt_tokens_details\":{\"cached_tokens\":64}}}\n\n"),
+        send(
+            "data: {\"usage\":{\"prompt_tokens\":400,\"prompt_tokens_details\":{\"cached_tokens\":64}}}\n\n",
+        ),
         send("data: [DONE]\n\n"),
     ];
     let pod = Pod::answering(Answer::stream(steps)).await;

@@ -217,7 +217,9 @@ async fn garbage_instead_of_grpc_disturbs_nobody() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let one = pod().await;
     let running = Running::start(&[&one], "").await;
-    for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff\xff", b"\0"] {
+    for garbage in
+        [&b"GET / HTTP/1.1\r\n\r\n"[..], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff\xff", b"\0"]
+    {
         let mut stream = tokio::net::TcpStream::connect(running.address).await.unwrap();
         stream.write_all(garbage).await.unwrap();
         let mut rest = Vec::new();

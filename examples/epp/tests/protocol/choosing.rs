@@ -150,8 +150,7 @@ async fn sessions_come_home() {
     for first in 0..6 {
         let mut talk = running.talk().await;
         let headers = [("x-session-id", "a-conversation")];
-        let forwarded =
-            talk.ask(COMPLETIONS, &headers, None, &prompt(first * 1000, 40)).await.forwarded();
+        let forwarded = talk.ask(COMPLETIONS, &headers, None, &prompt(first * 1000, 40)).await.forwarded();
         homes.push(forwarded.destination().to_owned());
         talk.answer_all(&answer(0), None).await;
     }
@@ -191,7 +190,7 @@ async fn a_body_that_ends_with_trailers_does_not_end_before_them() {
     let body = prompt(0, 100);
     talk.piece(body.clone(), false).await;
     talk.trailers().await;
-    let forwarded = talk.outcome(false).await.forwarded();
+    talk.outcome(false).await.forwarded();
     let Some(Reply::RequestBody(piece)) = talk.hear().await.reply else { panic!("no body") };
     let mutation = piece.response.unwrap().body_mutation.unwrap().mutation.unwrap();
     let kvroute_epp::proto::Mutation::Streamed(piece) = mutation;

@@ -90,7 +90,8 @@ impl Talk {
         let (to, messages) = channel_of();
         let path = PathAndQuery::from_static("/envoy.service.ext_proc.v3.ExternalProcessor/Process");
         let codec = ProstCodec::<ProcessingRequest, ProcessingResponse>::default();
-        let from = grpc.streaming(Request::new(messages), path, codec).await.expect("it answers").into_inner();
+        let from =
+            grpc.streaming(Request::new(messages), path, codec).await.expect("it answers").into_inner();
         let modes =
             ProtocolConfiguration { request_body_mode: request.into(), response_body_mode: response.into() };
         Self { to: Some(to), from, modes: Some(modes) }

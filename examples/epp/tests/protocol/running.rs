@@ -94,7 +94,8 @@ async fn people_see_what_they_see_of_the_gateway_and_send_no_requests_there() {
     {
         assert_eq!(get(running.watched, path).await.0, expected, "{path}");
     }
-    let request = "POST /v1/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}";
+    let request =
+        "POST /v1/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}";
     assert_eq!(http(running.watched, request).await.0, 404);
 }
 
@@ -119,7 +120,8 @@ async fn a_file_that_changes_counts_and_streams_go_on() {
     fs::write(&path, text(&new, rest)).unwrap();
     assert_eq!(file.reload(gateway), Reloaded::Applied { needs_restart: vec!["epp.shed"] });
     let name = new.name();
-    until("the new pod is there", || gateway.router().pod(&name, 0).is_some_and(|pod| pod.is_accepting())).await;
+    until("the new pod is there", || gateway.router().pod(&name, 0).is_some_and(|pod| pod.is_accepting()))
+        .await;
     until("the old one takes nothing", || {
         gateway.router().pod(&old.name(), 0).is_none_or(|pod| !pod.is_accepting())
     })
@@ -201,7 +203,10 @@ fn mistakes_are_named_with_their_place() {
         ("gateway: {retrys: 1}", "did you mean `retries`"),
         ("router: {policy: {preset: costly}}", "costly"),
         ("epp: {endpoint_picker_config: /nowhere/at/all.yaml}", "/nowhere/at/all.yaml"),
-        ("epp: {endpoint_picker_config: a}\nrouter: {policy: {preset: affinity}}", "epp.endpoint_picker_config"),
+        (
+            "epp: {endpoint_picker_config: a}\nrouter: {policy: {preset: affinity}}",
+            "epp.endpoint_picker_config",
+        ),
     ] {
         let error = Document::parse(text).expect_err(text).to_string();
         assert!(error.contains(said), "{text}: {error}");

@@ -96,7 +96,9 @@ impl KubernetesConfig {
         let has_selector = !self.selector.is_empty() || !self.ports.is_empty();
         match (&self.pool, has_selector) {
             (Some(_), true) => {
-                return Err(Problem::new("`pool` says selector and ports; `selector` and `ports` go without it"));
+                return Err(Problem::new(
+                    "`pool` says selector and ports; `selector` and `ports` go without it",
+                ));
             }
             (None, _) if self.selector.is_empty() || self.ports.is_empty() => {
                 return Err(Problem::new("found neither `pool` nor `selector` with `ports`"));
@@ -151,11 +153,7 @@ impl KubernetesConfig {
     /// Path and query of the pods with these labels.
     pub(super) fn pods_path(&self, selector: &BTreeMap<String, String>) -> String {
         let labels: Vec<_> = selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        format!(
-            "/api/v1/namespaces/{}/pods?labelSelector={}",
-            self.namespace(),
-            encoded(&labels.join(","))
-        )
+        format!("/api/v1/namespaces/{}/pods?labelSelector={}", self.namespace(), encoded(&labels.join(",")))
     }
 
     /// Name in the status.

@@ -117,7 +117,11 @@ async fn follow_pool(api: &Api, config: &KubernetesConfig, seen: &watch::Sender<
                 (None, None) => {
                     let why = format!("there is no InferencePool `{}`", config.pool.as_deref().unwrap_or(""));
                     current = None;
-                    seen.send_replace(Seen { error: Some(why), read: Some(Instant::now()), ..Seen::default() });
+                    seen.send_replace(Seen {
+                        error: Some(why),
+                        read: Some(Instant::now()),
+                        ..Seen::default()
+                    });
                 }
             }
         }

@@ -140,7 +140,8 @@ fn take<T: Object>(line: &[u8], kept: &watch::Sender<Kept<T>>) -> Result<Option<
     let unreadable = |error: serde_json::Error| ApiError::Other(format!("a watch cannot be read: {error}"));
     let event: WatchEvent<'_> = serde_json::from_slice(line).map_err(unreadable)?;
     let object = || serde_json::from_str::<T>(event.object.get()).map_err(unreadable);
-    let version = |object: &T| Some(object.metadata().resource_version.clone()).filter(|version| !version.is_empty());
+    let version =
+        |object: &T| Some(object.metadata().resource_version.clone()).filter(|version| !version.is_empty());
     match event.kind.as_str() {
         "ADDED" | "MODIFIED" => {
             let object = object()?;
