@@ -1,7 +1,7 @@
 //! The picker's document: the gateway's, and the section `epp`.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use kvroute_core::Error;
@@ -120,10 +120,12 @@ impl Document {
     ///
     /// # Errors
     ///
-    /// If one is there twice.
+    /// If one is there twice, or has no address.
     pub fn of_pods(urls: impl IntoIterator<Item = PodUrl>) -> Result<Self, Error> {
         let Base { gateway, router, fleet, tokenizers } = Base::of_pods(urls)?;
-        Ok(Sections { gateway, router, fleet, tokenizers, epp: EppConfig::default() }.into())
+        let document = Sections { gateway, router, fleet, tokenizers, epp: EppConfig::default() }.into();
+        config::Document::checked(&document)?;
+        Ok(document)
     }
 
     /// Reads the router from the file that stands in its place, if there is one. What does not map is noted.
@@ -162,6 +164,18 @@ impl config::Document for Document {
             )
             .at("tls")
             .at("gateway"));
+        }
+        if self.base.gateway.listen != GatewayConfig::default().listen {
+            return Err(Problem::new("a picker has `epp.listen` for Envoy and `epp.watch` for people")
+                .at("listen")
+                .at("gateway"));
+        }
+        for (at, pod) in self.base.fleet.pods.iter().enumerate() {
+            if !pod.resolve && pod.url.host().parse::<IpAddr>().is_err() {
+                let expected = "an address, because Envoy goes to addresses; or `resolve: true`";
+                let problem = Problem::found(pod.url.host(), expected);
+                return Err(problem.at("url").at(at).at("pods").at("fleet"));
+            }
         }
         if self.epp.endpoint_picker_config.is_some() && self.base.router != Config::default() {
             let problem = "it stands in place of the section `router`, which says something too";

@@ -76,8 +76,8 @@ struct Sent {
     asked: Asked,
     headers: HeaderMap,
     route: Route,
-    /// Counts its bytes, which wait to be sent, until the answer begins.
-    _held: Option<Held>,
+    /// Counts the bytes of its body until they are sent.
+    held: Option<Held>,
 }
 
 /// How bodies come.
@@ -122,6 +122,13 @@ impl Exchange {
         match &self.state {
             State::Receiving(receiving) => Some(receiving.deadline),
             _ => None,
+        }
+    }
+
+    /// The request's body has been sent back: its bytes are nobody's any more.
+    pub(crate) fn request_is_sent(&mut self) {
+        if let State::Sent(sent) = &mut self.state {
+            sent.held = None;
         }
     }
 
@@ -325,7 +332,7 @@ impl Exchange {
             }
             held
         });
-        Ok(Sent { asked, headers, route, _held: held })
+        Ok(Sent { asked, headers, route, held })
     }
 
     /// The client gets this error, and nothing more is said.

@@ -96,6 +96,8 @@ pub async fn serve(
     let mut server = Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        // hyper's own bound is 200, and each request is a stream for as long as it takes.
+        .max_concurrent_streams(Some(u32::try_from(settings.limits.max_connections).unwrap_or(u32::MAX)))
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .tcp_nodelay(true);
     if let Some(tls) = tls {

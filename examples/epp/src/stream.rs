@@ -34,6 +34,9 @@ pub(crate) async fn converse(
             permit = answers.reserve(), if !waiting.is_empty() => match (permit, waiting.pop_front()) {
                 (Ok(permit), Some(answer)) => {
                     request_left = request_left.saturating_sub(1);
+                    if request_left == 0 {
+                        exchange.request_is_sent();
+                    }
                     permit.send(Ok(answer));
                 }
                 _ => return,

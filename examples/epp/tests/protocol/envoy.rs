@@ -85,6 +85,16 @@ impl Talk {
     ) -> Self {
         let channel = Channel::from_shared(format!("http://{address}")).expect("it is a URL");
         let channel = channel.connect().await.expect("the picker listens");
+        Self::over_with_modes(channel, request, response).await
+    }
+
+    /// Beside others on one connection.
+    pub(crate) async fn over(channel: Channel) -> Self {
+        let duplex = BodySendMode::FullDuplexStreamed;
+        Self::over_with_modes(channel, duplex, duplex).await
+    }
+
+    async fn over_with_modes(channel: Channel, request: BodySendMode, response: BodySendMode) -> Self {
         let mut grpc = tonic::client::Grpc::new(channel);
         grpc.ready().await.expect("it is ready");
         let (to, messages) = channel_of();

@@ -159,6 +159,23 @@ async fn draining_ends_in_its_time() {
 }
 
 #[tokio::test]
+async fn one_connection_carries_as_many_requests_as_there_are() {
+    let one = pod().await;
+    let running = Running::start(&[&one], "").await;
+    let channel = Channel::from_shared(format!("http://{}", running.address)).unwrap().connect().await.unwrap();
+    let mut talks = Vec::new();
+    for number in 0..400 {
+        let mut talk = Talk::over(channel.clone()).await;
+        talk.ask(COMPLETIONS, &[], None, &prompt(number * 100, 20)).await.forwarded();
+        talks.push(talk);
+    }
+    assert_eq!((running.booked(&one), running.picker.streams()), (400, 400));
+    assert_eq!(running.picker.gateway().buffered_bytes(), 0, "what was sent back is not held");
+    drop(talks);
+    running.outcomes(400).await;
+}
+
+#[tokio::test]
 async fn many_streams_at_once_come_to_their_ends() {
     let (one, two) = (pod().await, pod().await);
     let running = Running::start(&[&one, &two], "").await;
@@ -201,6 +218,8 @@ fn mistakes_are_named_with_their_place() {
         ("gateway: {prefill: vllm}", "gateway.prefill"),
         ("gateway: {tls: {certificate: a, key: b}}", "gateway.tls"),
         ("gateway: {retrys: 1}", "did you mean `retries`"),
+        ("gateway: {listen: '127.0.0.1:1'}", "gateway.listen"),
+        ("fleet: {pods: ['http://10.0.0.1:1', 'http://pod-a:8000']}", "fleet.pods[1].url: found `pod-a`"),
         ("router: {policy: {preset: costly}}", "costly"),
         ("epp: {endpoint_picker_config: /nowhere/at/all.yaml}", "/nowhere/at/all.yaml"),
         (
