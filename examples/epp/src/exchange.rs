@@ -88,7 +88,7 @@ struct Modes {
 }
 
 impl Modes {
-    /// Envoys from before `protocol_config` (1.33) say nothing; then it is the protocol's.
+    /// What Envoy says, if requests can be answered that come so.
     fn read(config: ProtocolConfiguration) -> Result<Self, Status> {
         use BodySendMode::{Buffered, FullDuplexStreamed, None, Streamed};
         let modes = Self { request: config.request_body_mode(), response: config.response_body_mode() };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use kvroute_core::config::Problem;
-use kvroute_core::config::value::{labels, optional_text, present};
+use kvroute_core::config::value::{labels, optional_text};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -48,13 +48,9 @@ pub struct KubernetesConfig {
     #[schemars(with = "String")]
     pub ca_file: PathBuf,
     /// How long one answer, and the silence in a watch, may take; milliseconds.
-    #[serde(default = "KubernetesConfig::default_timeout_ms", deserialize_with = "some")]
+    #[serde(default = "KubernetesConfig::default_timeout_ms")]
     #[schemars(range(min = 100))]
     pub timeout_ms: u64,
-}
-
-fn some<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    present(deserializer).map(Option::unwrap_or_default)
 }
 
 /// A version of the InferencePool's API.

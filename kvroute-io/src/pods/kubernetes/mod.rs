@@ -93,43 +93,49 @@ async fn follow_pool(api: &Api, config: &KubernetesConfig, seen: &watch::Sender<
     let following = async {
         let mut current: Option<Pool> = None;
         loop {
-            let change = async {
-                // The sender lives as long as this.
-                let _ = pools.changed().await;
-            };
-            match &current {
+            let next = next_pool(&mut pools, current.as_ref(), config, seen);
+            current = match &current {
                 Some(pool) => tokio::select! {
-                    () = follow_pods(api, config, pool, seen) => {}
-                    () = change => {}
+                    () = follow_pods(api, config, pool, seen) => None,
+                    next = next => next,
                 },
-                None => change.await,
-            }
-            let kept = pools.borrow_and_update().clone();
-            let pool = kept.objects.values().next().map(|pool| pool.spec.pool());
-            match (pool, kept.error) {
-                (Some(Ok(pool)), _) => {
-                    current = Some(pool);
-                    continue;
-                }
-                (Some(Err(why)), _) => seen.send_modify(|seen| seen.error = Some(why)),
-                // What cannot be asked has not gone.
-                (None, Some(why)) => seen.send_modify(|seen| seen.error = Some(why)),
-                (None, None) => {
-                    let why = format!("there is no InferencePool `{}`", config.pool.as_deref().unwrap_or(""));
-                    current = None;
-                    seen.send_replace(Seen {
-                        error: Some(why),
-                        read: Some(Instant::now()),
-                        ..Seen::default()
-                    });
-                }
-            }
+                None => next.await,
+            };
         }
     };
     tokio::select! {
         () = watching => {}
         () = following => {}
     }
+}
+
+/// Waits until the pool says something else than `current`; `None`: it is gone. One that makes no sense, or cannot be asked
+/// for, changes nothing.
+async fn next_pool(
+    pools: &mut watch::Receiver<Kept<InferencePool>>,
+    current: Option<&Pool>,
+    config: &KubernetesConfig,
+    seen: &watch::Sender<Seen>,
+) -> Option<Pool> {
+    while pools.changed().await.is_ok() {
+        let kept = pools.borrow_and_update().clone();
+        let why = match (kept.objects.values().next().map(|pool| pool.spec.pool()), kept.error) {
+            (Some(Ok(pool)), _) if Some(&pool) != current => return Some(pool),
+            (Some(Ok(_)), error) => error,
+            (Some(Err(why)), _) => Some(why),
+            (None, Some(why)) => Some(why),
+            (None, None) => {
+                let why = format!("there is no InferencePool `{}`", config.pool.as_deref().unwrap_or(""));
+                seen.send_replace(Seen { pods: Vec::new(), error: Some(why), read: kept.read });
+                return None;
+            }
+        };
+        if why.is_some() {
+            seen.send_modify(|seen| seen.error = why);
+        }
+    }
+    // Its sender lives as long as the watch, and this.
+    std::future::pending().await
 }
 
 /// Watches the pods of a pool, for ever.
