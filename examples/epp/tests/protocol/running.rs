@@ -9,7 +9,7 @@ use kvroute_gateway::reload::{ConfigFile, Reloaded};
 use kvroute_gateway::server::Drained;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tonic::transport::Channel;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
@@ -173,6 +173,28 @@ async fn one_connection_carries_as_many_requests_as_there_are() {
     assert_eq!(running.picker.gateway().buffered_bytes(), 0, "what was sent back is not held");
     drop(talks);
     running.outcomes(400).await;
+}
+
+#[tokio::test]
+async fn envoy_may_ask_over_tls() {
+    let one = pod().await;
+    let file = |name: &str| format!("{}/tests/tls/{name}", env!("CARGO_MANIFEST_DIR"));
+    let section = format!("epp: {{tls: {{certificate: '{}', key: '{}'}}}}", file("tls.crt"), file("tls.key"));
+    let running = Running::start(&[&one], &section).await;
+    let authority = Certificate::from_pem(fs::read(file("ca.crt")).unwrap());
+    let tls = ClientTlsConfig::new().ca_certificate(authority).domain_name("picker.test");
+    let endpoint = Channel::from_shared(format!("https://{}", running.address)).unwrap();
+    let channel = endpoint.tls_config(tls).unwrap().connect().await.expect("it is trusted");
+    let mut talk = Talk::over(channel).await;
+    let forwarded = talk.ask(COMPLETIONS, &[], None, &prompt(0, 400)).await.forwarded();
+    assert_eq!(forwarded.destination(), one.name());
+    talk.answer_all(&answer(0), None).await;
+    let plain = Channel::from_shared(format!("http://{}", running.address)).unwrap().connect().await;
+    let asked = match plain {
+        Ok(channel) => HealthClient::new(channel).check(HealthCheckRequest::default()).await.map(drop),
+        Err(_) => return,
+    };
+    assert!(asked.is_err(), "not without");
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use kvroute_core::config::read;
 use kvroute_epp::Picker;
 use kvroute_epp::config::Document;
-use kvroute_epp::server::{Listeners, serve};
+use kvroute_epp::server::{Listeners, serve, tls};
 use kvroute_gateway::outcome::{Observer, RequestOutcome};
 use kvroute_gateway::server::Drained;
 use tokio::net::TcpListener;
@@ -59,7 +59,8 @@ impl Running {
         let stopped = async {
             let _ = stopped.await;
         };
-        let task = tokio::spawn(serve(Arc::clone(&picker), listeners, None, stopped));
+        let with_tls = document.epp.tls.as_ref().map(|config| tls(config).expect("they can be read"));
+        let task = tokio::spawn(serve(Arc::clone(&picker), listeners, with_tls, stopped));
         let running = Self { picker, address, health: health_at, watched, watch, stop: Some(stop), task };
         let router = running.picker.gateway().router();
         until("all pods take requests", || {
