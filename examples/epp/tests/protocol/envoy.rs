@@ -168,15 +168,14 @@ impl Talk {
         };
         let metadata = first.dynamic_metadata.expect("the destination is in the metadata too");
         assert_eq!(text(&metadata, NAMESPACE, DESTINATION), forwarded.set[DESTINATION]);
-        while has_body {
+        let mut is_whole = !has_body;
+        while !is_whole {
             let reply = self.hear().await.reply;
             let Some(Reply::RequestBody(body)) = reply else { panic!("then the body: {reply:?}") };
             let piece = streamed(body.response);
             forwarded.pieces.push(piece.body.len());
             forwarded.body.extend_from_slice(&piece.body);
-            if piece.end_of_stream {
-                break;
-            }
+            is_whole = piece.end_of_stream;
         }
         Outcome::Forwarded(forwarded)
     }

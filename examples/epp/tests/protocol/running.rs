@@ -162,7 +162,8 @@ async fn draining_ends_in_its_time() {
 async fn one_connection_carries_as_many_requests_as_there_are() {
     let one = pod().await;
     let running = Running::start(&[&one], "").await;
-    let channel = Channel::from_shared(format!("http://{}", running.address)).unwrap().connect().await.unwrap();
+    let channel =
+        Channel::from_shared(format!("http://{}", running.address)).unwrap().connect().await.unwrap();
     let mut talks = Vec::new();
     for number in 0..400 {
         let mut talk = Talk::over(channel.clone()).await;

@@ -11,7 +11,7 @@ const COMPLETIONS: &str = "/v1/completions";
 fn predicted(running: &Running, pod: &Pod) -> usize {
     let status = running.picker.gateway().router().status();
     let pod = status.pods.iter().find(|status| status.name == pod.name()).expect("it is there");
-    pod.predicted.blocks as usize
+    pod.predicted.blocks
 }
 
 #[tokio::test]
