@@ -1,7 +1,7 @@
 //! What feeds a [`Router`](kvroute_core::Router) from real engines.
 //!
 //! - [`events`]: subscriptions to the engines' KV events over ZeroMQ, with replay of what was lost.
-//! - [`pods`]: which pods there are (list, file, DNS), and what each says of itself.
+//! - [`pods`]: which pods there are (list, file, DNS, Kubernetes API), and what each says of itself.
 //! - [`load`]: what the engines' `/metrics` say of their load.
 //! - [`tokenize`]: prompts and chats to the token ids that the engine will compute.
 //! - [`fleet`]: all of it joined with a router.

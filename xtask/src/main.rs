@@ -8,6 +8,7 @@ mod c;
 mod costs;
 mod crossing;
 mod dependencies;
+mod envoy;
 mod events;
 mod fuzz;
 mod golang;

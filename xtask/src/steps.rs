@@ -8,7 +8,7 @@ use crate::tool::{
     PYTHON, RUST_SRC, RUSTFMT, Tool, VALGRIND, WASM, WASM_TARGET, cargo,
 };
 use crate::{
-    c, dependencies, events, fuzz, golang, library, manifests, modules, python, source, symbols, templates,
+    c, dependencies, envoy, events, fuzz, golang, library, manifests, modules, python, source, symbols, templates,
     versions, versus,
 };
 
@@ -259,6 +259,13 @@ pub(crate) const STEPS: &[Step] = &[
         run: Run::NotQuick,
         needs: &[&PYTHON],
         check: |context| templates::check(&context.root).into(),
+    },
+    Step {
+        name: "envoy",
+        what: "the endpoint picker behind a real Envoy: streams, large bodies, a dead picker, reloads under load",
+        run: Run::NotQuick,
+        needs: &[&PYTHON],
+        check: |context| envoy::check(&context.root).into(),
     },
     Step {
         name: "prometheus",

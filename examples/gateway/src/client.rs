@@ -18,7 +18,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use kvroute_core::Error;
 
 use crate::config::GatewayConfig;
-use crate::disaggregated::PREFILLER;
+use crate::headers::{PREFILLER, RANK};
 use crate::route::Destination;
 
 /// Sends requests to pods, over HTTP/1.1.
@@ -27,9 +27,6 @@ pub(crate) type Client = legacy::Client<HttpsConnector<HttpConnector>, Full<Byte
 /// How long an idle connection is kept. uvicorn, vLLM's server, closes them after 5 s (vLLM 0.32,
 /// `VLLM_HTTP_TIMEOUT_KEEP_ALIVE`); one that it closes while a request is on its way costs a retry.
 const KEEP_IDLE: Duration = Duration::from_secs(4);
-
-/// Header that says which data-parallel rank a request is for (vLLM 0.32, `entrypoints/openai`).
-pub(crate) const RANK: HeaderName = HeaderName::from_static("x-data-parallel-rank");
 
 /// Makes the client.
 ///

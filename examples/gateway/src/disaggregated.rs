@@ -9,18 +9,17 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
-use hyper::header::{HeaderName, HeaderValue};
+use hyper::header::HeaderValue;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout_at};
 
 use crate::client::{Answer, Client, Outgoing};
 use crate::forward::{Failure, send};
+use crate::headers::{PREFILLER, REQUEST_ID, request_id};
 use crate::request::Endpoint;
 use crate::route::Destination;
 
@@ -29,11 +28,6 @@ const MAX_ANSWER: usize = 8 << 20;
 
 /// What asks the prefill pod to keep the KV for another one.
 const ASK: &str = r#"{"do_remote_decode":true,"do_remote_prefill":false,"remote_engine_id":null,"remote_block_ids":null,"remote_host":null,"remote_port":null}"#;
-
-/// Names the prefill pod to a routing sidecar.
-pub(crate) const PREFILLER: HeaderName = HeaderName::from_static("x-prefiller-host-port");
-
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The request for a decode pod with a routing sidecar, which is told the prefill pod.
 pub(crate) fn for_sidecar(outgoing: &Outgoing, prefill: &Destination) -> Outgoing {
@@ -82,15 +76,6 @@ pub(crate) async fn prefill(
         _ => tracing::warn!(pod = &*pod.name, "the prefill pod's answer has no kv_transfer_params"),
     }
     Ok(Ok(decode))
-}
-
-/// An id that no other request of this process has, and hardly one of another.
-fn request_id() -> HeaderValue {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    HeaderValue::try_from(format!("kvroute-{started:x}-{number:x}"))
-        .unwrap_or(HeaderValue::from_static("kvroute"))
 }
 
 #[derive(Deserialize)]

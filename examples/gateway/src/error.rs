@@ -68,6 +68,11 @@ impl ApiError {
         Self { closes: true, ..Self::new(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request_error", message) }
     }
 
+    /// 429: there is too much to do for this request to be taken as well.
+    pub fn overloaded(message: impl Into<String>) -> Self {
+        Self { code: Some("overloaded"), ..Self::new(StatusCode::TOO_MANY_REQUESTS, "server_error", message) }
+    }
+
     /// 502: no pod answered, for this reason.
     pub fn bad_gateway(message: impl Into<String>) -> Self {
         Self { code: Some("pod_failed"), ..Self::new(StatusCode::BAD_GATEWAY, "server_error", message) }
@@ -106,12 +111,18 @@ impl ApiError {
         self.status
     }
 
+    /// The body of the answer, JSON.
+    #[must_use]
+    pub fn body(&self) -> String {
+        let Self { message, kind, param, code, .. } = self;
+        json!({ "error": { "message": message, "type": kind, "param": param, "code": code } }).to_string()
+    }
+
     /// The answer to the client.
     #[must_use]
     pub fn into_response(self) -> Response<AnswerBody> {
-        let Self { status, message, kind, param, code, closes } = self;
-        let body = json!({ "error": { "message": message, "type": kind, "param": param, "code": code } });
-        let mut response = Response::new(AnswerBody::Whole(Full::from(body.to_string())));
+        let mut response = Response::new(AnswerBody::Whole(Full::from(self.body())));
+        let Self { status, closes, .. } = self;
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -15,7 +15,8 @@ use crate::watch::TraceContext;
 
 /// A request in flight. However it ends, also by being dropped because its client went away, what was booked for it is
 /// given back, once, and those who watch are told, once.
-pub(crate) struct Flight {
+#[derive(Debug)]
+pub struct Flight {
     gateway: Arc<Gateway>,
     arrived: Instant,
     outcome: RequestOutcome,
@@ -27,19 +28,19 @@ pub(crate) struct Flight {
 
 impl Flight {
     /// A request whose head has just arrived.
-    pub(crate) fn new(gateway: Arc<Gateway>, endpoint: Endpoint) -> Self {
+    pub fn new(gateway: Arc<Gateway>, endpoint: Endpoint) -> Self {
         let outcome = RequestOutcome::new(endpoint);
         gateway.watch().started();
         Self { gateway, arrived: Instant::now(), outcome, ticket: None, is_countable: false, reader: None }
     }
 
     /// Its last byte arrived.
-    pub(crate) fn received(&mut self) {
+    pub fn received(&mut self) {
         self.arrived = Instant::now();
     }
 
     /// Notes what it asks for.
-    pub(crate) fn asks(&mut self, asked: &Asked, headers: &HeaderMap) {
+    pub fn asks(&mut self, asked: &Asked, headers: &HeaderMap) {
         self.outcome.model.clone_from(&asked.model);
         self.outcome.prompt = asked.prompt.name();
         self.outcome.untokenized = asked.untokenized;
@@ -49,17 +50,23 @@ impl Flight {
     }
 
     /// Notes its place in a trace.
-    pub(crate) fn belongs_to(&mut self, trace: Option<TraceContext>) {
+    pub fn belongs_to(&mut self, trace: Option<TraceContext>) {
         self.outcome.trace = trace;
     }
 
     /// A tokenizer was asked for it, for so long.
-    pub(crate) fn tokenized(&mut self, took: Option<Duration>) {
+    pub fn tokenized(&mut self, took: Option<Duration>) {
         self.outcome.tokenization = took;
     }
 
     /// It is about to be sent to a pod.
-    pub(crate) fn sent(&mut self, route: &mut Route) {
+    pub fn sent(&mut self, route: &mut Route) {
+        self.goes_to(route);
+        self.outcome.overhead = self.arrived.elapsed();
+    }
+
+    /// Notes where it goes, and why.
+    fn goes_to(&mut self, route: &mut Route) {
         self.ticket = route.ticket;
         self.outcome.pod = Some(Arc::clone(&route.pod.name));
         self.outcome.dp_rank = route.pod.rank;
@@ -68,7 +75,6 @@ impl Flight {
         self.outcome.prefill_reason = None;
         self.outcome.margin = route.margin;
         self.outcome.explanation = route.explanation.take();
-        self.outcome.overhead = self.arrived.elapsed();
         if let Some(decision) = &route.decision {
             self.outcome.prompt_tokens = route.prompt_tokens;
             self.outcome.expected_cached_tokens = decision.matched_tokens;
@@ -81,18 +87,33 @@ impl Flight {
     }
 
     /// The pod it was sent to did not answer, and another one is to be asked.
-    pub(crate) fn failed_once(&mut self) {
+    pub fn failed_once(&mut self) {
         self.outcome.retries += 1;
         self.give_back(Finish::Failed);
     }
 
+    /// Somebody else took it to another pod than it was sent to, which `elsewhere` is the route to; `None`: to nobody that
+    /// is known here. What was booked goes from the one to the other. `how` is what that says of the pod it was sent to:
+    /// that it failed, or only that it was not asked.
+    pub fn moved(&mut self, how: Finish, elsewhere: Option<&mut Route>) {
+        self.outcome.retries += u32::from(how == Finish::Failed);
+        self.give_back(how);
+        match elsewhere {
+            Some(route) => self.goes_to(route),
+            None => {
+                (self.outcome.pod, self.outcome.dp_rank) = (None, 0);
+                (self.outcome.prefill_pod, self.outcome.reason) = (None, None);
+            }
+        }
+    }
+
     /// What became of it so far.
-    pub(crate) fn outcome(&self) -> &RequestOutcome {
+    pub fn outcome(&self) -> &RequestOutcome {
         &self.outcome
     }
 
     /// The head of the answer goes to the client.
-    pub(crate) fn answered(&mut self, status: u16, headers: &HeaderMap) {
+    pub fn answered(&mut self, status: u16, headers: &HeaderMap) {
         self.outcome.status = status;
         if !self.is_success() || !self.outcome.endpoint.generates() || headers.contains_key(CONTENT_ENCODING)
         {
@@ -110,7 +131,7 @@ impl Flight {
     }
 
     /// A piece of the answer's body passes by.
-    pub(crate) fn passes(&mut self, piece: &[u8]) {
+    pub fn passes(&mut self, piece: &[u8]) {
         if self.outcome.first_byte.is_none() {
             self.outcome.first_byte = Some(self.arrived.elapsed());
             if let Some(ticket) = self.ticket.filter(|_| self.is_success()) {
@@ -123,7 +144,7 @@ impl Flight {
     }
 
     /// The answer is whole. One that refuses the request says nothing against the pod, and left nothing in its cache.
-    pub(crate) fn completed(&mut self) {
+    pub fn completed(&mut self) {
         self.outcome.end = match self.outcome.status {
             status if status >= 500 => Finish::Failed,
             status if status >= 400 => Finish::Cancelled,
@@ -132,12 +153,12 @@ impl Flight {
     }
 
     /// The pod failed.
-    pub(crate) fn failed(&mut self) {
+    pub fn failed(&mut self) {
         self.outcome.end = Finish::Failed;
     }
 
     /// The gateway answers by itself, with this status.
-    pub(crate) fn refused(&mut self, status: u16) {
+    pub fn refused(&mut self, status: u16) {
         self.outcome.status = status;
         self.completed();
     }

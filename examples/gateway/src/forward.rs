@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::Incoming;
-use hyper::header::{HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
+use hyper::header::SET_COOKIE;
 use hyper::http::uri::PathAndQuery;
 use hyper::{Request, Response, StatusCode};
 use kvroute_core::Session;
@@ -17,10 +17,10 @@ use crate::disaggregated;
 use crate::error::ApiError;
 use crate::flight::Flight;
 use crate::gateway::Gateway;
+use crate::headers::{describe, insert};
 use crate::intake::read_body;
-use crate::outcome::RequestOutcome;
 use crate::request::{Asked, Endpoint, session};
-use crate::route::{Destination, Route};
+use crate::route::{Among, Destination, Route};
 
 /// Sends a request to a pod, and its answer back.
 pub(crate) async fn forward(gateway: Arc<Gateway>, request: Request<Incoming>) -> Response<AnswerBody> {
@@ -98,7 +98,7 @@ async fn ask(
     let mut failed: Vec<Failure> = Vec::new();
     loop {
         let tried: Vec<_> = failed.iter().map(|failure| Arc::clone(&failure.pod)).collect();
-        let mut route = match gateway.route(&asked, session, &tried) {
+        let mut route = match gateway.route(&asked, session, Among::Not(&tried)) {
             Ok(route) => route,
             // Where nobody else is left, what the last one did says more.
             Err(error) => return Err(failed.pop().map_or(error, |failure| failure.error)),
@@ -187,57 +187,14 @@ impl Answered {
         if settings.answer_headers {
             describe(&mut head.headers, &route, flight.outcome());
         }
-        if let Some(cookie) = &settings.session.token_cookie
-            && !has_id
+        if !has_id
             && head.status.is_success()
-            && let Some(token) = gateway.session_token(&route)
+            && let Some(cookie) = gateway.session_cookie(&route)
         {
-            let secure = if settings.tls.is_some() { "; Secure" } else { "" };
-            insert(
-                &mut head.headers,
-                SET_COOKIE,
-                format!("{cookie}={token}; Path=/; HttpOnly; SameSite=Lax{secure}"),
-            );
+            insert(&mut head.headers, SET_COOKIE, cookie);
         }
         let idle = Duration::from_millis(settings.timeouts.idle_ms);
         let body = PassingBody::new(body, flight, deadlines, idle);
         Response::from_parts(head, AnswerBody::Passing(Box::new(body)))
-    }
-}
-
-/// Says where an answer comes from and why.
-fn describe(headers: &mut HeaderMap, route: &Route, outcome: &RequestOutcome) {
-    const POD: HeaderName = HeaderName::from_static("x-kvroute-pod");
-    const RANK: HeaderName = HeaderName::from_static("x-kvroute-dp-rank");
-    const PREFILL_POD: HeaderName = HeaderName::from_static("x-kvroute-prefill-pod");
-    const PROMPT: HeaderName = HeaderName::from_static("x-kvroute-prompt");
-    const UNTOKENIZED: HeaderName = HeaderName::from_static("x-kvroute-untokenized");
-    const PROMPT_TOKENS: HeaderName = HeaderName::from_static("x-kvroute-prompt-tokens");
-    const EXPECTED: HeaderName = HeaderName::from_static("x-kvroute-expected-cached-tokens");
-    const REASON: HeaderName = HeaderName::from_static("x-kvroute-reason");
-    const OVERHEAD: HeaderName = HeaderName::from_static("x-kvroute-overhead-us");
-    insert(headers, POD, &route.pod.name);
-    insert(headers, OVERHEAD, outcome.overhead.as_micros());
-    insert(headers, PROMPT, outcome.prompt);
-    if let Some(why) = outcome.untokenized {
-        insert(headers, UNTOKENIZED, why);
-    }
-    if route.pod.names_rank {
-        insert(headers, RANK, route.pod.rank);
-    }
-    if let Some(prefill) = &route.prefill {
-        insert(headers, PREFILL_POD, &prefill.name);
-    }
-    if let Some(decision) = &route.decision {
-        insert(headers, PROMPT_TOKENS, route.prompt_tokens);
-        insert(headers, EXPECTED, decision.matched_tokens);
-        insert(headers, REASON, decision.reason.name());
-    }
-}
-
-fn insert(headers: &mut HeaderMap, name: HeaderName, value: impl ToString) {
-    // A pod's name may be any text; one that no header can hold is left out.
-    if let Ok(value) = HeaderValue::try_from(value.to_string()) {
-        headers.append(name, value);
     }
 }

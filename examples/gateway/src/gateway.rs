@@ -118,7 +118,8 @@ impl Gateway {
         self.is_draining.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn start_draining(&self) {
+    /// It takes no more requests from now on.
+    pub fn start_draining(&self) {
         self.is_draining.store(true, Ordering::Relaxed);
     }
 
@@ -140,7 +141,7 @@ impl Gateway {
 
     /// Puts token ids in place of a prompt's text, where that can be done. Answers how long it took, where a tokenizer
     /// was asked.
-    pub(crate) async fn tokenize(&self, asked: &mut Asked, body: &Bytes) -> Option<Duration> {
+    pub async fn tokenize(&self, asked: &mut Asked, body: &Bytes) -> Option<Duration> {
         let model = asked.model.as_deref().and_then(|name| self.fleet.model(name))?;
         if self.settings.load().routing != Routing::Policy {
             return None;
@@ -152,7 +153,8 @@ impl Gateway {
     }
 
     /// The time that the router is given.
-    pub(crate) fn now(&self) -> Duration {
+    #[must_use]
+    pub fn now(&self) -> Duration {
         self.fleet.clock().now()
     }
 

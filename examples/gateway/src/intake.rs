@@ -14,7 +14,7 @@ use crate::gateway::Gateway;
 
 /// Bytes that are held of requests' bodies, all together; given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub struct Held {
     gateway: Arc<Gateway>,
     bytes: usize,
 }
@@ -58,25 +58,59 @@ async fn collect(
     if body.size_hint().lower() > limit as u64 {
         return Err(ApiError::too_large(limit));
     }
-    let mut held = Held { gateway: Arc::clone(gateway), bytes: 0 };
-    let (mut first, mut whole) = (Bytes::new(), BytesMut::new());
+    let mut intake = Intake::new(gateway, limit);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
             ApiError::bad_request(format!("The request breaks off: {error}"), None).closing()
         })?;
-        let Ok(piece) = frame.into_data() else { continue };
-        held.hold(piece.len())?;
-        if held.bytes > limit {
-            return Err(ApiError::too_large(limit));
-        }
-        if first.is_empty() && whole.is_empty() {
-            // Mostly the only one: not copied.
-            first = piece;
-        } else {
-            whole.extend_from_slice(&std::mem::take(&mut first));
-            whole.extend_from_slice(&piece);
+        if let Ok(piece) = frame.into_data() {
+            intake.push(piece)?;
         }
     }
-    let bytes = if whole.is_empty() { first } else { whole.freeze() };
-    Ok((bytes, held))
+    Ok(intake.finish())
+}
+
+/// A body that arrives piece by piece.
+#[derive(Debug)]
+pub struct Intake {
+    held: Held,
+    limit: usize,
+    /// The first piece: mostly the only one, and then not copied.
+    first: Bytes,
+    whole: BytesMut,
+}
+
+impl Intake {
+    /// Nothing of it is there yet; `limit` bytes are the most.
+    #[must_use]
+    pub fn new(gateway: &Arc<Gateway>, limit: usize) -> Self {
+        let held = Held { gateway: Arc::clone(gateway), bytes: 0 };
+        Self { held, limit, first: Bytes::new(), whole: BytesMut::new() }
+    }
+
+    /// Takes the next piece.
+    ///
+    /// # Errors
+    ///
+    /// 413 if the body is longer than its limit, 503 if all requests together are too large.
+    pub fn push(&mut self, piece: Bytes) -> Result<(), ApiError> {
+        self.held.hold(piece.len())?;
+        if self.held.bytes > self.limit {
+            return Err(ApiError::too_large(self.limit));
+        }
+        if self.first.is_empty() && self.whole.is_empty() {
+            self.first = piece;
+        } else {
+            self.whole.extend_from_slice(&std::mem::take(&mut self.first));
+            self.whole.extend_from_slice(&piece);
+        }
+        Ok(())
+    }
+
+    /// All that came, and what keeps its bytes counted.
+    #[must_use]
+    pub fn finish(self) -> (Bytes, Held) {
+        let bytes = if self.whole.is_empty() { self.first } else { self.whole.freeze() };
+        (bytes, self.held)
+    }
 }

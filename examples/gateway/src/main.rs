@@ -1,13 +1,13 @@
 //! `kvroute-gateway`.
 
-use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use kvroute_gateway::config::{Document, LogConfig, LogFormat};
+use kvroute_gateway::config::Document;
 use kvroute_gateway::drain::StopSignals;
 use kvroute_gateway::gateway::Gateway;
+use kvroute_gateway::log;
 use kvroute_gateway::outcome::RequestLog;
 use kvroute_gateway::reload::{self, ConfigFile};
 use kvroute_gateway::server::{Drained, serve};
@@ -16,7 +16,6 @@ use kvroute_gateway::tls::Tls;
 use lexopt::{Arg, ValueExt};
 use mimalloc::MiMalloc;
 use tokio::net::TcpListener;
-use tracing_subscriber::EnvFilter;
 
 const HELP: &str = "\
 kvroute-gateway: an OpenAI-compatible proxy that sends each request to the pod that holds its prefix
@@ -105,19 +104,9 @@ fn run(options: Options) -> Result<(), Failure> {
         println!("the configuration is right");
         return Ok(());
     }
-    start_log(&document.gateway.log)?;
+    log::start(&document.gateway.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(serve_until_stopped(&document, file))
-}
-
-fn start_log(config: &LogConfig) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(&config.filter)?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match config.format {
-        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
-    }
-    Ok(())
 }
 
 async fn serve_until_stopped(document: &Document, file: Option<ConfigFile>) -> Result<(), Failure> {

@@ -13,14 +13,42 @@ use tokio::time::sleep;
 use crate::config::{Document, invalid};
 use crate::gateway::Gateway;
 
+/// What a configuration's file says: a gateway, and maybe more.
+pub trait Configured: Sized + Send + 'static {
+    /// Reads and checks it.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that is wrong.
+    fn parse(text: &str) -> Result<Self, Error>;
+
+    /// The gateway.
+    fn gateway(&self) -> &Document;
+
+    /// What else only counts at the start; paths, with their values.
+    fn fixed(&self) -> Vec<(&'static str, Value)> {
+        Vec::new()
+    }
+}
+
+impl Configured for Document {
+    fn parse(text: &str) -> Result<Self, Error> {
+        Self::parse(text)
+    }
+
+    fn gateway(&self) -> &Document {
+        self
+    }
+}
+
 /// A configuration's file and what was last read from it.
 #[derive(Debug)]
-pub struct ConfigFile {
+pub struct ConfigFile<D = Document> {
     path: PathBuf,
     /// What was in it when it was last looked at, good or not.
     text: String,
     /// What the gateway runs by.
-    running: Document,
+    running: D,
 }
 
 /// What came of looking at the file again.
@@ -37,7 +65,7 @@ pub enum Reloaded {
     Refused(Error),
 }
 
-impl ConfigFile {
+impl<D: Configured> ConfigFile<D> {
     /// Reads a file.
     ///
     /// # Errors
@@ -52,7 +80,7 @@ impl ConfigFile {
 
     /// What it said when it was last good.
     #[must_use]
-    pub fn document(&self) -> &Document {
+    pub fn document(&self) -> &D {
         &self.running
     }
 
@@ -71,15 +99,16 @@ impl ConfigFile {
     }
 
     /// Each of the three parts is replaced as a whole; each request sees one or the other.
-    fn apply(&mut self, document: Document, gateway: &Gateway) -> Result<Vec<&'static str>, Error> {
-        let policy = document.router.policy()?;
-        if document.fleet != self.running.fleet {
-            gateway.fleet().reconfigure(document.fleet.clone())?;
+    fn apply(&mut self, document: D, gateway: &Gateway) -> Result<Vec<&'static str>, Error> {
+        let (running, next) = (self.running.gateway(), document.gateway());
+        let policy = next.router.policy()?;
+        if next.fleet != running.fleet {
+            gateway.fleet().reconfigure(next.fleet.clone())?;
         }
-        if document.router.policy != self.running.router.policy {
+        if next.router.policy != running.router.policy {
             gateway.router().set_policy(policy);
         }
-        gateway.set_settings(document.gateway.clone());
+        gateway.set_settings(next.gateway.clone());
         let fixed = fixed(&self.running).into_iter().zip(fixed(&document));
         let needs_restart = fixed.filter(|(old, new)| old != new).map(|((path, _), _)| path).collect();
         self.running = document;
@@ -88,9 +117,9 @@ impl ConfigFile {
 }
 
 /// What only counts at the start.
-fn fixed(document: &Document) -> Vec<(&'static str, Value)> {
-    let Document { gateway, router, tokenizers, .. } = document;
-    vec![
+fn fixed<D: Configured>(document: &D) -> Vec<(&'static str, Value)> {
+    let Document { gateway, router, tokenizers, .. } = document.gateway();
+    let mut all = vec![
         ("gateway.listen", json!(gateway.listen)),
         ("gateway.tls", json!(gateway.tls)),
         ("gateway.limits.max_connections", json!(gateway.limits.max_connections)),
@@ -106,19 +135,21 @@ fn fixed(document: &Document) -> Vec<(&'static str, Value)> {
         ("router.overload", json!(router.overload)),
         ("router.domains", json!(router.domains)),
         ("tokenizers", json!(tokenizers)),
-    ]
+    ];
+    all.extend(document.fixed());
+    all
 }
 
 fn read(path: &Path) -> Result<String, Error> {
     fs::read_to_string(path).map_err(|error| invalid(format!("{}: {error}", path.display())))
 }
 
-fn parse(path: &Path, text: &str) -> Result<Document, Error> {
-    Document::parse(text).map_err(|error| invalid(format!("{}: {error}", path.display())))
+fn parse<D: Configured>(path: &Path, text: &str) -> Result<D, Error> {
+    D::parse(text).map_err(|error| invalid(format!("{}: {error}", path.display())))
 }
 
 /// Looks at the file now and then, and at each SIGHUP, for ever.
-pub async fn watch(mut file: ConfigFile, gateway: Arc<Gateway>) {
+pub async fn watch<D: Configured>(mut file: ConfigFile<D>, gateway: Arc<Gateway>) {
     let mut hangups = signal(SignalKind::hangup()).ok();
     let mut refused = None;
     loop {

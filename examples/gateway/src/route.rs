@@ -20,27 +20,57 @@ use kvroute_io::fleet::Model;
 
 /// A pod as requests are sent to it.
 #[derive(Clone, Debug)]
-pub(crate) struct Destination {
-    pub(crate) name: Arc<str>,
-    pub(crate) url: PodUrl,
-    pub(crate) rank: u32,
+pub struct Destination {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Where its HTTP interface is.
+    pub url: PodUrl,
+    /// The data-parallel rank that was picked.
+    pub rank: u32,
     /// Several ranks answer at this URL, so that the request has to say which is meant.
-    pub(crate) names_rank: bool,
+    pub names_rank: bool,
 }
 
 /// Where a request goes.
 #[derive(Debug)]
-pub(crate) struct Route {
-    pub(crate) pod: Destination,
-    pub(crate) prefill: Option<Destination>,
+pub struct Route {
+    /// The pod that answers.
+    pub pod: Destination,
+    /// The pod that computes the prompt, where that is another one.
+    pub prefill: Option<Destination>,
+    /// The next best pods, best first, as many as the policy asks for.
+    pub fallbacks: Vec<Destination>,
     /// What was booked; `None` where nobody decided.
-    pub(crate) ticket: Option<Ticket>,
-    pub(crate) decision: Option<Decision>,
+    pub ticket: Option<Ticket>,
+    /// Why it goes there; `None` where nobody decided.
+    pub decision: Option<Decision>,
     /// Length of the prompt, tokens; of a text, estimated.
-    pub(crate) prompt_tokens: usize,
+    pub prompt_tokens: usize,
     /// How far the best pod was ahead of the next best.
-    pub(crate) margin: Option<f64>,
-    pub(crate) explanation: Option<Box<Explanation>>,
+    pub margin: Option<f64>,
+    /// All about it, where somebody wants to know.
+    pub explanation: Option<Box<Explanation>>,
+}
+
+/// The pods that a request may go to, by name.
+#[derive(Clone, Copy, Debug)]
+pub enum Among<'a> {
+    /// Any.
+    All,
+    /// Any but those that failed it already.
+    Not(&'a [Arc<str>]),
+    /// Only these.
+    Only(&'a [String]),
+}
+
+impl Among<'_> {
+    fn has(self, name: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Not(names) => names.iter().all(|tried| **tried != *name),
+            Self::Only(names) => names.iter().any(|only| only == name),
+        }
+    }
 }
 
 thread_local! {
@@ -57,18 +87,18 @@ struct Told {
 }
 
 impl Gateway {
-    /// Chooses, and books it. `tried` are names of pods that failed it already.
+    /// Chooses among these pods, and books it.
     ///
     /// # Errors
     ///
     /// 404 if no pod serves the model, 503 if none can take the request now, 400 if it cannot be routed at all.
-    pub(crate) fn route(
+    pub fn route(
         &self,
         asked: &Asked,
         session: Option<Session<'_>>,
-        tried: &[Arc<str>],
+        among: Among<'_>,
     ) -> Result<Route, ApiError> {
-        let told = self.told(asked, tried)?;
+        let told = self.told(asked, among)?;
         if self.settings().routing == Routing::RoundRobin {
             return self.next_in_turn(&told);
         }
@@ -90,12 +120,12 @@ impl Gateway {
     /// # Errors
     ///
     /// As [`route`](Self::route), but that no pod can take it is an explanation without a decision.
-    pub(crate) fn decide(
+    pub fn decide(
         &self,
         asked: &Asked,
         session: Option<Session<'_>>,
     ) -> Result<(Option<Decision>, Explanation), ApiError> {
-        let told = self.told(asked, &[])?;
+        let told = self.told(asked, Among::All)?;
         told.with_request(asked, session, |request| {
             WORKSPACE.with_borrow_mut(|workspace| {
                 let decision = match self.router().decide(request, self.now(), workspace) {
@@ -108,25 +138,34 @@ impl Gateway {
         })
     }
 
-    /// A token that brings the conversation back to the pods of a route.
-    pub(crate) fn session_token(&self, route: &Route) -> Option<String> {
+    /// The cookie that brings the conversation back to the pods of a route, as the value of `set-cookie`; `None` where
+    /// none is configured, or nobody decided.
+    #[must_use]
+    pub fn session_cookie(&self, route: &Route) -> Option<String> {
+        let settings = self.settings();
+        let name = settings.session.token_cookie.as_ref()?;
         let decision = route.decision.as_ref()?;
         let prefill = decision.prefill.map(|prefill| prefill.pod);
-        self.router().session_token(decision.pod, prefill, self.now()).ok()
+        let token = self.router().session_token(decision.pod, prefill, self.now()).ok()?;
+        let secure = if settings.tls.is_some() { "; Secure" } else { "" };
+        Some(format!("{name}={token}; Path=/; HttpOnly; SameSite=Lax{secure}"))
     }
 
-    fn told(&self, asked: &Asked, tried: &[Arc<str>]) -> Result<Told, ApiError> {
+    fn told(&self, asked: &Asked, among: Among<'_>) -> Result<Told, ApiError> {
         let model = asked.model.as_deref().map(|name| self.model(name)).transpose()?;
         let lora = model.as_ref().and_then(|model| model.lora.clone());
         let context = HashContext { lora, cache_salt: asked.cache_salt.clone(), ..HashContext::default() };
         let only = model.as_ref().filter(|model| model.is_partial).map(|model| model.pods.clone());
-        let subset = match (only, tried) {
-            (None, []) => None,
-            (Some(names), _) => Some(names),
-            (None, _) => Some(self.router().pods().iter().map(|pod| pod.name().to_owned()).collect()),
+        let subset = match (only, among) {
+            (None, Among::All | Among::Not([])) => None,
+            (None, Among::Only(names)) => Some(names.to_vec()),
+            (Some(names), _) => Some(names.into_iter().filter(|name| among.has(name)).collect()),
+            (None, Among::Not(_)) => {
+                let pods = self.router().pods();
+                let names = pods.iter().map(|pod| pod.name()).filter(|name| among.has(name));
+                Some(names.map(str::to_owned).collect())
+            }
         };
-        let is_left = |name: &String| tried.iter().all(|tried| **tried != **name);
-        let subset = subset.map(|names| names.into_iter().filter(is_left).collect());
         Ok(Told { context, served: model.map(|model| model.served().to_owned()), subset })
     }
 
@@ -157,6 +196,8 @@ impl Gateway {
         Ok(Route {
             pod: self.destination(decision.pod)?,
             prefill: decision.prefill.map(|prefill| self.destination(prefill.pod)).transpose()?,
+            // One that has left meanwhile is none.
+            fallbacks: workspace.fallbacks().iter().filter_map(|pod| self.destination(*pod).ok()).collect(),
             ticket: Some(dispatch.ticket),
             decision: Some(decision),
             prompt_tokens: request.prompt.tokens(),
@@ -191,6 +232,7 @@ impl Gateway {
         Ok(Route {
             pod,
             prefill: None,
+            fallbacks: Vec::new(),
             ticket: None,
             decision: None,
             prompt_tokens: 0,

@@ -38,10 +38,30 @@ pub enum Drained {
     CutOff(usize),
 }
 
+/// What a listener answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Serves {
+    /// Requests, which go to pods, and all else.
+    Api,
+    /// What people and probes look at, and `/explain`: nothing goes to pods.
+    Watch,
+}
+
 /// Serves clients until `stop`; then takes no more connections, lets the requests in flight end, and closes what is left
 /// when the time for that is over.
 pub async fn serve(
     gateway: Arc<Gateway>,
+    listener: TcpListener,
+    tls: Option<Tls>,
+    stop: impl Future<Output = ()>,
+) -> Drained {
+    serve_some(gateway, Serves::Api, listener, tls, stop).await
+}
+
+/// [`serve`], of all or of some paths.
+pub async fn serve_some(
+    gateway: Arc<Gateway>,
+    serves: Serves,
     listener: TcpListener,
     tls: Option<Tls>,
     stop: impl Future<Output = ()>,
@@ -67,7 +87,8 @@ pub async fn serve(
                 }
             },
         };
-        let connection = serve_connection(Arc::clone(&gateway), stream, tls.clone(), graceful.watcher());
+        let connection =
+            serve_connection(Arc::clone(&gateway), serves, stream, tls.clone(), graceful.watcher());
         connections.spawn(async move {
             connection.await;
             drop(place);
@@ -100,6 +121,7 @@ async fn pause_after(error: &io::Error) {
 
 async fn serve_connection(
     gateway: Arc<Gateway>,
+    serves: Serves,
     stream: TcpStream,
     tls: Option<Tls>,
     watcher: hyper_util::server::graceful::Watcher,
@@ -113,7 +135,7 @@ async fn serve_connection(
     http.timer(TokioTimer::new()).header_read_timeout(head).max_header_size(settings.limits.max_head_bytes);
     let service = service_fn(move |request| {
         let gateway = Arc::clone(&gateway);
-        async move { Ok::<_, Infallible>(answer(gateway, request).await) }
+        async move { Ok::<_, Infallible>(answer(gateway, serves, request).await) }
     });
     let result = match tls {
         None => {
@@ -135,12 +157,14 @@ async fn serve_connection(
 }
 
 /// What is answered on which path.
-async fn answer(gateway: Arc<Gateway>, request: Request<Incoming>) -> Response<AnswerBody> {
+async fn answer(gateway: Arc<Gateway>, serves: Serves, request: Request<Incoming>) -> Response<AnswerBody> {
     let path = request.uri().path();
     let expected = match path {
         "/health" | "/ready" | "/v1/models" => &[Method::GET, Method::HEAD][..],
         path if watch::serves(path) => &[Method::GET, Method::HEAD],
-        "/v1/completions" | "/v1/chat/completions" | "/v1/responses" | "/explain" => &[Method::POST],
+        "/explain" => &[Method::POST],
+        path if serves == Serves::Watch => return ApiError::unknown_path(path).into_response(),
+        "/v1/completions" | "/v1/chat/completions" | "/v1/responses" => &[Method::POST],
         // Whatever else engines have: theirs to judge.
         "/tokenize" | "/detokenize" => &[],
         path if path.starts_with("/v1/") => &[],

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::events::SubscriberOptions;
 use crate::pods::config::{pods, pods_schema};
 use crate::pods::source::check_pods;
-use crate::pods::{KnownConfig, PodConfig};
+use crate::pods::{KnownConfig, KubernetesConfig, PodConfig};
 
 /// A whole document: the router, and what feeds it. An embedder with sections of its own makes a struct with these two
 /// as fields and reads it by [`config::read`].
@@ -38,6 +38,10 @@ pub struct FleetConfig {
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     #[schemars(with = "FileConfig")]
     pub file: Option<FileConfig>,
+    /// The Kubernetes API, whose ready pods come and go by themselves.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[schemars(with = "KubernetesConfig")]
+    pub kubernetes: Option<KubernetesConfig>,
     /// How host names are resolved, of pods that say `resolve`.
     pub dns: DnsConfig,
     /// What is known of all pods, unless a pod's own `known` says otherwise.
@@ -222,6 +226,7 @@ impl Default for FleetConfig {
         Self {
             pods: Vec::new(),
             file: None,
+            kubernetes: None,
             dns: DnsConfig::default(),
             known: KnownConfig::default(),
             learn: LearnConfig::default(),
@@ -301,6 +306,9 @@ impl FleetConfig {
         }
         if let Some(file) = &self.file {
             at_least(10, file.interval_ms, "file", "interval_ms")?;
+        }
+        if let Some(kubernetes) = &self.kubernetes {
+            kubernetes.checked().map_err(|problem| problem.at("kubernetes"))?;
         }
         self.known.checked().map_err(|problem| problem.at("known"))?;
         check_pods(&self.pods, is_domain).map_err(|problem| problem.at("pods"))

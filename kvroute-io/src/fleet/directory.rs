@@ -40,6 +40,10 @@ impl Directory {
         self.targets.read().get(&id).cloned()
     }
 
+    pub(super) fn targets(&self) -> Vec<Arc<Target>> {
+        self.targets.read().values().cloned().collect()
+    }
+
     /// All pods in the router.
     pub(super) fn ids(&self) -> Vec<PodId> {
         self.targets.read().keys().copied().collect()

@@ -1,11 +1,11 @@
 //! A router with everything that feeds it.
 //!
-//! A [`Fleet`] keeps a [`Router`] in step with reality: pods come from a list, a file and DNS; each is asked what it is
-//! before it gets its first request; its KV events are subscribed to, its load is scraped; one that does not answer
-//! gets no requests until it does; one that leaves the list is drained and removed.
+//! A [`Fleet`] keeps a [`Router`] in step with reality: pods come from a list, a file, DNS and the Kubernetes API; each is
+//! asked what it is before it gets its first request; its KV events are subscribed to, its load is scraped; one that does
+//! not answer gets no requests until it does; one that leaves the list is drained and removed.
 //!
 //! ```text
-//! list, file, DNS -> reconcile -> a task per pod: learn -> join -> scrape, learn again ... -> drain -> leave
+//! list, file, DNS, Kubernetes -> reconcile -> a task per pod: learn -> join -> scrape, learn again ... -> drain -> leave
 //! ```
 //!
 //! Each pod has a task of its own, so that one that hangs or answers garbage disturbs no other.
@@ -136,6 +136,12 @@ impl Fleet {
     #[must_use]
     pub fn target(&self, pod: PodId) -> Option<Arc<Target>> {
         self.shared.directory.target(pod)
+    }
+
+    /// Where all pods of the router are, in no order.
+    #[must_use]
+    pub fn targets(&self) -> Vec<Arc<Target>> {
+        self.shared.directory.targets()
     }
 
     /// The model or adapter of this name; `None` if no pod says that it serves it.

@@ -68,8 +68,7 @@ impl Reconciler {
     pub(super) async fn run(mut self, mut configs: watch::Receiver<Arc<FleetConfig>>) {
         let mut expire = interval(EXPIRE);
         expire.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        self.sources
-            .configure(self.config.pods.clone(), self.config.file.as_ref().map(|file| file.path.clone()));
+        self.configure(Arc::clone(&self.config));
         let (mut next_file, mut next_dns) = (Instant::now(), Instant::now());
         loop {
             tokio::select! {
@@ -99,6 +98,7 @@ impl Reconciler {
                         next_dns = Instant::now();
                     }
                 }
+                () = self.sources.kubernetes_changes() => {}
                 () = sleep_until(next_dns) => {
                     self.sources.resolve(self.config.dns.max as usize).await;
                     next_dns = Instant::now() + Duration::from_millis(self.config.dns.interval_ms);
@@ -113,7 +113,8 @@ impl Reconciler {
 
     fn configure(&mut self, config: Arc<FleetConfig>) {
         (self.scraper, self.learners) = bounded(&self.client, &config);
-        self.sources.configure(config.pods.clone(), config.file.as_ref().map(|file| file.path.clone()));
+        let file = config.file.as_ref().map(|file| file.path.clone());
+        self.sources.configure(config.pods.clone(), file, config.kubernetes.as_ref());
         self.config = config;
     }
 

@@ -1,4 +1,4 @@
-//! Where pods come from: a list, a file that is read again, names that are resolved again.
+//! Where pods come from: a list, a file that is read again, names that are resolved again, the Kubernetes API.
 //!
 //! A file is read again by its content, whatever happened to its name meanwhile, so that the symbolic links of a
 //! Kubernetes ConfigMap work. What cannot be read, or a name that cannot be resolved, changes nothing: the last good
@@ -15,13 +15,14 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::config::pods;
-use super::{PodConfig, PodUrl};
+use super::kubernetes::Watcher;
+use super::{KubernetesConfig, PodConfig, PodUrl};
 
 /// Where pods come from, at one moment.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct SourceStatus {
-    /// What it is: `list`, `file PATH` or `dns NAME:PORT`.
+    /// What it is: `list`, `file PATH`, `dns NAME:PORT` or `kubernetes NAMESPACE/POOL`.
     pub source: String,
     /// Pods it names; the last good answer. Those that another source names too are that one's as well.
     pub pods: usize,
@@ -96,6 +97,7 @@ impl<T> Kept<T> {
 pub(crate) struct Sources {
     list: Vec<PodConfig>,
     file: Option<(PathBuf, Kept<Vec<PodConfig>>)>,
+    kubernetes: Option<Watcher>,
     /// Addresses of each name that is to be resolved.
     names: BTreeMap<PodUrl, Kept<BTreeSet<IpAddr>>>,
     resolver: Resolver,
@@ -103,8 +105,15 @@ pub(crate) struct Sources {
 
 impl Sources {
     /// Takes over what the configuration says; what was read before of the same file and names stays.
-    pub(crate) fn configure(&mut self, list: Vec<PodConfig>, file: Option<PathBuf>) {
+    pub(crate) fn configure(
+        &mut self,
+        list: Vec<PodConfig>,
+        file: Option<PathBuf>,
+        kubernetes: Option<&KubernetesConfig>,
+    ) {
         self.list = list;
+        let watcher = self.kubernetes.take().filter(|watcher| Some(&watcher.config) == kubernetes);
+        self.kubernetes = watcher.or_else(|| kubernetes.cloned().map(Watcher::start));
         let kept = self.file.take().filter(|(path, _)| Some(path) == file.as_ref());
         self.file = kept.or_else(|| file.map(|path| (path, Kept::default())));
     }
@@ -122,6 +131,16 @@ impl Sources {
             Ok(file.pods)
         });
         kept.take(answer);
+    }
+
+    /// Waits until the Kubernetes API says something else; for ever if it is not asked.
+    pub(crate) async fn kubernetes_changes(&mut self) {
+        if let Some(watcher) = &mut self.kubernetes
+            && watcher.seen.changed().await.is_ok()
+        {
+            return;
+        }
+        std::future::pending().await
     }
 
     /// Resolves all names again, `max` addresses of each at most.
@@ -156,7 +175,8 @@ impl Sources {
         self.list.iter().chain(self.file.iter().flat_map(|(_, kept)| &kept.value))
     }
 
-    /// All pods, by name. One that is named twice is as it is said first: in the list, then in the file, then by DNS.
+    /// All pods, by name. One that is named twice is as it is said first: in the list, then in the file, then by DNS, then
+    /// by the Kubernetes API.
     pub(crate) fn pods(&self) -> BTreeMap<String, PodConfig> {
         let mut pods = BTreeMap::new();
         for pod in self.configured().filter(|pod| !pod.resolve) {
@@ -167,6 +187,9 @@ impl Sources {
                 let pod = PodConfig { url: named.url.at(*address), resolve: false, ..named.clone() };
                 pods.entry(pod.name()).or_insert(pod);
             }
+        }
+        for pod in self.kubernetes.iter().flat_map(|watcher| watcher.seen.borrow().pods.clone()) {
+            pods.entry(pod.name()).or_insert(pod);
         }
         pods
     }
@@ -182,7 +205,16 @@ impl Sources {
             .names
             .iter()
             .map(|(url, kept)| kept.status(format!("dns {}", url.authority()), kept.value.len()));
-        std::iter::once(list).chain(file).chain(names).collect()
+        let kubernetes = self.kubernetes.iter().map(|watcher| {
+            let seen = watcher.seen.borrow();
+            SourceStatus {
+                source: watcher.config.name(),
+                pods: seen.pods.len(),
+                error: seen.error.clone(),
+                read_seconds_ago: seen.read.map(|read| read.elapsed().as_secs_f64()),
+            }
+        });
+        std::iter::once(list).chain(file).chain(names).chain(kubernetes).collect()
     }
 }
 
@@ -259,7 +291,7 @@ mod tests {
         let directory = directory("file");
         let path = directory.join("pods.yaml");
         let mut sources = Sources::default();
-        sources.configure(listed(&["http://10.0.0.1:8000"]), Some(path.clone()));
+        sources.configure(listed(&["http://10.0.0.1:8000"]), Some(path.clone()), None);
         sources.read_file(|_| true).await;
         assert_eq!(names(&sources), ["10.0.0.1:8000"], "no file yet");
         assert!(sources.status()[1].error.is_some());
@@ -307,7 +339,7 @@ mod tests {
         std::fs::write(&new, "pods: ['http://10.0.0.2:8000']").unwrap();
         std::os::unix::fs::symlink(&old, &link).unwrap();
         let mut sources = Sources::default();
-        sources.configure(Vec::new(), Some(link.clone()));
+        sources.configure(Vec::new(), Some(link.clone()), None);
         sources.read_file(|_| true).await;
         assert_eq!(names(&sources), ["10.0.0.1:8000"]);
         std::fs::remove_file(&link).unwrap();
@@ -323,7 +355,7 @@ mod tests {
         let mut sources = Sources { resolver: Resolver::Fixed(Arc::clone(&hosts)), ..Sources::default() };
         let mut pod = listed(&["http://vllm.svc:8000"]);
         (pod[0].resolve, pod[0].role) = (true, kvroute_core::Role::Decode);
-        sources.configure(pod, None);
+        sources.configure(pod, None, None);
         sources.resolve(3).await;
         assert_eq!((names(&sources).len(), sources.status()[1].error.as_deref()), (0, Some("no such name")));
 
@@ -355,7 +387,7 @@ mod tests {
         let mut sources = Sources::default();
         let mut pod = listed(&["http://localhost:8000"]);
         pod[0].resolve = true;
-        sources.configure(pod, None);
+        sources.configure(pod, None, None);
         sources.resolve(8).await;
         assert!(sources.pods().values().all(|pod| pod.url.is_loopback()));
         assert!(!sources.pods().is_empty(), "{:?}", sources.status());
@@ -366,11 +398,11 @@ mod tests {
         let mut sources = Sources::default();
         let mut list = listed(&["http://10.0.0.1:8000"]);
         list[0].capacity = 2.0;
-        sources.configure(list, Some("x".into()));
+        sources.configure(list, Some("x".into()), None);
         sources.file.as_mut().unwrap().1.take(Ok(listed(&["http://10.0.0.1:8000", "http://10.0.0.2:8000"])));
         assert_eq!(names(&sources), ["10.0.0.1:8000", "10.0.0.2:8000"]);
         assert_eq!(sources.pods()["10.0.0.1:8000"].capacity, 2.0);
-        sources.configure(Vec::new(), Some("y".into()));
+        sources.configure(Vec::new(), Some("y".into()), None);
         assert_eq!(names(&sources).len(), 0, "another file's pods are not this one's");
     }
 }

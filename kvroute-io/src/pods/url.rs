@@ -20,6 +20,11 @@ pub struct PodUrl {
 }
 
 impl PodUrl {
+    /// Of parts: a host without brackets.
+    pub(crate) fn of(host: &str, port: u16, is_https: bool) -> Self {
+        Self { is_https, host: host.to_owned(), port }
+    }
+
     /// The host: a name or an address, an IPv6 address without brackets.
     #[must_use]
     pub fn host(&self) -> &str {

@@ -15,6 +15,9 @@ pub struct WatchConfig {
     pub metrics: bool,
     /// The status page at `/`, with `/status.json` and `/decisions/N`.
     pub page: bool,
+    /// Whether the metrics that llm-d's endpoint picker has as well are there by its names too (`llm_d_epp_...`,
+    /// `inference_objective_...`, `inference_pool_...`, `inference_extension_...`), for dashboards made for it.
+    pub llm_d_names: bool,
     /// Traces, a span a request; none: not kept.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     #[schemars(with = "TracesConfig")]
@@ -23,7 +26,7 @@ pub struct WatchConfig {
 
 impl Default for WatchConfig {
     fn default() -> Self {
-        Self { metrics: true, page: true, traces: None }
+        Self { metrics: true, page: true, llm_d_names: false, traces: None }
     }
 }
 

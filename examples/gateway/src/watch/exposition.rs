@@ -11,7 +11,7 @@ use prometheus_client::registry::Registry;
 
 use super::sheet::{Labels, Sheet};
 use super::tallies::{CACHES, FORMS, PodKey, PodTally, Tallies};
-use super::{pods, streams};
+use super::{llm_d, pods, streams};
 use crate::gateway::Gateway;
 
 /// OpenMetrics, which Prometheus reads since 2.5.
@@ -45,6 +45,9 @@ impl Collector for Scrape {
         latencies(&mut sheet, tallies)?;
         prompts(&mut sheet, gateway, tallies)?;
         itself(&mut sheet, gateway)?;
+        if gateway.watch().config.llm_d_names {
+            llm_d::encode(&mut sheet, tallies, &router)?;
+        }
         pods::encode(&mut sheet, &router, &fleet)?;
         streams::encode(&mut sheet, &fleet)
     }

@@ -12,6 +12,7 @@
 mod config;
 mod decisions;
 mod exposition;
+mod llm_d;
 mod page;
 mod pods;
 mod sheet;
@@ -73,7 +74,8 @@ impl Watch {
 
     /// Gives a request its place in a trace: that of the headers, or a new one; puts it into them for the pod. Without
     /// traces the headers stay as the client sent them.
-    pub(crate) fn enter_trace(&self, headers: &mut HeaderMap) -> Option<TraceContext> {
+    #[must_use]
+    pub fn enter_trace(&self, headers: &mut HeaderMap) -> Option<TraceContext> {
         self.traces.as_ref().map(|traces| traces.enter(headers))
     }
 

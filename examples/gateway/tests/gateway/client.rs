@@ -70,7 +70,7 @@ pub(crate) async fn read(stream: &mut TcpStream) -> Got {
     parse(&bytes)
 }
 
-fn parse(bytes: &[u8]) -> Got {
+pub(crate) fn parse(bytes: &[u8]) -> Got {
     let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
     let end = end.unwrap_or_else(|| panic!("no head: {:?}", String::from_utf8_lossy(bytes)));
     let head = String::from_utf8(bytes[..end].to_vec()).expect("a head is text");

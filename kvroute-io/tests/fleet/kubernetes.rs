@@ -1,0 +1,492 @@
+//! Pods from the Kubernetes API, against a server that says what a real one says: lists in pages, watches line by line,
+//! bookmarks, forgotten versions, connections that break.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{JoinHandle, sleep, spawn};
+use std::time::Duration;
+
+use kvroute_core::Role;
+use kvroute_io::fleet::{Fleet, FleetConfig, FleetDocument, PodState};
+use kvroute_io::pods::SourceStatus;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use super::support::*;
+
+/// What watches are told.
+#[derive(Clone, Debug)]
+enum Tell {
+    /// A line about objects of this kind, and the version that it belongs to.
+    Line(Kind, u64, String),
+    /// Those that run end, as they do when their time is over.
+    End,
+    /// Their connections break.
+    Cut,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Pools,
+    Pods,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    objects: Mutex<BTreeMap<(Kind, String), Value>>,
+    version: Mutex<u64>,
+    /// All that was told, in order.
+    told: Mutex<Vec<Tell>>,
+    /// Paths with their queries, and the key that was shown.
+    asked: Mutex<Vec<(String, Option<String>)>>,
+    /// What is answered in place of all else.
+    status: Mutex<Option<u16>>,
+    /// Objects a page.
+    page: Mutex<usize>,
+    is_over: AtomicBool,
+}
+
+/// An API server.
+struct ApiServer {
+    address: SocketAddr,
+    state: Arc<State>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for ApiServer {
+    fn drop(&mut self) {
+        self.state.is_over.store(true, Ordering::Relaxed);
+        // So that it looks.
+        let _ = TcpStream::connect(self.address);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl ApiServer {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let state = Arc::new(State::default());
+        (*state.page.lock(), *state.version.lock()) = (100, 1000);
+        let serving = Arc::clone(&state);
+        let thread = Some(spawn(move || serve(&listener, &serving)));
+        Self { address, state, thread }
+    }
+
+    /// Puts an object there, or changes it.
+    fn put(&self, kind: Kind, mut object: Value) {
+        let version = self.next_version();
+        object["metadata"]["resourceVersion"] = json!(version.to_string());
+        let name = object["metadata"]["name"].as_str().unwrap().to_owned();
+        let before = self.state.objects.lock().insert((kind, name), object.clone());
+        self.say(kind, if before.is_some() { "MODIFIED" } else { "ADDED" }, &object);
+    }
+
+    fn delete(&self, kind: Kind, name: &str) {
+        let version = self.next_version();
+        let mut object = self.state.objects.lock().remove(&(kind, name.to_owned())).unwrap();
+        object["metadata"]["resourceVersion"] = json!(version.to_string());
+        self.say(kind, "DELETED", &object);
+    }
+
+    fn say(&self, kind: Kind, event: &str, object: &Value) {
+        self.line(kind, json!({ "type": event, "object": object }).to_string());
+    }
+
+    fn line(&self, kind: Kind, line: String) {
+        let version = *self.state.version.lock();
+        self.tell(Tell::Line(kind, version, line));
+    }
+
+    fn tell(&self, tell: Tell) {
+        self.state.told.lock().push(tell);
+    }
+
+    fn next_version(&self) -> u64 {
+        let mut version = self.state.version.lock();
+        *version += 1;
+        *version
+    }
+
+    fn asked(&self, part: &str) -> Vec<String> {
+        let asked = self.state.asked.lock();
+        asked.iter().filter(|(path, _)| path.contains(part)).map(|(path, _)| path.clone()).collect()
+    }
+
+    /// How often pods were watched, and how often they were listed.
+    fn watches(&self) -> (usize, usize) {
+        let asked = self.asked("/pods?");
+        let watches = asked.iter().filter(|path| path.contains("watch=1")).count();
+        (watches, asked.len() - watches)
+    }
+
+    /// Waits until pods are watched after so many watches before.
+    async fn until_watched(&self, before: usize) {
+        until("it is watched", || (self.watches().0 > before).then_some(())).await;
+        // The server notes the question before it listens to what is told.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+
+    /// A fleet of the pool `llm` here.
+    fn config(&self, more: &str) -> FleetConfig {
+        let address = self.address;
+        let document = format!(
+            "fleet:\n  kubernetes: {{namespace: serving, pool: llm, api: 'http://{address}', timeout_ms: 2000{more}}}\n"
+        );
+        let mut config = FleetDocument::parse(&document).unwrap().fleet;
+        let quick = super::support::config(&[]);
+        (config.learn, config.scrape, config.drain_ms) = (quick.learn, quick.scrape, 100);
+        config
+    }
+}
+
+fn serve(listener: &TcpListener, state: &Arc<State>) {
+    let mut connections = Vec::new();
+    while let Ok((stream, _)) = listener.accept() {
+        if state.is_over.load(Ordering::Relaxed) {
+            break;
+        }
+        let state = Arc::clone(state);
+        // A client that went away is no failure of the server's.
+        connections.push(spawn(move || drop(answer(stream, &state))));
+    }
+    for connection in connections {
+        let _ = connection.join();
+    }
+}
+
+/// The head of the next request; an error once the server is to end.
+fn head(stream: &mut TcpStream, state: &State) -> io::Result<String> {
+    stream.set_read_timeout(Some(Duration::from_millis(20)))?;
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read(&mut byte) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) => head.push(byte[0]),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                if state.is_over.load(Ordering::Relaxed) {
+                    return Err(error);
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(String::from_utf8_lossy(&head).into_owned())
+}
+
+fn answer(mut stream: TcpStream, state: &State) -> io::Result<()> {
+    loop {
+        let head = head(&mut stream, state)?;
+        let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
+        let key = head.lines().find_map(|line| line.strip_prefix("authorization: ")).map(str::to_owned);
+        state.asked.lock().push((path.clone(), key));
+        let kind = if path.contains("/inferencepools") { Kind::Pools } else { Kind::Pods };
+        let status = *state.status.lock();
+        if let Some(status) = status {
+            write_whole(&mut stream, status, "{}")?;
+        } else if path.contains("watch=1") {
+            let from = path.rsplit("resourceVersion=").next().and_then(|version| version.parse().ok());
+            if !watch(&mut stream, state, kind, from.unwrap_or(0))? {
+                return Ok(());
+            }
+        } else {
+            let page = list(state, kind, &path);
+            write_whole(&mut stream, 200, &page)?;
+        }
+    }
+}
+
+/// Tells what happened after a version, and what happens from now on. Answers whether the connection is still good.
+fn watch(stream: &mut TcpStream, state: &State, kind: Kind, from: u64) -> io::Result<bool> {
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
+    stream.write_all(head.as_bytes())?;
+    let begun = state.told.lock().len();
+    let mut at = 0;
+    while !state.is_over.load(Ordering::Relaxed) {
+        let next = state.told.lock().get(at).cloned();
+        match next {
+            None => {
+                sleep(Duration::from_millis(2));
+                continue;
+            }
+            Some(Tell::Line(of, version, line)) if of == kind && (at >= begun || version > from) => {
+                // In two chunks: lines and frames have nothing to do with each other.
+                let line = format!("{line}\n");
+                let (one, two) = line.split_at(line.len() / 2);
+                for part in [one, two] {
+                    stream.write_all(format!("{:x}\r\n{part}\r\n", part.len()).as_bytes())?;
+                    stream.flush()?;
+                }
+            }
+            Some(Tell::End) if at >= begun => {
+                stream.write_all(b"0\r\n\r\n")?;
+                return Ok(true);
+            }
+            Some(Tell::Cut) if at >= begun => return Ok(false),
+            Some(_) => {}
+        }
+        at += 1;
+    }
+    Ok(false)
+}
+
+fn write_whole(stream: &mut TcpStream, status: u16, body: &str) -> io::Result<()> {
+    let length = body.len();
+    stream.write_all(format!("HTTP/1.1 {status} x\r\ncontent-length: {length}\r\n\r\n{body}").as_bytes())
+}
+
+fn list(state: &State, kind: Kind, path: &str) -> String {
+    let next = path.rsplit("continue=").next().unwrap_or_default();
+    let from: usize = next.parse().unwrap_or(0);
+    let objects = state.objects.lock();
+    let all: Vec<&Value> =
+        objects.iter().filter(|((of, _), _)| *of == kind).map(|(_, object)| object).collect();
+    let size = *state.page.lock();
+    let page: Vec<_> = all.iter().skip(from).take(size).collect();
+    let next = if from + size < all.len() { (from + size).to_string() } else { String::new() };
+    let version = state.version.lock().to_string();
+    json!({ "kind": "List", "apiVersion": "v1", "metadata": { "resourceVersion": version, "continue": next },
+            "items": page })
+    .to_string()
+}
+
+fn pool(ports: &[u16]) -> Value {
+    let ports: Vec<_> = ports.iter().map(|port| json!({ "number": port })).collect();
+    json!({
+        "apiVersion": "inference.networking.k8s.io/v1", "kind": "InferencePool",
+        "metadata": { "name": "llm", "namespace": "serving", "uid": "6c1", "generation": 1 },
+        "spec": { "selector": { "matchLabels": { "app": "vllm", "tier": "a/b" } }, "targetPorts": ports,
+                  "endpointPickerRef": { "name": "epp", "port": { "number": 9002 }, "failureMode": "FailClose" } },
+        "status": { "parents": [] },
+    })
+}
+
+fn pod(name: &str, address: &str, is_ready: bool, role: Option<&str>) -> Value {
+    let mut labels = json!({ "app": "vllm", "tier": "a/b", "topology.kubernetes.io/zone": "eu-1" });
+    if let Some(role) = role {
+        labels["llm-d.ai/role"] = json!(role);
+    }
+    let ready = if is_ready { "True" } else { "False" };
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": { "name": name, "namespace": "serving", "uid": name, "labels": labels,
+                      "ownerReferences": [{ "kind": "ReplicaSet", "name": "vllm", "uid": "1" }] },
+        "spec": { "nodeName": "node-1", "containers": [{ "name": "vllm", "image": "vllm:0.32" }] },
+        "status": { "phase": "Running", "podIP": address, "podIPs": [{ "ip": address }], "hostIP": "10.1.0.1",
+                    "conditions": [ { "type": "PodScheduled", "status": "True" },
+                                    { "type": "Ready", "status": ready, "lastTransitionTime": null } ] },
+    })
+}
+
+/// The pods that the fleet follows, with their URLs; those that are leaving are none.
+fn followed(fleet: &Fleet) -> BTreeMap<String, String> {
+    let pods = fleet.status().pods.into_iter().filter(|pod| pod.state != PodState::Draining);
+    pods.map(|pod| (pod.name, pod.url.to_string())).collect()
+}
+
+async fn until_followed(fleet: &Fleet, pods: &[(&str, &str)]) {
+    let expected: BTreeMap<String, String> =
+        pods.iter().map(|(name, url)| ((*name).to_owned(), (*url).to_owned())).collect();
+    let is_so = || (followed(fleet) == expected).then_some(());
+    let waited = tokio::time::timeout(Duration::from_secs(15), until("they are", is_so)).await;
+    assert!(waited.is_ok(), "{:?} are followed, not {expected:?}; {:?}", followed(fleet), source(fleet));
+}
+
+fn source(fleet: &Fleet) -> SourceStatus {
+    fleet.status().sources.pop().unwrap()
+}
+
+#[tokio::test]
+async fn ready_pods_of_the_pool_come_and_go() {
+    let api = ApiServer::start();
+    api.put(Kind::Pools, pool(&[8000]));
+    api.put(Kind::Pods, pod("a", "127.0.0.2", true, None));
+    api.put(Kind::Pods, pod("b", "127.0.0.3", false, None));
+    let fleet = start(api.config(""));
+    until_followed(&fleet, &[("a", "http://127.0.0.2:8000")]).await;
+    let status = source(&fleet);
+    assert_eq!((&*status.source, status.pods, status.error), ("kubernetes serving/llm", 1, None));
+    assert!(status.read_seconds_ago.is_some());
+    let asked = api.asked("/api/v1/namespaces/serving/pods?labelSelector=app%3Dvllm%2Ctier%3Da%2Fb&");
+    assert!(!asked.is_empty(), "{:?}", api.asked(""));
+    let asked =
+        api.asked("/apis/inference.networking.k8s.io/v1/namespaces/serving/inferencepools?fieldSelector=");
+    assert!(!asked.is_empty(), "{:?}", api.asked(""));
+
+    api.put(Kind::Pods, pod("b", "127.0.0.3", true, None));
+    until_followed(&fleet, &[("a", "http://127.0.0.2:8000"), ("b", "http://127.0.0.3:8000")]).await;
+    // One that is told to end is let go before it has gone.
+    let mut leaving = pod("a", "127.0.0.2", true, None);
+    leaving["metadata"]["deletionTimestamp"] = json!("2026-11-23T12:00:00Z");
+    api.put(Kind::Pods, leaving);
+    until_followed(&fleet, &[("b", "http://127.0.0.3:8000")]).await;
+    api.delete(Kind::Pods, "a");
+    // It comes back under its name, elsewhere.
+    api.put(Kind::Pods, pod("a", "127.0.0.9", true, None));
+    until_followed(&fleet, &[("a", "http://127.0.0.9:8000"), ("b", "http://127.0.0.3:8000")]).await;
+    api.delete(Kind::Pods, "b");
+    until_followed(&fleet, &[("a", "http://127.0.0.9:8000")]).await;
+}
+
+#[tokio::test]
+async fn a_pod_of_the_pool_gets_requests_with_its_role_and_labels() {
+    let fake = FakePod::vllm().await;
+    let api = ApiServer::start();
+    api.put(Kind::Pools, pool(&[fake.url.port()]));
+    api.put(Kind::Pods, pod("decode", "127.0.0.1", true, Some("decode")));
+    let fleet = start(api.config(""));
+    until_state(&fleet, "decode", PodState::Ready).await;
+    let routed = fleet.router().pod("decode", 0).unwrap();
+    assert_eq!(routed.role(), Role::Decode);
+    assert_eq!(routed.labels()["topology.kubernetes.io/zone"], "eu-1");
+    assert_eq!(chosen(&fleet), ["decode"]);
+    for (label, role) in [("prefill", Role::Prefill), ("prefill-decode", Role::Both)] {
+        api.put(Kind::Pods, pod("decode", "127.0.0.1", true, Some(label)));
+        let is_so = || fleet.router().pod("decode", 0).filter(|pod| pod.role() == role);
+        until("it has its new role", is_so).await;
+    }
+    api.put(Kind::Pods, pod("decode", "127.0.0.1", true, Some("encode")));
+    until_followed(&fleet, &[]).await;
+}
+
+#[tokio::test]
+async fn each_port_of_a_pod_is_one_of_ours_and_another_pool_is_followed_at_once() {
+    let api = ApiServer::start();
+    api.put(Kind::Pools, pool(&[8000, 8001]));
+    api.put(Kind::Pods, pod("a", "fd00::2", true, None));
+    let fleet = start(api.config(""));
+    let two = [("a-rank-0", "http://[fd00::2]:8000"), ("a-rank-1", "http://[fd00::2]:8001")];
+    until_followed(&fleet, &two).await;
+    api.put(Kind::Pools, pool(&[9000]));
+    until_followed(&fleet, &[("a", "http://[fd00::2]:9000")]).await;
+    // A pool that makes no sense changes nothing, and is told of; one that is gone takes its pods along.
+    let mut broken = pool(&[]);
+    broken["spec"]["selector"] = json!({});
+    api.put(Kind::Pools, broken);
+    until("it is told", || source(&fleet).error.filter(|error| error.contains("selects nothing"))).await;
+    until_followed(&fleet, &[("a", "http://[fd00::2]:9000")]).await;
+    api.delete(Kind::Pools, "llm");
+    until_followed(&fleet, &[]).await;
+    assert!(source(&fleet).error.unwrap().contains("no InferencePool `llm`"));
+}
+
+#[tokio::test]
+async fn the_older_pools_form_and_a_selector_without_a_pool_do_as_well() {
+    let api = ApiServer::start();
+    let mut old = pool(&[]);
+    old["spec"] = json!({ "selector": { "app": "vllm" }, "targetPortNumber": 8000 });
+    api.put(Kind::Pools, old);
+    api.put(Kind::Pods, pod("a", "127.0.0.2", true, None));
+    let fleet = start(api.config(", pool_version: v1alpha2"));
+    until_followed(&fleet, &[("a", "http://127.0.0.2:8000")]).await;
+    assert!(!api.asked("/apis/inference.networking.x-k8s.io/v1alpha2/").is_empty());
+    let mut config = api.config("");
+    let kubernetes = config.kubernetes.as_mut().unwrap();
+    (kubernetes.pool, kubernetes.ports) = (None, vec![8080]);
+    kubernetes.selector.insert("app".into(), "vllm".into());
+    fleet.reconfigure(config).unwrap();
+    until_followed(&fleet, &[("a", "http://127.0.0.2:8080")]).await;
+    assert_eq!(source(&fleet).source, "kubernetes serving/app=vllm");
+}
+
+#[tokio::test]
+async fn long_lists_come_in_pages() {
+    let api = ApiServer::start();
+    *api.state.page.lock() = 3;
+    api.put(Kind::Pools, pool(&[8000]));
+    for number in 0..10 {
+        api.put(Kind::Pods, pod(&format!("pod-{number}"), &format!("127.0.1.{number}"), true, None));
+    }
+    let fleet = start(api.config(""));
+    until("all are there", || (followed(&fleet).len() == 10).then_some(())).await;
+    assert_eq!(api.asked("/pods?").iter().filter(|path| !path.contains("watch=1")).count(), 4);
+}
+
+#[tokio::test]
+async fn watches_go_on_where_they_ended_and_what_was_forgotten_is_listed_again() {
+    let api = ApiServer::start();
+    api.put(Kind::Pools, pool(&[8000]));
+    api.put(Kind::Pods, pod("a", "127.0.0.2", true, None));
+    let fleet = start(api.config(""));
+    until_followed(&fleet, &[("a", "http://127.0.0.2:8000")]).await;
+    api.until_watched(0).await;
+    // A bookmark says how far it is; the next watch begins there.
+    *api.state.version.lock() = 7777;
+    let bookmark = json!({ "kind": "Pod", "metadata": { "resourceVersion": "7777" } });
+    api.say(Kind::Pods, "BOOKMARK", &bookmark);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    api.tell(Tell::End);
+    api.until_watched(1).await;
+    assert!(api.asked("/pods?").last().unwrap().ends_with("resourceVersion=7777"));
+    assert_eq!(api.watches().1, 1, "nothing had to be listed again");
+
+    // The connection breaks, and what happens meanwhile is told by the next watch.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    api.tell(Tell::Cut);
+    api.put(Kind::Pods, pod("b", "127.0.0.3", true, None));
+    until_followed(&fleet, &[("a", "http://127.0.0.2:8000"), ("b", "http://127.0.0.3:8000")]).await;
+    assert_eq!(api.watches().1, 1, "nothing had to be listed again");
+
+    // The version is forgotten: all is listed again.
+    let before = api.watches().0;
+    api.until_watched(before - 1).await;
+    api.state.objects.lock().remove(&(Kind::Pods, "a".to_owned()));
+    let gone = json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Expired", "code": 410,
+                       "message": "too old resource version: 7777 (9000)" });
+    api.say(Kind::Pods, "ERROR", &gone);
+    until_followed(&fleet, &[("b", "http://127.0.0.3:8000")]).await;
+    assert_eq!(api.watches().1, 2);
+}
+
+#[tokio::test]
+async fn an_api_that_fails_costs_no_pod_and_is_asked_again_with_the_newest_key() {
+    let folder = directory("kubernetes");
+    let token = folder.join("token");
+    std::fs::write(&token, "first\n").unwrap();
+    let api = ApiServer::start();
+    api.put(Kind::Pools, pool(&[8000]));
+    api.put(Kind::Pods, pod("a", "127.0.0.2", true, None));
+    let fleet = start(api.config(&format!(", token_file: '{}'", token.display())));
+    until_followed(&fleet, &[("a", "http://127.0.0.2:8000")]).await;
+    let key = || api.state.asked.lock().last().unwrap().1.clone();
+    assert_eq!(key().as_deref(), Some("Bearer first"));
+    api.until_watched(0).await;
+    std::fs::write(&token, "second").unwrap();
+    *api.state.status.lock() = Some(403);
+    api.tell(Tell::Cut);
+    until("it is told", || source(&fleet).error.filter(|error| error.contains("403"))).await;
+    assert_eq!(followed(&fleet).len(), 1);
+    *api.state.status.lock() = None;
+    until("all is well again", || source(&fleet).error.is_none().then_some(())).await;
+    assert_eq!(key().as_deref(), Some("Bearer second"));
+    api.put(Kind::Pods, pod("b", "127.0.0.3", true, None));
+    until("the next one is there", || (followed(&fleet).len() == 2).then_some(())).await;
+    // A line that is none costs that watch.
+    api.line(Kind::Pods, "{\"type\":".to_owned());
+    until("it is told", || source(&fleet).error.filter(|error| error.contains("cannot be read"))).await;
+    until("all is well again", || source(&fleet).error.is_none().then_some(())).await;
+    assert_eq!(followed(&fleet).len(), 2);
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn mistakes_in_the_pools_configuration_are_named() {
+    for (text, said) in [
+        ("{namespace: a}", "found neither `pool` nor `selector` with `ports`"),
+        ("{selector: {a: b}}", "found neither `pool` nor `selector` with `ports`"),
+        ("{pool: a, ports: [1]}", "go without it"),
+        ("{selector: {a: b}, ports: [0]}", "fleet.kubernetes.ports"),
+        ("{pool: 'a/../b'}", "fleet.kubernetes.pool"),
+        ("{pool: a, api: somewhere}", "fleet.kubernetes.api"),
+        ("{pool: a, timeout_ms: 1}", "fleet.kubernetes.timeout_ms"),
+        ("{pool: a, poll: 1}", "did you mean `pool`"),
+    ] {
+        let error = FleetDocument::parse(&format!("fleet: {{kubernetes: {text}}}")).expect_err(text);
+        assert!(error.to_string().contains(said), "{text}: {error}");
+    }
+}
