@@ -19,6 +19,8 @@ pub(crate) struct Facts {
     pub(crate) predicted: u32,
     /// Leading blocks that this router sent to it a moment ago, which its events cannot tell of yet.
     pub(crate) speculative: u32,
+    /// Leading blocks that it has by hearsay; they are in `matched`.
+    pub(crate) known: u32,
     /// Blocks of the prompt that could be matched at most.
     pub(crate) searchable: u32,
     /// Tokens a block, as the prompt was cut for this pod.
@@ -188,6 +190,13 @@ impl<'a> Candidate<'a> {
     #[must_use]
     pub fn speculative_blocks(&self) -> u32 {
         self.facts.speculative
+    }
+
+    /// Leading blocks of the prompt that the request says it has
+    /// ([`Request::known`](crate::Request::known)); [`matched`](Self::matched) has them, too.
+    #[must_use]
+    pub fn known_blocks(&self) -> u32 {
+        self.facts.known
     }
 
     /// Blocks of the prompt it could take from a full cache: an engine always computes the last token.

@@ -87,7 +87,7 @@ pub use pod::{PodSpec, Role};
 pub use policy::{Policy, PrefillPolicy};
 pub use profile::Profile;
 pub use record::{DecisionRecord, OutcomeRecord, RecordOptions};
-pub use request::{Prompt, Request, ScoreColumn, Session};
+pub use request::{KnownPrefix, Prompt, Request, ScoreColumn, Session};
 pub use router::{Dispatch, Restore, RestoreReport, Router, RouterOptions, Snapshot, Workspace};
 pub use session::SessionKey;
 pub use ticket::{Finish, Ticket};
