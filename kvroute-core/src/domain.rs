@@ -3,7 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::Error;
 use crate::hash::{BlockHasher, HashScheme};
@@ -99,6 +99,13 @@ impl CacheDomain {
     #[must_use]
     pub fn is_native(&self) -> bool {
         matches!(self.hasher.scheme(), HashScheme::Vllm(_))
+    }
+
+    /// Equal for domains of one name that hash alike, in every version of this library and on every machine: what is
+    /// known of one's blocks elsewhere is true of the other's. Hashes a few prompts each time.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        xxh3_64_with_seed(self.name.as_bytes(), self.hasher.fingerprint())
     }
 
     /// Mixed into every hash of this domain inside the index.

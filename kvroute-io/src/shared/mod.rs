@@ -4,3 +4,4 @@
 //! comes, and where it does not come, the router decides by what it knows itself.
 
 pub mod connection;
+pub mod index;
