@@ -70,6 +70,8 @@ pub enum Telling {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct PeerReport {
+    /// Its number among the reports of its sender, from 1.
+    pub sequence: u64,
     /// It is this router's own; nothing was done.
     pub is_own: bool,
     /// It was taken in before; nothing was done.

@@ -101,7 +101,7 @@ impl PeerTable {
         made: Duration,
         now: Duration,
     ) -> PeerReport {
-        let mut outcome = PeerReport::default();
+        let mut outcome = PeerReport { sequence: report.sequence, ..PeerReport::default() };
         if self.me.as_ref().is_some_and(|me| me.life == report.life) {
             outcome.is_own = true;
             return outcome;
