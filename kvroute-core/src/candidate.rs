@@ -26,6 +26,9 @@ pub(crate) struct Facts {
     /// Tokens a block, as the prompt was cut for this pod.
     pub(crate) block_size: u32,
     pub(crate) load: Option<LoadReport>,
+    /// What this router has in flight on it.
+    pub(crate) own: Bookings,
+    /// The same and what its peers have.
     pub(crate) booked: Bookings,
     /// Requests it has, as well as can be told.
     pub(crate) in_flight: u64,
@@ -232,14 +235,14 @@ impl<'a> Candidate<'a> {
         self.facts.load
     }
 
-    /// What this router had in flight on it when the decision began.
+    /// What this router and its peers had in flight on it when the decision began.
     #[must_use]
     pub fn bookings(&self) -> Bookings {
         self.facts.booked
     }
 
-    /// Requests it has, as well as can be told: those it reported, and what this router sent and saw finish
-    /// since; never fewer than this router has in flight there.
+    /// Requests it has, as well as can be told: those it reported, and what this router and its peers sent and saw
+    /// finish since; never fewer than they have in flight there.
     #[must_use]
     pub fn in_flight(&self) -> u64 {
         self.facts.in_flight
@@ -281,7 +284,7 @@ impl<'a> Candidate<'a> {
         self.facts.failures
     }
 
-    /// Prefill tokens that this router ever sent to it.
+    /// Prefill tokens that this router and its peers ever sent to it.
     #[must_use]
     pub fn ever_booked(&self) -> u64 {
         self.facts.ever_booked

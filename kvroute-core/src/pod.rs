@@ -235,6 +235,14 @@ impl RoutedPod {
         self.load.bookings()
     }
 
+    /// What this router's peers said that they have in flight on it ([`Router::apply_peer_report`]).
+    ///
+    /// [`Router::apply_peer_report`]: crate::Router::apply_peer_report
+    #[must_use]
+    pub fn peer_bookings(&self) -> Bookings {
+        self.load.peer_bookings()
+    }
+
     /// Whether its last load report reached the router's bounds ([`Overload`](crate::load::Overload)).
     #[must_use]
     pub fn is_overloaded(&self) -> bool {

@@ -1,5 +1,7 @@
 //! What is to be routed.
 
+use serde::{Deserialize, Serialize};
+
 use crate::index::PodId;
 use crate::{HashContext, Tier};
 
@@ -110,4 +112,17 @@ impl<'a> Request<'a> {
     pub fn from_text(text: &'a [u8], context: &'a HashContext) -> Self {
         Self { prompt: Prompt::Text(text), ..Self::new(&[], context) }
     }
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "config", derive(schemars::JsonSchema))]
+pub enum Finish {
+    /// The engine answered it.
+    Completed,
+    /// The engine did not: what was predicted to be cached by it is taken back.
+    Failed,
+    /// The client went away. What was predicted stays if a first token had come.
+    Cancelled,
 }

@@ -232,6 +232,7 @@ impl<'a> PodRecord<'a> {
             searchable: self.searchable_blocks,
             block_size: self.block_size,
             load: self.load,
+            own: self.booked,
             booked: self.booked,
             in_flight: self.in_flight,
             accepting: self.accepting,

@@ -71,7 +71,7 @@ impl Router {
         };
         let mut fingerprint = token_ids.len() as u64;
         let mut used = 0;
-        for RoutedDomain { domain, text } in &roster.domains {
+        for RoutedDomain { domain, text, .. } in &roster.domains {
             let is_text = matches!(request.prompt, Prompt::Text(_));
             let searched_in = if is_text { text } else { &**domain };
             let hasher = searched_in.hasher();
@@ -273,7 +273,8 @@ impl Workspace {
             }
             let hit = hits.peek().filter(|hit| hit.row == row).map_or(Hit::default(), |hit| **hit);
             let searched = searched[roster.domain_rows[row as usize] as usize];
-            let (load, booked) = (pod.load.report(), pod.load.bookings());
+            let (load, own) = (pod.load.report(), pod.load.bookings());
+            let booked = own.and(pod.load.peer_bookings());
             facts.push(Facts {
                 pod: row,
                 matched: hit.matched,
@@ -282,6 +283,7 @@ impl Workspace {
                 searchable: searched.blocks,
                 block_size: searched.block_size,
                 load,
+                own,
                 booked,
                 in_flight: pod.load.in_flight(booked, load),
                 accepting: pod.is_accepting(),
@@ -308,7 +310,8 @@ impl Workspace {
     pub(super) fn refresh_bookings(&mut self, roster: &Roster) {
         for facts in &mut self.facts {
             let load = &roster.pods[facts.pod as usize].load;
-            facts.booked = load.bookings();
+            facts.own = load.bookings();
+            facts.booked = facts.own.and(load.peer_bookings());
             facts.in_flight = load.in_flight(facts.booked, facts.load);
         }
     }

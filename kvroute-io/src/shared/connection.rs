@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kvroute_core::Error;
+use kvroute_core::config::Problem;
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::{
@@ -193,18 +194,18 @@ impl Connection {
     /// `InvalidInput` if a URL cannot be read, none is there, or the file of certificates cannot be read.
     pub fn start(options: ConnectionOptions) -> Result<Self, Error> {
         if options.urls.is_empty() {
-            return Err(Error::invalid("shared state needs a URL, such as redis://127.0.0.1:6379"));
+            return Err(Problem::new("shared state needs a URL, such as redis://127.0.0.1:6379").into());
         }
         let servers = options.urls.iter().enumerate().map(|(at, url)| {
             // The URL has a password in it: it is not shown.
             url.as_str().into_connection_info().map_err(|error| {
                 let reason = error.category().to_owned();
-                Error::invalid(format!("URL {at} of the shared state cannot be read: {reason}"))
+                Problem::new(format!("URL {at} of the shared state cannot be read: {reason}"))
             })
         });
         let servers: Vec<_> = servers.collect::<Result<_, _>>()?;
         if let Some(path) = &options.ca_file {
-            let unreadable = |error| Error::invalid(format!("{}: {error}", path.display()));
+            let unreadable = |error| Problem::new(format!("{}: {error}", path.display()));
             std::fs::metadata(path).map_err(unreadable)?;
         }
         let state = State {

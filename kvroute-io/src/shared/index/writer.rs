@@ -35,6 +35,9 @@ const ROSTER: Duration = Duration::from_millis(250);
 /// Blocks in a pipeline; two commands each at most.
 const PIPELINE: usize = 512;
 
+/// How long a pod is left alone of which something failed.
+const AFTER_FAILURE: Duration = Duration::from_millis(250);
+
 /// How often a block is confirmed within its time to live.
 const CONFIRMATIONS: u32 = 3;
 
@@ -68,12 +71,14 @@ impl IndexWriter {
             router,
             options,
             pods: HashMap::new(),
+            server: Server::default(),
             looked_at: None,
             confirming: None,
             tally: WriterStatus::default(),
             status: Arc::clone(&status),
             pipeline: Pipeline::new(),
             pending: 0,
+            room: 0,
         };
         let task = tokio::spawn(writer.run(stopped));
         Ok(Self { stop, task, status })
@@ -98,6 +103,18 @@ impl Drop for IndexWriter {
     }
 }
 
+/// The server that was written to.
+#[derive(Debug, Default)]
+struct Server {
+    /// Number of the connection.
+    connection: u64,
+    /// Which process it is (`run_id`).
+    run: String,
+}
+
+/// Pods that are listed at one time. More would keep each other from keeping up their leases.
+const LISTED: usize = 16;
+
 pub(super) struct Writer {
     pub(super) connection: Connection,
     pub(super) router: Arc<Router>,
@@ -105,6 +122,7 @@ pub(super) struct Writer {
     pub(super) owner: String,
     pub(super) options: IndexOptions,
     pods: HashMap<PodId, WrittenPod>,
+    server: Server,
     looked_at: Option<Instant>,
     /// The pod whose blocks are confirmed now: one at a time, so that confirmations are spread.
     confirming: Option<PodId>,
@@ -113,16 +131,18 @@ pub(super) struct Writer {
     pub(super) pipeline: Pipeline,
     /// Blocks in it.
     pub(super) pending: usize,
+    /// Pods that may begin to be listed.
+    pub(super) room: usize,
 }
 
 impl Writer {
     async fn run(mut self, mut stopped: watch::Receiver<bool>) {
-        loop {
-            let is_busy = tokio::select! {
-                biased;
+        while !*stopped.borrow() {
+            tokio::select! {
                 _ = stopped.wait_for(|stop| *stop) => break,
-                is_busy = self.step() => is_busy,
-            };
+                number = self.connection.ready() => self.meet(number).await,
+            }
+            let is_busy = self.step().await;
             self.report();
             if !is_busy {
                 tokio::select! {
@@ -138,14 +158,67 @@ impl Writer {
         self.report();
     }
 
+    /// Finds out whether the connection leads to the server that was written to. Another, or one that was restarted, may
+    /// have lost anything, or have something back that was taken out: then all is told anew.
+    async fn meet(&mut self, number: u64) {
+        if number == self.server.connection {
+            return;
+        }
+        let info = match self.connection.command(redis::cmd("INFO").arg("server")).await {
+            Ok(info) => info,
+            Err(error) => return self.fail(&error),
+        };
+        let lines = command::text(&info).unwrap_or_default().lines();
+        let run = lines.filter_map(|line| line.strip_prefix("run_id:")).next().unwrap_or_default().to_owned();
+        if run.is_empty() || run != self.server.run {
+            self.pods.values_mut().for_each(|pod| pod.lose(Duration::ZERO));
+        }
+        self.server = Server { connection: number, run };
+        self.pods.values_mut().for_each(WrittenPod::keep_now);
+    }
+
+    /// Keeps up the leases that are due.
+    async fn keep_leases(&mut self) {
+        let (every, kept) = (self.options.lease / 3, Instant::now());
+        let due = self.pods.values().filter(|pod| pod.is_to_keep(every));
+        let due: Vec<_> = due.filter_map(|pod| Some((pod.id, pod.life()?))).collect();
+        for due in due.chunks(PIPELINE) {
+            let mut pipeline = Pipeline::with_capacity(due.len());
+            for &(id, life) in due {
+                let Some(pod) = self.pods.get(&id) else { continue };
+                let keep = command::keep(&self.keys, &pod.named, &self.owner, life, self.options.lease);
+                pipeline.add_command(keep);
+            }
+            let answers = match self.connection.pipeline(&pipeline).await {
+                Ok(answers) => answers,
+                Err(error) => {
+                    self.fail(&error);
+                    Vec::new()
+                }
+            };
+            for (at, (id, _)) in due.iter().enumerate() {
+                let Some(pod) = self.pods.get_mut(id) else { continue };
+                match answers.get(at) {
+                    Some(answer) if command::did(answer) => pod.was_kept(kept),
+                    Some(_) => {
+                        self.tally.leases_lost += 1;
+                        pod.lose(Duration::ZERO);
+                    }
+                    None => pod.lose(AFTER_FAILURE),
+                }
+            }
+        }
+    }
+
     /// Looks at every pod once; answers whether there is more to do at once.
     async fn step(&mut self) -> bool {
         self.look_for_pods().await;
+        self.keep_leases().await;
         let ids: Vec<_> = self.pods.keys().copied().collect();
         let mut is_busy = false;
+        self.room = LISTED.saturating_sub(self.pods.values().filter(|pod| pod.is_listing()).count());
         for id in ids {
             let Some(mut pod) = self.pods.remove(&id) else { continue };
-            // While it is out of the map nothing else looks at it; a stop in between leaves its lease to run out.
             let result = self.advance(&mut pod).await;
             match result {
                 Ok(more) => is_busy |= more,
@@ -210,7 +283,7 @@ impl Writer {
         self.pipeline.clear();
         self.pending = 0;
         self.fail(error);
-        pod.lose(self.options.interval.max(Duration::from_millis(50)));
+        pod.lose(AFTER_FAILURE);
     }
 
     pub(super) fn fail(&mut self, error: &ConnectionError) {

@@ -1,6 +1,6 @@
 //! One pod, as it is written of.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use kvroute_core::PodId;
@@ -51,6 +51,8 @@ pub(super) struct WrittenPod {
     next: Instant,
     /// When the lease was last kept up.
     kept: Instant,
+    /// Whether that is to be done at once.
+    keep_now: bool,
     /// When blocks are told again that there was no room for.
     retry_at: Option<Instant>,
     changes: Vec<HeldChange>,
@@ -69,6 +71,7 @@ impl WrittenPod {
             journals: false,
             next: now,
             kept: now,
+            keep_now: false,
             retry_at: None,
             changes: Vec::new(),
             page: Vec::new(),
@@ -105,6 +108,21 @@ impl WrittenPod {
         }
     }
 
+    /// Whether the lease is to be kept up now.
+    pub(super) fn is_to_keep(&self, every: Duration) -> bool {
+        self.life().is_some() && (self.keep_now || self.kept.elapsed() >= every)
+    }
+
+    /// Lets the lease be kept up at once: it may be gone.
+    pub(super) fn keep_now(&mut self) {
+        self.keep_now = true;
+    }
+
+    /// Notes that the lease was kept up at this time.
+    pub(super) fn was_kept(&mut self, at: Instant) {
+        (self.kept, self.keep_now) = (at, false);
+    }
+
     /// What is known of it there is void.
     pub(super) fn lose(&mut self, wait: Duration) {
         self.phase = Phase::Waiting;
@@ -136,11 +154,8 @@ impl Writer {
         }
         let Some(life) = pod.life().filter(|_| !since.cleared && !since.list_again) else {
             // What was taken is all that it holds only if it was cleared; listing it is right in any case.
-            return self.begin(pod).await;
+            return if self.room > 0 || pod.life().is_some() { self.begin(pod).await } else { Ok(false) };
         };
-        if pod.kept.elapsed() >= self.options.lease / 3 && !self.keep(pod, life).await? {
-            return Ok(false);
-        }
         let mut is_complete = self.tell(pod, life).await?;
         match pod.phase {
             Phase::Listing { from, .. } => {
@@ -181,24 +196,13 @@ impl Writer {
             return Ok(false);
         }
         self.tally.lives += 1;
+        self.room = self.room.saturating_sub(1);
         self.tally.error = None;
         // The journal of before is in what will be listed; what comes from here on is told after it.
-        (pod.last, pod.kept, pod.confirmed, pod.retry_at) = (Some(life), kept, kept, None);
+        (pod.last, pod.confirmed, pod.retry_at) = (Some(life), kept, None);
+        pod.was_kept(kept);
         pod.phase = Phase::Listing { life, from: HeldCursor::default() };
         Ok(true)
-    }
-
-    /// Keeps the lease up; false if it is not ours any more.
-    async fn keep(&mut self, pod: &mut WrittenPod, life: Life) -> Result<bool, ConnectionError> {
-        let kept = Instant::now();
-        let keep = command::keep(&self.keys, &pod.named, &self.owner, life, self.options.lease);
-        if command::did(&self.connection.command(&keep).await?) {
-            pod.kept = kept;
-            return Ok(true);
-        }
-        self.tally.leases_lost += 1;
-        pod.phase = Phase::Waiting;
-        Ok(false)
     }
 
     /// Tells what changed; answers whether all of it was taken.
@@ -262,16 +266,14 @@ impl Writer {
         }
         let lives: Vec<_> = lives.into_iter().collect();
         let named = self.connection.command(&command::names(&self.keys, &lives)).await?;
-        let ended: HashMap<Life, ()> = lives
-            .into_iter()
-            .zip(command::list(&named))
-            .filter_map(|(life, name)| matches!(name, Value::Nil).then_some((life, ())))
-            .collect();
+        let answered = lives.into_iter().zip(command::list(&named));
+        let ended: HashSet<Life> =
+            answered.filter(|(_, name)| matches!(name, Value::Nil)).map(|(life, _)| life).collect();
         let mut pipeline = Pipeline::new();
         for (block, answer) in blocks.iter().zip(&answers) {
             let key = self.keys.block(pod.named.domain, *block);
             for (life, tier) in command::members(answer).filter_map(Life::of_member) {
-                if ended.contains_key(&life) {
+                if ended.contains(&life) {
                     command::remove(&mut pipeline, &key, life, tier);
                     self.tally.members_swept += 1;
                 }
