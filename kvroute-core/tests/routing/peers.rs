@@ -22,8 +22,7 @@ fn pair() -> ([Router; 2], Vec<PodId>) {
 
 fn dispatch(router: &Router, token_ids: &[u32], session: Option<&str>) -> Dispatch {
     let context = HashContext::default();
-    let request =
-        Request { session: session.map(Session::Id), ..Request::new(token_ids, &context) };
+    let request = Request { session: session.map(Session::Id), ..Request::new(token_ids, &context) };
     router.dispatch(&request, NOW, &mut Workspace::default()).unwrap()
 }
 

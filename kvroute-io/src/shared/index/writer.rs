@@ -138,10 +138,11 @@ pub(super) struct Writer {
 impl Writer {
     async fn run(mut self, mut stopped: watch::Receiver<bool>) {
         while !*stopped.borrow() {
-            tokio::select! {
+            let number = tokio::select! {
                 _ = stopped.wait_for(|stop| *stop) => break,
-                number = self.connection.ready() => self.meet(number).await,
-            }
+                number = self.connection.ready() => number,
+            };
+            self.meet(number).await;
             let is_busy = self.step().await;
             self.report();
             if !is_busy {
