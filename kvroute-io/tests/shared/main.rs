@@ -4,6 +4,7 @@
 //! `cargo xtask test --only redis`.
 
 mod failures;
+mod index;
 mod members;
 mod peers;
 mod proxy;

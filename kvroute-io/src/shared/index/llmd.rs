@@ -21,7 +21,7 @@ use redis::{Pipeline, Value};
 use serde::Deserialize;
 
 use super::command;
-use super::lookup::Question;
+use super::lookup::{Question, Reached};
 
 /// How llm-d computes its keys.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,11 +90,11 @@ impl LlmdSource {
 
     /// What pods have of which all groups agree.
     pub(super) fn by_pod(
-        reached: HashMap<(String, Group), [u32; Tier::ALL.len()]>,
-    ) -> HashMap<String, [u32; Tier::ALL.len()]> {
-        let mut pods: HashMap<String, [u32; Tier::ALL.len()]> = HashMap::new();
+        reached: impl Iterator<Item = ((String, Group), Reached)>,
+    ) -> HashMap<String, Reached> {
+        let mut pods: HashMap<String, Reached> = HashMap::new();
         for ((pod, _), reached) in reached {
-            let least = |known: &mut [u32; Tier::ALL.len()]| {
+            let least = |known: &mut Reached| {
                 known.iter_mut().zip(reached).for_each(|(known, reached)| *known = reached.min(*known));
             };
             pods.entry(pod).and_modify(least).or_insert(reached);

@@ -31,54 +31,77 @@ pub(super) trait Question {
     fn holders(&self, answer: &Value) -> impl Iterator<Item = (Self::Holder, Tier)>;
 }
 
-/// How many leading blocks each holder has in each tier or nearer ones.
+/// Leading blocks of each holder, taken in block by block.
+///
+/// The rule is the index's: the blocks of the nearest tier first, then, from where those end, those that lie in the next,
+/// and so on; a farther tier is not left again for a nearer one.
 #[derive(Debug)]
 pub(super) struct Walk<H> {
-    reached: HashMap<H, [u32; Tier::ALL.len()]>,
+    places: HashMap<H, u32>,
+    standing: Vec<Standing>,
+    /// Places of those that have all blocks so far.
+    going_on: Vec<u32>,
     visited: u32,
 }
 
+#[derive(Clone, Copy, Debug, Default)]
+struct Standing {
+    /// Leading blocks that are in this tier or were in a nearer one.
+    reached: Reached,
+    /// The tier it is at.
+    tier: u8,
+    /// Tiers that have the block at hand, as bits.
+    has: u8,
+}
+
+/// Leading blocks in each tier or nearer ones, in the order of [`Tier::ALL`].
+pub(super) type Reached = [u32; Tier::ALL.len()];
+
 impl<H: Eq + Hash> Walk<H> {
     pub(super) fn new() -> Self {
-        Self { reached: HashMap::new(), visited: 0 }
+        Self { places: HashMap::new(), standing: Vec::new(), going_on: Vec::new(), visited: 0 }
     }
 
     /// Takes in who holds the next block; answers whether anybody holds all so far.
     pub(super) fn visit(&mut self, holders: impl Iterator<Item = (H, Tier)>) -> bool {
-        let (before, mut goes_on) = (self.visited, false);
-        self.visited += 1;
+        let Self { places, standing, going_on, visited } = self;
         for (holder, tier) in holders {
-            let reached = match before {
-                0 => self.reached.entry(holder).or_default(),
-                _ => match self.reached.get_mut(&holder) {
-                    Some(reached) => reached,
-                    None => continue,
-                },
+            let place = if *visited == 0 {
+                *places.entry(holder).or_insert_with(|| {
+                    going_on.push(standing.len() as u32);
+                    standing.push(Standing::default());
+                    standing.len() as u32 - 1
+                })
+            } else {
+                let Some(&place) = places.get(&holder) else { continue };
+                place
             };
-            // One that is in several tiers is there from the nearest on.
-            for reached in &mut reached[tier as usize..] {
-                if *reached == before {
-                    *reached = self.visited;
-                    goes_on = true;
-                }
-            }
+            standing[place as usize].has |= 1 << tier as u8;
         }
-        goes_on
+        *visited += 1;
+        going_on.retain(|&place| {
+            let standing = &mut standing[place as usize];
+            // The tier it is at, or the next that goes on from here.
+            let has = std::mem::take(&mut standing.has) >> standing.tier;
+            if has == 0 {
+                return false;
+            }
+            standing.tier += has.trailing_zeros() as u8;
+            standing.reached[standing.tier as usize..].fill(*visited);
+            true
+        });
+        !going_on.is_empty()
     }
 
-    /// Holders that have all blocks so far.
-    fn going_on(&self) -> usize {
-        self.reached.values().filter(|reached| reached.last() == Some(&self.visited)).count()
-    }
-
-    /// What each has: leading blocks that lie in a tier or nearer, by tier.
-    pub(super) fn into_reached(self) -> HashMap<H, [u32; Tier::ALL.len()]> {
-        self.reached
+    /// What each has.
+    pub(super) fn into_reached(self) -> impl Iterator<Item = (H, Reached)> {
+        let standing = self.standing;
+        self.places.into_iter().map(move |(holder, place)| (holder, standing[place as usize].reached))
     }
 }
 
 /// The tiers in which something is added, with the leading blocks that are there or nearer.
-pub(super) fn steps(reached: [u32; Tier::ALL.len()]) -> impl Iterator<Item = (Tier, u32)> {
+pub(super) fn steps(reached: Reached) -> impl Iterator<Item = (Tier, u32)> {
     let mut before = 0;
     Tier::ALL.into_iter().zip(reached).filter(move |&(_, blocks)| {
         let is_step = blocks > before;
@@ -97,7 +120,7 @@ pub(super) async fn walk<Q: Question>(
     let mut sizes = SIZES.into_iter().chain(std::iter::repeat(SIZES[SIZES.len() - 1]));
     while at < question.blocks() {
         // Holder sets are mostly nested along a prompt: who went on so far bounds those to come.
-        let fit = MOST_HOLDERS / walk.going_on().max(1);
+        let fit = MOST_HOLDERS / walk.going_on.len().max(1);
         let size = sizes.next().unwrap_or(SIZES[0]).min(fit.max(SIZES[0]));
         let end = (at + size).min(question.blocks());
         let answers = connection.pipeline_within(&question.ask(at..end), limit).await?;
@@ -128,9 +151,9 @@ mod tests {
         assert!(visit(&mut walk, &[('a', Tier::Gpu), ('b', Tier::Gpu)]));
         assert!(visit(&mut walk, &[('a', Tier::Gpu), ('c', Tier::Gpu)]));
         assert!(visit(&mut walk, &[('a', Tier::Gpu), ('b', Tier::Gpu)]));
-        assert_eq!(walk.going_on(), 1);
+        assert_eq!(walk.going_on.len(), 1);
         assert!(!visit(&mut walk, &[('b', Tier::Gpu), ('c', Tier::Gpu)]));
-        let reached = walk.into_reached();
+        let reached: HashMap<_, _> = walk.into_reached().collect();
         assert_eq!((reached[&'a'][3], reached[&'b'][3], reached.len()), (3, 1, 2));
     }
 
@@ -139,9 +162,10 @@ mod tests {
         let mut walk = Walk::new();
         visit(&mut walk, &[('a', Tier::Gpu), ('a', Tier::Cpu)]);
         visit(&mut walk, &[('a', Tier::Cpu)]);
+        visit(&mut walk, &[('a', Tier::Gpu), ('a', Tier::Cpu)]);
         visit(&mut walk, &[('a', Tier::Disk), ('a', Tier::Gpu)]);
-        assert!(visit(&mut walk, &[('a', Tier::Disk)]));
-        let reached = walk.into_reached()[&'a'];
+        assert!(!visit(&mut walk, &[('a', Tier::Cpu)]), "farther tiers are not left again");
+        let reached = walk.into_reached().next().unwrap().1;
         assert_eq!(reached, [1, 3, 4, 4]);
         let steps: Vec<_> = steps(reached).collect();
         assert_eq!(steps, [(Tier::Gpu, 1), (Tier::Cpu, 3), (Tier::Disk, 4)]);

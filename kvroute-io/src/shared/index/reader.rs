@@ -1,6 +1,5 @@
 //! Asks the shared index what pods hold of a prompt, and never for longer than one cares to wait.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -15,7 +14,7 @@ use tokio::time::timeout;
 use super::command;
 use super::keys::{Keys, Life, Named};
 use super::llmd::LlmdSource;
-use super::lookup::{Question, steps, walk};
+use super::lookup::{Question, Reached, steps, walk};
 use super::status::ReaderStatus;
 use crate::shared::connection::{Connection, ConnectionError};
 
@@ -258,7 +257,7 @@ impl Shared {
                 let reached = walk(&self.connection, &question, limit).await?.into_reached();
                 let pods = LlmdSource::by_pod(reached);
                 let found = self
-                    .longest(pods)
+                    .longest(pods.into_iter())
                     .into_iter()
                     .filter_map(|(name, reached)| (self.find)(&name, None).map(|pod| (pod, reached)));
                 Ok(prefixes(found))
@@ -267,8 +266,8 @@ impl Shared {
     }
 
     /// Those with most blocks.
-    fn longest<H>(&self, reached: HashMap<H, [u32; Tier::ALL.len()]>) -> Vec<(H, [u32; Tier::ALL.len()])> {
-        let mut all: Vec<_> = reached.into_iter().filter(|(_, reached)| reached.last() != Some(&0)).collect();
+    fn longest<H>(&self, reached: impl Iterator<Item = (H, Reached)>) -> Vec<(H, Reached)> {
+        let mut all: Vec<_> = reached.filter(|(_, reached)| reached.last() != Some(&0)).collect();
         if all.len() > self.options.max_pods {
             all.sort_unstable_by_key(|(_, reached)| std::cmp::Reverse(*reached));
             all.truncate(self.options.max_pods);
@@ -281,7 +280,7 @@ impl Shared {
         &self,
         keys: &Keys,
         domain: u64,
-        lives: Vec<(Life, [u32; Tier::ALL.len()])>,
+        lives: Vec<(Life, Reached)>,
         limit: Duration,
     ) -> Result<Vec<KnownPrefix>, ConnectionError> {
         if lives.is_empty() {
@@ -297,7 +296,7 @@ impl Shared {
     }
 }
 
-fn prefixes(found: impl Iterator<Item = (PodId, [u32; Tier::ALL.len()])>) -> Vec<KnownPrefix> {
+fn prefixes(found: impl Iterator<Item = (PodId, Reached)>) -> Vec<KnownPrefix> {
     found
         .flat_map(|(pod, reached)| {
             steps(reached).map(move |(tier, blocks)| KnownPrefix { pod, tier, blocks })
