@@ -16,6 +16,7 @@ mod live;
 mod modules;
 mod options;
 mod python;
+mod redis;
 mod schema;
 mod source;
 mod steps;

@@ -4,11 +4,11 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 use crate::tool::{
-    self, CARGO_DENY, CARGO_FUZZ, CC, CHROMIUM, CLIPPY, CXX, GO, MIRI, PKG_CONFIG, PROMETHEUS, PYTHON,
+    self, CARGO_DENY, CARGO_FUZZ, CC, CHROMIUM, CLIPPY, CXX, GO, MIRI, PKG_CONFIG, PROMETHEUS, PYTHON, REDIS,
     RUST_SRC, RUSTFMT, Tool, VALGRIND, WASM, WASM_TARGET, cargo,
 };
 use crate::{
-    c, dependencies, events, fuzz, golang, library, modules, python, source, symbols, templates, versions,
+    c, dependencies, events, fuzz, golang, library, modules, python, redis, source, symbols, templates, versions,
     versus,
 };
 
@@ -237,6 +237,13 @@ pub(crate) const STEPS: &[Step] = &[
         run: Run::Always,
         needs: &[&PYTHON],
         check: |context| events::check(&context.root).into(),
+    },
+    Step {
+        name: "redis",
+        what: "shared state on a real Redis, and on Valkey where there is one, that is killed, hangs, is full, fails over",
+        run: Run::Always,
+        needs: &[&REDIS],
+        check: |_| redis::check().into(),
     },
     Step {
         name: "templates",

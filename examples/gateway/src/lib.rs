@@ -30,6 +30,7 @@ pub mod reload;
 pub mod request;
 mod route;
 pub mod server;
+pub mod shared;
 pub mod snapshots;
 mod stall;
 pub mod tls;

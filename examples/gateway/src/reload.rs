@@ -89,7 +89,7 @@ impl ConfigFile {
 
 /// What only counts at the start.
 fn fixed(document: &Document) -> Vec<(&'static str, Value)> {
-    let Document { gateway, router, tokenizers, .. } = document;
+    let Document { gateway, router, shared, tokenizers, .. } = document;
     vec![
         ("gateway.listen", json!(gateway.listen)),
         ("gateway.tls", json!(gateway.tls)),
@@ -105,6 +105,7 @@ fn fixed(document: &Document) -> Vec<(&'static str, Value)> {
         ("router.requests", json!(router.requests)),
         ("router.overload", json!(router.overload)),
         ("router.domains", json!(router.domains)),
+        ("shared", json!(shared)),
         ("tokenizers", json!(tokenizers)),
     ]
 }

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kvroute_core::{Error, PeerOptions, RestoreReport, Router};
+use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -45,7 +46,7 @@ pub struct SharedState {
     writer: Connection,
     peering: Option<Arc<Peering>>,
     snapshots: Option<Arc<Snapshots>>,
-    tasks: Vec<JoinHandle<()>>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl SharedState {
@@ -92,7 +93,7 @@ impl SharedState {
                 counters: Default::default(),
             })
         });
-        Ok(Self { config: config.clone(), replica, router, clock, writer, peering, snapshots, tasks })
+        Ok(Self { config: config.clone(), replica, router, clock, writer, peering, snapshots, tasks: Mutex::new(tasks) })
     }
 
     /// Loads the newest snapshot that any router stored, waiting for the server for `patience` at most; `None` if there is
@@ -108,18 +109,22 @@ impl SharedState {
     }
 
     /// Begins to store snapshots, if that is configured: when this router knows something.
-    pub fn store_snapshots(&mut self) {
+    pub fn store_snapshots(&self) {
         if let Some(snapshots) = &self.snapshots {
-            self.tasks.push(tokio::spawn(snapshots::store_now_and_then(Arc::clone(snapshots))));
+            self.tasks.lock().push(tokio::spawn(snapshots::store_now_and_then(Arc::clone(snapshots))));
         }
     }
 
     /// Tells the others that this router stops, for as long as a command may take at most.
     pub async fn leave(&self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
+        self.stop();
         if let Some(peering) = &self.peering {
             peering.leave().await;
         }
+    }
+
+    fn stop(&self) {
+        self.tasks.lock().iter().for_each(JoinHandle::abort);
     }
 
     /// How it stands.
@@ -164,6 +169,6 @@ impl SharedState {
 
 impl Drop for SharedState {
     fn drop(&mut self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
+        self.stop();
     }
 }

@@ -46,7 +46,11 @@ impl Collector for Scrape {
         prompts(&mut sheet, gateway, tallies)?;
         itself(&mut sheet, gateway)?;
         pods::encode(&mut sheet, &router, &fleet)?;
-        streams::encode(&mut sheet, &fleet)
+        streams::encode(&mut sheet, &fleet)?;
+        match gateway.shared() {
+            Some(shared) => super::shared::encode(&mut sheet, &shared.status()),
+            None => Ok(()),
+        }
     }
 }
 

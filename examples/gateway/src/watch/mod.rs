@@ -14,6 +14,7 @@ mod decisions;
 mod exposition;
 mod page;
 mod pods;
+mod shared;
 mod sheet;
 mod status;
 mod streams;

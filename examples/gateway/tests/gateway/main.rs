@@ -10,5 +10,6 @@ mod retries;
 mod routing;
 mod running;
 mod setup;
+mod shared;
 mod streaming;
 mod watch;
