@@ -20,6 +20,7 @@ use crate::tokenizers::Tokenizers;
 use crate::watch::Watch;
 use kvroute_io::fleet::Fleet;
 use kvroute_io::shared::SharedState;
+use kvroute_io::shared::index::SharedIndex;
 
 /// A gateway: pods, a router that knows what they hold, and how requests get from clients to them.
 pub struct Gateway {
@@ -31,6 +32,7 @@ pub struct Gateway {
     decision_log: Option<DecisionLog>,
     watch: Watch,
     shared: Option<SharedState>,
+    index: Option<SharedIndex>,
     is_draining: AtomicBool,
     /// Bytes of requests' bodies that are held.
     pub(crate) buffered: AtomicUsize,
@@ -49,7 +51,8 @@ impl Gateway {
         let router = Arc::new(document.router.build()?);
         let snapshot = document.gateway.snapshot.as_ref().filter(|snapshot| snapshot.path.exists());
         let fleet = Fleet::start_held(Arc::clone(&router), document.fleet.clone())?;
-        let shared = shared::join(router, &fleet, &document.shared)?;
+        let shared = shared::join(Arc::clone(&router), &fleet, &document.shared)?;
+        let index = SharedIndex::start(router, &document.shared)?;
         let is_stored = shared.is_some() && document.shared.snapshots.is_some();
         let gateway = Arc::new(Self {
             tokenizers: Tokenizers::load(&document.tokenizers)?,
@@ -57,6 +60,7 @@ impl Gateway {
             decision_log: document.gateway.decision_log.as_ref().map(DecisionLog::open).transpose()?,
             fleet,
             shared,
+            index,
             watch: Watch::start(&document.gateway)?,
             settings: ArcSwap::from_pointee(document.gateway.clone()),
             observers,
@@ -117,6 +121,12 @@ impl Gateway {
     #[must_use]
     pub fn shared(&self) -> Option<&SharedState> {
         self.shared.as_ref()
+    }
+
+    /// Its part in the index that gateways share, if it has one.
+    #[must_use]
+    pub fn index(&self) -> Option<&SharedIndex> {
+        self.index.as_ref()
     }
 
     /// Bytes of requests' bodies that are held now.

@@ -283,6 +283,12 @@ impl Router {
         self.roster.read(|roster| roster.domain(name).cloned())
     }
 
+    /// The cache domains of its pods.
+    #[must_use]
+    pub fn domains(&self) -> Vec<Arc<CacheDomain>> {
+        self.roster.read(|roster| roster.domains.iter().map(|domain| Arc::clone(&domain.domain)).collect())
+    }
+
     /// Adds a pod, holding nothing. Each data-parallel rank is a pod of its own, with its own stream of
     /// events.
     ///

@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::connection::ConnectionOptions;
+use super::index::IndexConfig;
 
 /// What this router shares with others that serve the same pods. Without `urls` nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -36,6 +37,8 @@ pub struct SharedConfig {
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     #[schemars(with = "SnapshotsConfig")]
     pub snapshots: Option<SnapshotsConfig>,
+    /// Which pods hold which blocks, for those who follow no events.
+    pub index: IndexConfig,
     /// How long the server is waited for; no decision ever is.
     pub timeouts: SharedTimeouts,
 }
@@ -50,6 +53,7 @@ impl Default for SharedConfig {
             peers: true,
             reports: ReportsConfig::default(),
             snapshots: None,
+            index: IndexConfig::default(),
             timeouts: SharedTimeouts::default(),
         }
     }
@@ -166,6 +170,7 @@ impl SharedConfig {
                 .and_then(|()| at_least(1, snapshots.max_bytes, "max_bytes"))
                 .map_err(|problem| problem.at("snapshots"))?;
         }
+        self.index.checked().map_err(|problem| problem.at("index"))?;
         let SharedTimeouts { connect_ms, command_ms, pipeline_ms } = self.timeouts;
         at_least(1, connect_ms, "connect_ms")
             .and_then(|()| at_least(1, command_ms, "command_ms"))

@@ -55,8 +55,11 @@ async fn what_one_gateway_has_in_flight_the_other_counts_and_says() {
     assert_eq!(status["shared"]["peers"][0]["in_flight"], 1);
     let metrics = get(two.address, "/metrics").await.body;
     let metrics = String::from_utf8(metrics.to_vec()).unwrap();
-    for line in ["kvroute_shared_peers 1", "kvroute_shared_peer_requests 1", "kvroute_shared_connected{connection=\"writer\"} 1"]
-    {
+    for line in [
+        "kvroute_shared_peers 1",
+        "kvroute_shared_peer_requests 1",
+        "kvroute_shared_connected{connection=\"writer\"} 1",
+    ] {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");
     }
     assert!(first.await.unwrap().is_whole && second.await.unwrap().is_whole);

@@ -18,13 +18,15 @@ use std::ops::Range;
 use kvroute_core::hash::{HashScheme, LlmdScheme};
 use kvroute_core::{BlockHash, BlockHasher, Error, HashContext, Tier};
 use redis::{Pipeline, Value};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::command;
 use super::lookup::{Question, Reached};
 
 /// How llm-d computes its keys.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum LlmdAlgorithm {
     /// `cbor-fnv`, its default.
     #[default]

@@ -30,9 +30,11 @@
 //! Redis, readers that have not see what it wrote last, for a lease at most.
 
 mod command;
+mod config;
 mod keys;
 mod llmd;
 mod lookup;
+mod part;
 mod reader;
 mod status;
 mod writer;
@@ -43,8 +45,10 @@ use std::time::Duration;
 use kvroute_core::CacheDomain;
 use kvroute_core::config::Problem;
 
+pub use config::{IndexConfig, Layout, LlmdConfig};
 pub use keys::{Keys, Life};
 pub use llmd::{LlmdAlgorithm, LlmdSource};
+pub use part::{IndexStatus, SharedIndex};
 pub use reader::{IndexReader, ReaderOptions, Unanswered};
 pub use status::{ReaderStatus, WriterStatus};
 pub use writer::IndexWriter;

@@ -189,6 +189,12 @@ impl IndexReader {
         result
     }
 
+    /// How long it makes one wait.
+    #[must_use]
+    pub fn budget(&self) -> Duration {
+        self.0.options.budget
+    }
+
     /// How it is doing.
     #[must_use]
     pub fn status(&self) -> ReaderStatus {
