@@ -5,6 +5,7 @@ use std::sync::Arc;
 use kvroute_core::{Error, Router};
 use kvroute_io::fleet::Fleet;
 use kvroute_io::shared::connection::ConnectionStatus;
+use kvroute_io::shared::index::IndexStatus;
 use kvroute_io::shared::{
     PeerCounters, SharedConfig, SharedState, SharedStatus, SharedTrust, SnapshotCounters,
 };
@@ -93,5 +94,66 @@ impl ConnectionView {
             connections: status.connections,
             error: status.error.clone(),
         }
+    }
+}
+
+/// A part in the shared index, as the status shows it.
+#[derive(Serialize)]
+pub(crate) struct IndexView {
+    writer: Option<WriterView>,
+    reader: Option<ReaderView>,
+}
+
+#[derive(Serialize)]
+struct WriterView {
+    pods: usize,
+    pods_of_others: usize,
+    pods_not_plain: usize,
+    pods_listed: usize,
+    blocks_added: u64,
+    blocks_removed: u64,
+    blocks_refused: u64,
+    leases_lost: u64,
+    failures: u64,
+    error: Option<String>,
+}
+
+#[derive(Serialize)]
+struct ReaderView {
+    answering: bool,
+    lookups: u64,
+    answered: u64,
+    hits: u64,
+    timeouts: u64,
+    skipped: u64,
+    failures: u64,
+    error: Option<String>,
+}
+
+impl IndexView {
+    pub(crate) fn of(status: IndexStatus) -> Self {
+        let writer = status.writer.map(|writer| WriterView {
+            pods: writer.pods,
+            pods_of_others: writer.pods_of_others,
+            pods_not_plain: writer.pods_not_plain,
+            pods_listed: writer.pods_listed,
+            blocks_added: writer.blocks_added,
+            blocks_removed: writer.blocks_removed,
+            blocks_refused: writer.blocks_refused,
+            leases_lost: writer.leases_lost,
+            failures: writer.failures,
+            error: writer.error,
+        });
+        let reader = status.reader.map(|reader| ReaderView {
+            answering: reader.is_answering,
+            lookups: reader.lookups,
+            answered: reader.answered,
+            hits: reader.hits,
+            timeouts: reader.timeouts,
+            skipped: reader.skipped,
+            failures: reader.failures,
+            error: reader.error,
+        });
+        Self { writer, reader }
     }
 }

@@ -47,8 +47,11 @@ impl Collector for Scrape {
         itself(&mut sheet, gateway)?;
         pods::encode(&mut sheet, &router, &fleet)?;
         streams::encode(&mut sheet, &fleet)?;
-        match gateway.shared() {
-            Some(shared) => super::shared::encode(&mut sheet, &shared.status()),
+        if let Some(shared) = gateway.shared() {
+            super::shared::encode(&mut sheet, &shared.status())?;
+        }
+        match gateway.index() {
+            Some(index) => super::index::encode(&mut sheet, &index.status(), &tallies.index_lookups),
             None => Ok(()),
         }
     }

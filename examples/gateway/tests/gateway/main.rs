@@ -11,5 +11,6 @@ mod routing;
 mod running;
 mod setup;
 mod shared;
+mod shared_index;
 mod streaming;
 mod watch;

@@ -1,7 +1,7 @@
 //! Several gateways in front of the same pods, with a real Redis between them.
 
 #[path = "../../../../kvroute-io/tests/shared/server.rs"]
-mod server;
+pub(crate) mod server;
 
 use std::time::Duration;
 
