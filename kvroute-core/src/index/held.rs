@@ -8,6 +8,7 @@
 //! A block counts as held in a lane (a group and a tier) from its first copy there to its last.
 
 use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::mem;
 
@@ -46,6 +47,8 @@ pub struct HeldSince {
     /// Whether what the pod can use of a prompt is just the blocks that it holds from the first one on. Not so for
     /// pods with several KV-cache groups, or one whose kind is not full attention.
     pub is_plain: bool,
+    /// Whether there are more changes than were asked for.
+    pub has_more: bool,
 }
 
 /// Where the next page of what a pod holds begins. The default is the first page.
@@ -83,15 +86,20 @@ impl BlockIndex {
         self.with_view(id, |view| view.set_journal((most > 0).then(|| Box::new(Journal::new(most)))))
     }
 
-    /// Takes what the pod's journal has; `changes` is replaced by it, in the order in which it happened. Of a pod
-    /// without a journal there is never anything to go on from.
+    /// Takes what the pod's journal has, `most` changes of it; `changes` is replaced by them, in the order in which they
+    /// happened. Of a pod without a journal there is never anything to go on from.
     ///
     /// # Errors
     ///
     /// `UnknownPod`.
-    pub fn take_held(&self, id: PodId, changes: &mut Vec<HeldChange>) -> Result<HeldSince, Error> {
+    pub fn take_held(
+        &self,
+        id: PodId,
+        most: usize,
+        changes: &mut Vec<HeldChange>,
+    ) -> Result<HeldSince, Error> {
         changes.clear();
-        self.with_view(id, |view| view.take_held(changes))
+        self.with_view(id, |view| view.take_held(most, changes))
     }
 
     /// Lists blocks that the pod holds, `most` a page (at least one), in an order of the index's own; `page` is
@@ -119,14 +127,14 @@ impl BlockIndex {
 #[derive(Debug)]
 pub(super) struct Journal {
     most: usize,
-    changes: Vec<HeldChange>,
+    changes: VecDeque<HeldChange>,
     cleared: bool,
     list_again: bool,
 }
 
 impl Journal {
     fn new(most: usize) -> Self {
-        Self { most, changes: Vec::new(), cleared: false, list_again: true }
+        Self { most, changes: VecDeque::new(), cleared: false, list_again: true }
     }
 
     /// Takes down what became of these blocks of a lane.
@@ -151,16 +159,15 @@ impl Journal {
 
     /// What happened is not known.
     pub(super) fn lose(&mut self) {
-        self.changes = Vec::new();
+        self.changes = VecDeque::new();
         (self.cleared, self.list_again) = (false, true);
     }
 
-    pub(super) fn take(&mut self, changes: &mut Vec<HeldChange>) -> HeldSince {
-        // Room that was warm stays with who writes.
-        changes.extend_from_slice(&self.changes);
-        self.changes.clear();
+    pub(super) fn take(&mut self, most: usize, changes: &mut Vec<HeldChange>) -> HeldSince {
+        changes.extend(self.changes.drain(..most.min(self.changes.len())));
+        let has_more = !self.changes.is_empty();
         let (cleared, list_again) = (mem::take(&mut self.cleared), mem::take(&mut self.list_again));
-        HeldSince { cleared, list_again, is_plain: false }
+        HeldSince { cleared, list_again, is_plain: false, has_more }
     }
 
     /// Bytes allocated.

@@ -47,8 +47,12 @@ impl HeldCopy {
         } else if !self.is_current {
             return Ok(());
         }
-        let mut changes = Vec::new();
-        let since = index.take_held(pod, &mut changes).map_err(text)?;
+        let (mut changes, mut more) = (Vec::new(), Vec::new());
+        let mut since = index.take_held(pod, self.calls % 5, &mut changes).map_err(text)?;
+        while since.has_more {
+            since.has_more = index.take_held(pod, 7, &mut more).map_err(text)?.has_more;
+            changes.append(&mut more);
+        }
         if since.cleared || since.list_again {
             self.blocks.clear();
         }

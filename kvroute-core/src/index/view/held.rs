@@ -16,9 +16,9 @@ impl View {
         self.journal = journal;
     }
 
-    pub(in crate::index) fn take_held(&mut self, changes: &mut Vec<HeldChange>) -> HeldSince {
+    pub(in crate::index) fn take_held(&mut self, most: usize, changes: &mut Vec<HeldChange>) -> HeldSince {
         let nothing = HeldSince { list_again: true, ..HeldSince::default() };
-        let since = self.journal.as_mut().map_or(nothing, |journal| journal.take(changes));
+        let since = self.journal.as_mut().map_or(nothing, |journal| journal.take(most, changes));
         let mut groups = kinds(&self.groups, self.lanes.iter().map(|own| own.lane.group));
         let first = groups.next();
         let is_alike = groups.all(|other| Some(other) == first);
