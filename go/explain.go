@@ -64,6 +64,8 @@ type PodExplanation struct {
 	PredictedBlocks int `json:"predicted_blocks"`
 	// SpeculativeBlocks are leading blocks that this router sent to it a moment ago.
 	SpeculativeBlocks int `json:"speculative_blocks"`
+	// KnownBlocks are leading blocks that the request said it has (Request.Known); Matched has them, too.
+	KnownBlocks int `json:"known_blocks"`
 	// UncachedTokens are those it has to compute, as well as can be told.
 	UncachedTokens int `json:"uncached_tokens"`
 	// Booked is what this router had in flight on it.

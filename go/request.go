@@ -31,6 +31,8 @@ type Request struct {
 	Subset []string
 	// Scores are what external scorers say of the pods; at most 16 columns.
 	Scores []ScoreColumn
+	// Known is what others know of pods' caches; of TokenIDs only.
+	Known []KnownPrefix
 	// Nonce distinguishes requests where a choice is otherwise even. 0: the prompt does.
 	Nonce uint64
 	// Now is the time, by the wall clock; the zero time is time.Now(), or a fleet's clock. The library reads no clock: sessions and
@@ -116,6 +118,13 @@ func (s *seat) request(from *Request) (*C.kvroute_request, error) {
 	}
 	request.scores = unsafe.SliceData(scores)
 	request.scores_len = C.size_t(len(scores))
+	known := array[C.kvroute_known_prefix](a, len(from.Known))
+	for at, prefix := range from.Known {
+		known[at] = C.kvroute_known_prefix{
+			pod: C.uint64_t(prefix.Pod), tier: C.int32_t(prefix.Tier), blocks: C.uint32_t(prefix.Blocks),
+		}
+	}
+	request.known, request.known_len = unsafe.SliceData(known), C.size_t(len(known))
 	if from.Nonce != 0 {
 		request.nonce, request.has_nonce = C.uint64_t(from.Nonce), 1
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -150,6 +151,12 @@ func (c *tableCase) step(verb, rest string) (string, error) {
 		return strings.Trim(fmt.Sprint(hashes), "[]"), err
 	case "lookup":
 		return c.lookup(a)
+	case "journal":
+		return "", c.router.JournalHeld(c.pod(a.positional[0]), int(c.number(a.named["most"])))
+	case "take":
+		return c.take(a)
+	case "held":
+		return c.held(a)
 	case "decide":
 		decision, err := c.router.Decide(c.request(a))
 		if err != nil {
@@ -413,7 +420,58 @@ func (c *tableCase) request(a arguments) *Request {
 		}
 		request.Scores = []ScoreColumn{column}
 	}
+	if known, found := a.named["known"]; found {
+		for told := range strings.SplitSeq(known, ",") {
+			colon := strings.LastIndex(told, ":")
+			blocks := c.number(told[colon+1:])
+			told = told[:colon]
+			colon = strings.LastIndex(told, ":")
+			request.Known = append(request.Known,
+				KnownPrefix{c.pod(told[:colon]), tierOf(told[colon+1:]), uint32(blocks)})
+		}
+	}
 	return request
+}
+
+func (c *tableCase) take(a arguments) (string, error) {
+	changes, since, err := c.router.TakeHeld(c.pod(a.positional[0]), int(c.number(a.named["most"])))
+	var shown []string
+	for _, flag := range []struct {
+		is   bool
+		name string
+	}{{since.Cleared, "cleared"}, {since.ListAgain, "list-again"}, {since.IsPlain, "plain"}, {since.HasMore, "more"}} {
+		if flag.is {
+			shown = append(shown, flag.name)
+		}
+	}
+	for _, change := range changes {
+		sign := "-"
+		if change.IsHeld {
+			sign = "+"
+		}
+		shown = append(shown, sign+blockText(change.HeldBlock))
+	}
+	return strings.Join(shown, " "), err
+}
+
+func (c *tableCase) held(a arguments) (string, error) {
+	var shown []string
+	for cursor := uint64(0); cursor != HeldEnd; {
+		page, next, err := c.router.ListHeld(c.pod(a.positional[0]), cursor, int(c.number(a.named["most"])))
+		if err != nil {
+			return "", err
+		}
+		for _, block := range page {
+			shown = append(shown, blockText(block))
+		}
+		cursor = next
+	}
+	slices.Sort(shown)
+	return strings.Join(shown, " "), nil
+}
+
+func blockText(block HeldBlock) string {
+	return fmt.Sprintf("%d:%s:%d", block.Group, block.Tier, block.Hash)
 }
 
 func (c *tableCase) stream(a arguments) (string, error) {

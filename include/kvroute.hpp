@@ -299,6 +299,20 @@ struct ScoreColumn : kvroute_score_column {
 /// What one pod has of a query.
 using PodMatch = kvroute_pod_match;
 
+/// What is known from elsewhere of a pod's cache; `tier` is `KVROUTE_TIER_...`.
+using KnownPrefix = kvroute_known_prefix;
+
+/// A block that a pod holds, and one that it came to hold or holds no more.
+using HeldBlock = kvroute_held_block;
+using HeldChange = kvroute_held_change;
+
+/// Changes of a pod's journal, and what came before them.
+struct HeldChanges {
+  std::vector<HeldChange> changes;
+  /// `KVROUTE_HELD_...` together.
+  std::uint32_t flags = 0;
+};
+
 // Answers are kvroute.h's structs that know their size, and its numbers as types.
 
 /// What became of one batch.
@@ -676,6 +690,8 @@ struct Request {
   std::optional<View<Name>> subset{};
   /// What external scorers say of the pods; at most `KVROUTE_MAX_SCORE_COLUMNS`.
   View<ScoreColumn> scores{};
+  /// What others know of pods' caches; of token ids only.
+  View<KnownPrefix> known{};
   /// Distinguishes requests where a choice is otherwise even.
   std::optional<std::uint64_t> nonce{};
 
@@ -695,6 +711,8 @@ struct Request {
     raw.subset_len = names.size();
     raw.scores = scores.data();
     raw.scores_len = scores.size();
+    raw.known = known.data();
+    raw.known_len = known.size();
     raw.nonce = nonce.value_or(0);
     raw.has_nonce = nonce.has_value();
     return raw;
@@ -931,6 +949,32 @@ class Router {
       return kvroute_router_lookup(get(), domain.get(), hashes.data(), hashes.size(), workspace.get(), buffer,
                                    capacity, written, detail::error());
     });
+  }
+
+  /// Keeps a journal of what a pod comes to hold and holds no more, up to so many changes; 0 ends it.
+  void journal_held(PodId pod, std::size_t most) {
+    detail::check(kvroute_router_journal_held(get(), pod, most, detail::error()));
+  }
+
+  /// Takes up to `most` changes of that journal.
+  HeldChanges take_held(PodId pod, std::size_t most) {
+    HeldChanges taken;
+    taken.changes.resize(most);
+    std::size_t written = 0;
+    detail::check(kvroute_router_take_held(get(), pod, taken.changes.data(), most, &written, &taken.flags,
+                                           detail::error()));
+    taken.changes.resize(written);
+    return taken;
+  }
+
+  /// Lists up to `most` blocks that a pod holds, from `cursor` on, 0 at first; it is set to where the next page begins,
+  /// `KVROUTE_HELD_END` behind the last.
+  std::vector<HeldBlock> list_held(PodId pod, std::uint64_t &cursor, std::size_t most) const {
+    std::vector<HeldBlock> page(most);
+    std::size_t written = 0;
+    detail::check(kvroute_router_list_held(get(), pod, &cursor, page.data(), most, &written, detail::error()));
+    page.resize(written);
+    return page;
   }
 
   RouterCounters counters() const {

@@ -19,11 +19,16 @@ pub(crate) struct Facts {
     pub(crate) predicted: u32,
     /// Leading blocks that this router sent to it a moment ago, which its events cannot tell of yet.
     pub(crate) speculative: u32,
+    /// Leading blocks that it has by hearsay; they are in `matched`.
+    pub(crate) known: u32,
     /// Blocks of the prompt that could be matched at most.
     pub(crate) searchable: u32,
     /// Tokens a block, as the prompt was cut for this pod.
     pub(crate) block_size: u32,
     pub(crate) load: Option<LoadReport>,
+    /// What this router has in flight on it.
+    pub(crate) own: Bookings,
+    /// The same and what its peers have.
     pub(crate) booked: Bookings,
     /// Requests it has, as well as can be told.
     pub(crate) in_flight: u64,
@@ -190,6 +195,13 @@ impl<'a> Candidate<'a> {
         self.facts.speculative
     }
 
+    /// Leading blocks of the prompt that the request says it has
+    /// ([`Request::known`](crate::Request::known)); [`matched`](Self::matched) has them, too.
+    #[must_use]
+    pub fn known_blocks(&self) -> u32 {
+        self.facts.known
+    }
+
     /// Blocks of the prompt it could take from a full cache: an engine always computes the last token.
     #[must_use]
     pub fn searchable_blocks(&self) -> u32 {
@@ -223,14 +235,14 @@ impl<'a> Candidate<'a> {
         self.facts.load
     }
 
-    /// What this router had in flight on it when the decision began.
+    /// What this router and its peers had in flight on it when the decision began.
     #[must_use]
     pub fn bookings(&self) -> Bookings {
         self.facts.booked
     }
 
-    /// Requests it has, as well as can be told: those it reported, and what this router sent and saw finish
-    /// since; never fewer than this router has in flight there.
+    /// Requests it has, as well as can be told: those it reported, and what this router and its peers sent and saw
+    /// finish since; never fewer than they have in flight there.
     #[must_use]
     pub fn in_flight(&self) -> u64 {
         self.facts.in_flight
@@ -272,7 +284,7 @@ impl<'a> Candidate<'a> {
         self.facts.failures
     }
 
-    /// Prefill tokens that this router ever sent to it.
+    /// Prefill tokens that this router and its peers ever sent to it.
     #[must_use]
     pub fn ever_booked(&self) -> u64 {
         self.facts.ever_booked

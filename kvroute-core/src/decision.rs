@@ -133,6 +133,8 @@ pub struct PodExplanation {
     pub predicted_blocks: u32,
     /// Leading blocks that this router sent to it a moment ago.
     pub speculative_blocks: u32,
+    /// Leading blocks that the request says it has; `matched_blocks` has them, too.
+    pub known_blocks: u32,
     /// Tokens it has to compute, as well as can be told.
     pub uncached_tokens: usize,
     /// What this router had in flight on it.
@@ -192,6 +194,9 @@ impl fmt::Display for Explanation {
             }
             if pod.speculative_blocks > matched {
                 write!(f, " expected {}", pod.speculative_blocks)?;
+            }
+            if pod.known_blocks > 0 {
+                write!(f, " hearsay {}", pod.known_blocks)?;
             }
             for score in &pod.scores {
                 write!(f, "  {} {:.3} x {}", score.scorer, score.value, score.weight)?;

@@ -3,7 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::Error;
 use crate::hash::{BlockHasher, HashScheme};
@@ -21,6 +21,7 @@ pub struct CacheDomain {
     /// Names its pods: its own salt, or that of the domain whose texts these are.
     pods_salt: u64,
     models: Vec<String>,
+    fingerprint: u64,
 }
 
 impl CacheDomain {
@@ -47,7 +48,8 @@ impl CacheDomain {
         }
         // Equal hashes of different domains (vLLM's do not know the model) must not meet in the index.
         let salt = if name.is_empty() { 0 } else { xxh3_64(name.as_bytes()) };
-        Ok(Self { name, hasher, salt, pods_salt: salt, models: Vec::new() })
+        let fingerprint = xxh3_64_with_seed(name.as_bytes(), hasher.fingerprint());
+        Ok(Self { name, hasher, salt, pods_salt: salt, models: Vec::new(), fingerprint })
     }
 
     /// The same, whose pods serve these models by name; a request that names another is kept away from them
@@ -99,6 +101,13 @@ impl CacheDomain {
     #[must_use]
     pub fn is_native(&self) -> bool {
         matches!(self.hasher.scheme(), HashScheme::Vllm(_))
+    }
+
+    /// Equal for domains of one name that hash alike, in every version of this library and on every machine: what is
+    /// known of one's blocks elsewhere is true of the other's.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        self.fingerprint
     }
 
     /// Mixed into every hash of this domain inside the index.

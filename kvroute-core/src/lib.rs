@@ -61,6 +61,7 @@ pub mod latency;
 pub mod load;
 #[cfg(any(test, feature = "oracle"))]
 pub mod oracle;
+mod peer;
 pub mod pick;
 pub mod pod;
 pub mod policy;
@@ -87,10 +88,11 @@ pub use pod::{PodSpec, Role};
 pub use policy::{Policy, PrefillPolicy};
 pub use profile::Profile;
 pub use record::{DecisionRecord, OutcomeRecord, RecordOptions};
-pub use request::{Prompt, Request, ScoreColumn, Session};
-pub use router::{Dispatch, Restore, RestoreReport, Router, RouterOptions, Snapshot, Workspace};
+pub use request::{Finish, KnownPrefix, Prompt, Request, ScoreColumn, Session};
+pub use router::{Dispatch, PeerOptions, PeerReport, PeerStatus, Telling};
+pub use router::{Restore, RestoreReport, Router, RouterOptions, Snapshot, Workspace};
 pub use session::SessionKey;
-pub use ticket::{Finish, Ticket};
+pub use ticket::Ticket;
 
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]

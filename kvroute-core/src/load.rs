@@ -1,4 +1,4 @@
-//! How busy a pod is: what it reports, and what this router has in flight on it.
+//! How busy a pod is: what it reports, and what this router and its peers have in flight on it.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -106,7 +106,7 @@ impl Adapters {
     }
 }
 
-/// What this router has in flight on a pod.
+/// What routers have in flight on a pod.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "config", derive(schemars::JsonSchema))]
 pub struct Bookings {
@@ -126,6 +126,14 @@ impl Bookings {
         u64::from(self.requests) << Self::TOKEN_BITS | self.prefill_tokens & Self::MAX_PREFILL_TOKENS
     }
 
+    /// Both together.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self {
+            requests: self.requests.saturating_add(other.requests),
+            prefill_tokens: self.prefill_tokens.saturating_add(other.prefill_tokens),
+        }
+    }
+
     fn unpack(packed: u64) -> Self {
         Self {
             requests: (packed >> Self::TOKEN_BITS) as u32,
@@ -143,9 +151,11 @@ pub(crate) struct Load {
     reported: AtomicU64,
     kv_usage: AtomicU32,
     overloaded: AtomicBool,
-    /// Requests booked when the last report came.
+    /// Requests booked when the last report came, by this router and by peers.
     booked_at_report: AtomicU32,
     booked: AtomicU64,
+    /// What peers said that they have in flight.
+    peers: AtomicU64,
     /// All prefill tokens that were ever booked.
     ever_booked: AtomicU64,
     adapters: RwLock<Option<Adapters>>,
@@ -159,6 +169,7 @@ impl Default for Load {
             overloaded: AtomicBool::new(false),
             booked_at_report: AtomicU32::new(0),
             booked: AtomicU64::new(0),
+            peers: AtomicU64::new(0),
             ever_booked: AtomicU64::new(0),
             adapters: RwLock::new(None),
         }
@@ -179,7 +190,7 @@ impl Load {
     pub(crate) fn set_report(&self, report: LoadReport, overload: Overload) {
         let requests = u64::from(report.running) << 32 | u64::from(report.waiting);
         self.kv_usage.store(report.kv_usage.to_bits(), Ordering::Relaxed);
-        self.booked_at_report.store(self.bookings().requests, Ordering::Relaxed);
+        self.booked_at_report.store(self.fleet_bookings().requests, Ordering::Relaxed);
         self.reported.store(requests.min(NO_REPORT - 1), Ordering::Relaxed);
         self.overloaded.store(overload.is_reached(&report), Ordering::Relaxed);
     }
@@ -221,8 +232,19 @@ impl Load {
         self.adapters.read().as_ref().map_or(AdapterFit::Unknown, |adapters| adapters.fit(name))
     }
 
+    /// What this router has in flight.
     pub(crate) fn bookings(&self) -> Bookings {
         Bookings::unpack(self.booked.load(Ordering::Relaxed))
+    }
+
+    /// What its peers have.
+    pub(crate) fn peer_bookings(&self) -> Bookings {
+        Bookings::unpack(self.peers.load(Ordering::Relaxed))
+    }
+
+    /// What it and its peers have.
+    pub(crate) fn fleet_bookings(&self) -> Bookings {
+        self.bookings().and(self.peer_bookings())
     }
 
     /// Prefill tokens that were ever booked, given back or not.
@@ -230,8 +252,8 @@ impl Load {
         self.ever_booked.load(Ordering::Relaxed)
     }
 
-    /// Requests it has, as well as can be told: those it reported, and what this router sent and saw
-    /// finish since; never fewer than this router has in flight there.
+    /// Requests it has, as well as can be told: those it reported, and what this router and its peers sent and saw
+    /// finish since; never fewer than they have in flight there.
     pub(crate) fn in_flight(&self, booked: Bookings, report: Option<LoadReport>) -> u64 {
         let booked = u64::from(booked.requests);
         let Some(report) = report else { return booked };
@@ -266,5 +288,15 @@ impl Load {
     pub(crate) fn release(&self, requests: u32, prefill_tokens: u64) {
         let all = Bookings { requests, prefill_tokens }.pack();
         self.booked.fetch_sub(all, Ordering::Relaxed);
+    }
+
+    /// Books what a peer has in flight. Who calls it bounds how much that is in all.
+    pub(crate) fn book_for_peer(&self, prefill_tokens: u64) {
+        self.peers.fetch_add(Bookings { requests: 1, prefill_tokens }.pack(), Ordering::Relaxed);
+    }
+
+    /// Takes bookings back that [`book_for_peer`](Self::book_for_peer) made.
+    pub(crate) fn release_for_peer(&self, requests: u32, prefill_tokens: u64) {
+        self.peers.fetch_sub(Bookings { requests, prefill_tokens }.pack(), Ordering::Relaxed);
     }
 }

@@ -235,6 +235,14 @@ impl RoutedPod {
         self.load.bookings()
     }
 
+    /// What this router's peers said that they have in flight on it ([`Router::apply_peer_report`]).
+    ///
+    /// [`Router::apply_peer_report`]: crate::Router::apply_peer_report
+    #[must_use]
+    pub fn peer_bookings(&self) -> Bookings {
+        self.load.peer_bookings()
+    }
+
     /// Whether its last load report reached the router's bounds ([`Overload`](crate::load::Overload)).
     #[must_use]
     pub fn is_overloaded(&self) -> bool {
@@ -320,8 +328,13 @@ impl RoutedPod {
     /// the view said, down to approximate. One that had something and all of it restores it.
     #[must_use]
     pub fn trust(&self) -> TrustLevel {
+        self.trust_if(self.trust.get())
+    }
+
+    /// The same of what is believed at this level by itself.
+    pub(crate) fn trust_if(&self, trust: TrustLevel) -> TrustLevel {
         let levels = self.overestimated_in_a_row.load(Ordering::Relaxed) / Self::OVERESTIMATES_PER_LEVEL;
-        let (trust, lowest) = (self.trust.get(), TrustLevel::Approximate);
+        let lowest = TrustLevel::Approximate;
         let proved = match levels {
             0 => return trust,
             1 => TrustLevel::Degraded,

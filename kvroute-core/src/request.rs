@@ -1,7 +1,9 @@
 //! What is to be routed.
 
-use crate::HashContext;
+use serde::{Deserialize, Serialize};
+
 use crate::index::PodId;
+use crate::{HashContext, Tier};
 
 /// A prompt, as far as the gateway knows it.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +53,22 @@ pub struct ScoreColumn<'a> {
     pub values: &'a [f64],
 }
 
+/// What the embedder found out elsewhere about a pod's cache, from an index that others write, say: that the pod has the
+/// first `blocks` blocks of the prompt, in `tier` or nearer.
+///
+/// It is hearsay: it adds to what the pod's own events tell and never takes away from it, and a match that comes of it
+/// is believed like a degraded view's. Several about one pod may each name a tier; of each tier the largest counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KnownPrefix {
+    /// The pod. One that is gone is passed over.
+    pub pod: PodId,
+    /// The farthest tier that any of them lies in.
+    pub tier: Tier,
+    /// Leading blocks of the prompt as the pod's cache domain hashes it. What goes beyond those that an engine can take
+    /// from its cache ([`CacheDomain::searchable_blocks`](crate::CacheDomain::searchable_blocks)) does not count.
+    pub blocks: u32,
+}
+
 /// A request to be routed.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
@@ -66,6 +84,8 @@ pub struct Request<'a> {
     pub subset: Option<&'a [&'a str]>,
     /// What external scorers say of the pods ([`ExternalScorer`](crate::score::ExternalScorer)).
     pub scores: &'a [ScoreColumn<'a>],
+    /// What pods are said to hold of the prompt, by others than their events; of a prompt of token ids only.
+    pub known: &'a [KnownPrefix],
     /// Distinguishes requests where a choice is otherwise even. `None`: taken from the prompt, so that
     /// equal prompts are decided equally.
     pub nonce: Option<u64>,
@@ -82,6 +102,7 @@ impl<'a> Request<'a> {
             session: None,
             subset: None,
             scores: &[],
+            known: &[],
             nonce: None,
         }
     }
@@ -91,4 +112,17 @@ impl<'a> Request<'a> {
     pub fn from_text(text: &'a [u8], context: &'a HashContext) -> Self {
         Self { prompt: Prompt::Text(text), ..Self::new(&[], context) }
     }
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "config", derive(schemars::JsonSchema))]
+pub enum Finish {
+    /// The engine answered it.
+    Completed,
+    /// The engine did not: what was predicted to be cached by it is taken back.
+    Failed,
+    /// The client went away. What was predicted stays if a first token had come.
+    Cancelled,
 }

@@ -3,15 +3,17 @@
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
 
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 use slotmap::{DefaultKey, Key, KeyData, SlotMap};
 
 use crate::index::{Prediction, Speculation};
+use crate::peer::{Booked, Entry, Journal, Share, Stated};
 use crate::pod::RoutedPod;
+use crate::request::Finish;
 
 /// Names a dispatched request to the router that dispatched it. Numbers are used again by other routers, and by
 /// the same after a restart: give a ticket to no other router than its own.
@@ -36,19 +38,6 @@ impl Ticket {
     }
 }
 
-/// How a request ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[cfg_attr(feature = "config", derive(schemars::JsonSchema))]
-pub enum Finish {
-    /// The engine answered it.
-    Completed,
-    /// The engine did not: what was predicted to be cached by it is taken back.
-    Failed,
-    /// The client went away. What was predicted stays if a first token had come.
-    Cancelled,
-}
-
 /// A pod's part in a request.
 #[derive(Debug)]
 pub(crate) struct Leg {
@@ -58,6 +47,12 @@ pub(crate) struct Leg {
     pub(crate) prediction: Prediction,
     /// Until the first token.
     pub(crate) speculation: Option<Speculation>,
+}
+
+impl Leg {
+    pub(crate) fn share(&self) -> Share {
+        Share { pod: self.pod.identity, prefill_tokens: self.prefill_tokens }
+    }
 }
 
 /// A request in flight.
@@ -86,6 +81,9 @@ struct Shard {
     requests: SlotMap<DefaultKey, InFlight>,
     /// All of them in order of their coming, with some that are finished.
     order: VecDeque<(Duration, DefaultKey)>,
+    /// What peers are to be told of these requests. It is written under the lock that is held anyway, so that it has what
+    /// happened to a request in its order.
+    journal: Journal,
 }
 
 impl Shard {
@@ -102,14 +100,14 @@ impl Shard {
     }
 
     /// The oldest request, if it came at `latest` or before.
-    fn take_older(&mut self, latest: Duration) -> Option<InFlight> {
+    fn take_older(&mut self, latest: Duration) -> Option<(DefaultKey, InFlight)> {
         while let Some(&(since, key)) = self.order.front() {
             if since > latest && self.requests.contains_key(key) {
                 return None;
             }
             self.order.pop_front();
             if let Some(request) = self.requests.remove(key) {
-                return Some(request);
+                return Some((key, request));
             }
         }
         None
@@ -144,6 +142,7 @@ impl TicketTable {
     pub(crate) fn insert(
         &self,
         mut request: InFlight,
+        mut news: Option<Booked>,
         now: Duration,
         mut forget: impl FnMut(InFlight),
     ) -> Result<Ticket, InFlight> {
@@ -153,7 +152,7 @@ impl TicketTable {
                 self.expire(now, &mut forget);
             }
             for shard in (first..self.shards.len()).chain(0..first) {
-                match self.insert_into(shard, request) {
+                match self.insert_into(shard, request, &mut news) {
                     Ok(ticket) => return Ok(ticket),
                     Err(refused) => request = refused,
                 }
@@ -163,37 +162,55 @@ impl TicketTable {
     }
 
     #[expect(clippy::result_large_err, reason = "it is given back whole")]
-    fn insert_into(&self, number: usize, request: InFlight) -> Result<Ticket, InFlight> {
+    fn insert_into(
+        &self,
+        number: usize,
+        request: InFlight,
+        news: &mut Option<Booked>,
+    ) -> Result<Ticket, InFlight> {
         let mut shard = self.shards[number].lock();
         if shard.requests.len() >= self.most_per_shard {
             return Err(request);
         }
-        let key = shard.insert(request).data().as_ffi();
-        Ok(Ticket(key | (number as u64) << SHARD_SHIFT))
+        let ticket = ticket(shard.insert(request), number);
+        if let Some(booked) = news.take() {
+            shard.journal.note(Entry::Booked(ticket.0, booked));
+        }
+        Ok(ticket)
     }
 
-    /// Looks at a request in flight.
-    pub(crate) fn with<R>(&self, ticket: Ticket, act: impl FnOnce(&mut InFlight) -> R) -> Option<R> {
+    /// Notes that a request's first token came, and looks at the request if that was news.
+    pub(crate) fn start<R>(&self, ticket: Ticket, act: impl FnOnce(&mut InFlight) -> R) -> Option<R> {
         let (shard, key) = self.locate(ticket)?;
-        shard.lock().requests.get_mut(key).map(act)
+        let mut shard = shard.lock();
+        let Shard { requests, journal, .. } = &mut *shard;
+        let request = requests.get_mut(key).filter(|request| !request.started)?;
+        request.started = true;
+        journal.note(Entry::Started(ticket.0));
+        Some(act(request))
     }
 
-    /// Takes a request out.
-    pub(crate) fn remove(&self, ticket: Ticket) -> Option<InFlight> {
+    /// Takes a request out that ended.
+    pub(crate) fn remove(&self, ticket: Ticket, how: Finish) -> Option<InFlight> {
         let (shard, key) = self.locate(ticket)?;
-        shard.lock().requests.remove(key)
+        let mut shard = shard.lock();
+        let request = shard.requests.remove(key)?;
+        shard.journal.note(Entry::Finished(ticket.0, how));
+        Some(request)
     }
 
     /// Takes out what is too old, one by one, and hands it to `forget` without a lock. Costs what is taken out.
     pub(crate) fn expire(&self, now: Duration, mut forget: impl FnMut(InFlight)) {
         let Some(latest) = now.checked_sub(self.ttl) else { return };
-        for shard in &self.shards {
-            loop {
-                let old = shard.lock().take_older(latest);
-                match old {
-                    Some(request) => forget(request),
-                    None => break,
-                }
+        for (number, shard) in self.shards.iter().enumerate() {
+            let take = || {
+                let mut shard = shard.lock();
+                let (key, request) = shard.take_older(latest)?;
+                shard.journal.note(Entry::Finished(ticket(key, number).0, Finish::Cancelled));
+                Some(request)
+            };
+            while let Some(request) = take() {
+                forget(request);
             }
         }
     }
@@ -204,7 +221,36 @@ impl TicketTable {
             let mut shard = shard.lock();
             shard.requests.clear();
             shard.order.clear();
+            shard.journal.forget();
         }
+    }
+
+    /// Notes what peers are to be told, within so many bytes; with 0 no more.
+    pub(crate) fn keep_journal(&self, bytes: usize) {
+        self.shards.iter().for_each(|shard| shard.lock().journal.set_limit(bytes / self.shards.len()));
+    }
+
+    /// Something happened that [`tell`](Self::tell) does not know; a statement puts that right.
+    pub(crate) fn misses_something(&self) -> bool {
+        self.shards.iter().any(|shard| shard.lock().journal.is_incomplete())
+    }
+
+    /// Gives out what happened since the last time, and, if that is `stated`, all that is in flight after it.
+    pub(crate) fn tell(&self, stated: bool) -> (Vec<Entry>, Option<Vec<Stated>>) {
+        let (mut entries, mut statement) = (Vec::new(), stated.then(Vec::new));
+        for (number, shard) in self.shards.iter().enumerate() {
+            let mut shard = shard.lock();
+            // Of one moment, so that what is told next goes on from what is stated now.
+            shard.journal.take(&mut entries, stated);
+            if let Some(statement) = &mut statement {
+                statement.extend(shard.requests.iter().map(|(key, request)| Stated {
+                    request: ticket(key, number).0,
+                    decode: request.decode.share(),
+                    prefill: request.prefill.as_ref().map(Leg::share),
+                }));
+            }
+        }
+        (entries, statement)
     }
 
     /// Number of requests in flight.
@@ -219,4 +265,8 @@ impl TicketTable {
         let key = KeyData::from_ffi(number);
         (key.as_ffi() == number).then(|| (shard, key.into()))
     }
+}
+
+fn ticket(key: DefaultKey, shard: usize) -> Ticket {
+    Ticket(key.data().as_ffi() | (shard as u64) << SHARD_SHIFT)
 }

@@ -10,12 +10,12 @@ use std::{env, fs};
 use kvroute_core::decision::Reason;
 use kvroute_core::event::{BlockRemoved, BlockStored, EventBatch, EventLora, KvEvent};
 use kvroute_core::hash::Lora;
-use kvroute_core::index::{ApplyReport, IgnoreReason, MatchTable, Outcome, ResyncReason};
+use kvroute_core::index::{ApplyReport, HeldCursor, IgnoreReason, MatchTable, Outcome, ResyncReason};
 use kvroute_core::record::{LogLine, OutcomeRecord, RecordOptions};
 use kvroute_core::router::Replay;
 use kvroute_core::{
     AdapterReport, CacheDomain, Config, Decision, Dispatch, EngineHash, Error, ErrorKind, Finish,
-    HashContext, LoadReport, PodId, PodSpec, Request, Restore, Role, Router, ScoreColumn, Session, Ticket,
+    HashContext, KnownPrefix, LoadReport, PodId, PodSpec, Request, Restore, Role, Router, ScoreColumn, Session, Ticket,
     Tier, Workspace,
 };
 
@@ -273,6 +273,9 @@ impl Case {
                 return Ok(blocks.join(" "));
             }
             "lookup" => return Ok(self.lookup(a.positional[0], &token_ids(a.need("tokens")))),
+            "journal" => self.router().index().journal_held(pod(0), a.number("most"))?,
+            "take" => return self.take(pod(0), a.number("most")),
+            "held" => return self.held(pod(0), a.number("most")),
             "decide" => return self.decide(&a),
             "dispatch" => return self.dispatch(&a),
             "first_token" => return Ok(self.router().first_token(self.tickets[a.positional[0]]).to_string()),
@@ -358,6 +361,35 @@ impl Case {
         shown.collect::<Vec<_>>().join(" ")
     }
 
+    /// What the pod's journal has, and what came before it.
+    fn take(&self, pod: PodId, most: usize) -> Result<String, Error> {
+        let mut changes = Vec::new();
+        let since = self.router().index().take_held(pod, most, &mut changes)?;
+        let flags = [
+            ("cleared", since.cleared),
+            ("list-again", since.list_again),
+            ("plain", since.is_plain),
+            ("more", since.has_more),
+        ];
+        let flags = flags.into_iter().filter(|(_, is)| *is).map(|(name, _)| name.to_owned());
+        let changes = changes.iter().map(|change| {
+            let (block, sign) = (change.block, if change.is_held { '+' } else { '-' });
+            format!("{sign}{}:{}:{}", block.group, block.tier.name(), block.hash.0)
+        });
+        Ok(flags.chain(changes).collect::<Vec<_>>().join(" "))
+    }
+
+    /// All that the pod holds, asked for page by page.
+    fn held(&self, pod: PodId, most: usize) -> Result<String, Error> {
+        let (mut all, mut page, mut next) = (Vec::new(), Vec::new(), Some(HeldCursor::default()));
+        while let Some(from) = next {
+            next = self.router().index().list_held(pod, from, most, &mut page)?;
+            all.extend(page.iter().map(|b| format!("{}:{}:{}", b.group, b.tier.name(), b.hash.0)));
+        }
+        all.sort();
+        Ok(all.join(" "))
+    }
+
     /// Calls `act` with the request that the arguments describe.
     fn with_request<R>(
         &mut self,
@@ -375,6 +407,12 @@ impl Case {
             (scorer, pods, values)
         });
         let columns = scores.as_ref().map(|(scorer, pods, values)| ScoreColumn { scorer, pods, values });
+        let known = list(a.get("known")).into_iter().map(|known| {
+            let mut parts = known.rsplitn(3, ':');
+            let (blocks, tier) = (parts.next().unwrap().parse().unwrap(), parts.next());
+            KnownPrefix { pod: self.pod(parts.next().unwrap()), tier: self::tier(tier).unwrap(), blocks }
+        });
+        let known: Vec<_> = known.collect();
         let token = a.get("token").map(|name| Session::Token(self.tokens[name].as_str()));
         let request = match &text {
             Some(text) => Request::from_text(text, &context),
@@ -386,6 +424,7 @@ impl Case {
             subset: subset.as_deref(),
             nonce: a.get("nonce").map(|nonce| nonce.parse().unwrap()),
             scores: columns.as_slice(),
+            known: &known,
             ..request
         };
         act(self.router.as_ref().expect("the case has a router"), &request, a.now(), &mut self.workspace)

@@ -44,6 +44,8 @@ pub mod workspace;
 
 pub mod lookup;
 
+pub mod held;
+
 pub mod request;
 
 pub mod decide;

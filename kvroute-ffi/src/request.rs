@@ -1,6 +1,6 @@
 //! Requests to be routed.
 
-use kvroute_core::{PodId, Prompt, Request, ScoreColumn, Session, Workspace};
+use kvroute_core::{KnownPrefix, PodId, Prompt, Request, ScoreColumn, Session, Tier, Workspace};
 
 use crate::context::kvroute_hash_context;
 use crate::memory::{array, kvroute_bytes, kvroute_str};
@@ -24,6 +24,19 @@ pub struct kvroute_score_column {
     pub values: *const f64,
     /// How many.
     pub len: usize,
+}
+
+/// What is known from elsewhere of a pod's cache: that the pod has the first `blocks` blocks of the prompt, in `tier` or
+/// nearer. It is hearsay: it adds to what the pod's own events tell, and is believed like a degraded view.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct kvroute_known_prefix {
+    /// The pod. One that is gone is passed over.
+    pub pod: u64,
+    /// The farthest tier that any of them lies in: `KVROUTE_TIER_...`. Several about one pod may each name a tier.
+    pub tier: i32,
+    /// Leading blocks of the prompt, as the pod's cache domain hashes it.
+    pub blocks: u32,
 }
 
 /// A request to be routed. All zero but `struct_size`: an empty prompt.
@@ -60,6 +73,10 @@ pub struct kvroute_request {
     pub subset: *const kvroute_str,
     /// How many.
     pub subset_len: usize,
+    /// What pods are said to hold of the prompt, by others than their events; of token ids only.
+    pub known: *const kvroute_known_prefix,
+    /// How many.
+    pub known_len: usize,
 }
 
 versioned!(kvroute_request up to has_subset);
@@ -120,6 +137,18 @@ pub(crate) unsafe fn with_request<R>(
             for name in names {
                 subset.push(name.get("request.subset")?);
             }
+            scratch.known.clear();
+            for known in array("request.known", raw.known, raw.known_len)? {
+                let tier = usize::try_from(known.tier).ok().and_then(|tier| Tier::ALL.get(tier));
+                let Some(&tier) = tier else {
+                    return Err(Failure::invalid(format!("request.known: tier {}, which is none", known.tier)));
+                };
+                scratch.known.push(KnownPrefix {
+                    pod: PodId::from_u64(known.pod),
+                    tier,
+                    blocks: known.blocks,
+                });
+            }
             let request = Request {
                 prompt,
                 context: scratch.context.fill(raw.context)?,
@@ -127,6 +156,7 @@ pub(crate) unsafe fn with_request<R>(
                 session,
                 subset: (raw.has_subset != 0).then_some(&subset),
                 scores: scores.get(..columns.len()).unwrap_or_default(),
+                known: &scratch.known,
                 nonce: (raw.has_nonce != 0).then_some(raw.nonce),
             };
             let answer = act(&request, &mut scratch.workspace);

@@ -5,7 +5,7 @@ use std::ffi::c_char;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use kvroute_core::index::MatchTable;
-use kvroute_core::{PodId, Workspace};
+use kvroute_core::{KnownPrefix, PodId, Workspace};
 
 use crate::context::ContextBuffer;
 use crate::error::kvroute_error;
@@ -37,6 +37,8 @@ pub(crate) struct Scratch {
     pub(crate) found: Vec<kvroute_pod_match>,
     /// Room for the names of a request's subset; empty between calls.
     pub(crate) subset: Vec<&'static str>,
+    /// What a request brings of pods' caches.
+    pub(crate) known: Vec<KnownPrefix>,
 }
 
 // SAFETY: `scratch` is only touched by the one that set `is_busy`.

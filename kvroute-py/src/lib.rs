@@ -21,6 +21,7 @@ mod explanation;
 #[cfg(feature = "io")]
 mod fleet;
 mod hash;
+mod held;
 mod input;
 mod output;
 mod pod;
@@ -55,6 +56,8 @@ mod _kvroute {
     use crate::explanation::Explanation;
     #[pymodule_export]
     use crate::hash::{BlockHasher, HashCursor};
+    #[pymodule_export]
+    use crate::held::HeldChanges;
     #[pymodule_export]
     use crate::pod::{LoadReport, Pod};
     #[pymodule_export]

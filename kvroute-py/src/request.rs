@@ -3,14 +3,14 @@
 use std::borrow::Cow;
 
 use kvroute_core::index::PodId;
-use kvroute_core::{HashContext, Prompt, Request, ScoreColumn, Session};
+use kvroute_core::{HashContext, KnownPrefix, Prompt, Request, ScoreColumn, Session};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
 use crate::context;
 use crate::error::invalid;
 use crate::input::{
-    LONG_BYTES, LONG_PROMPT, argument, read_token_ids, real, text_bytes, texts, utf8, whole, wrong_type,
+    LONG_BYTES, LONG_PROMPT, TierArgument, argument, read_token_ids, real, text_bytes, texts, utf8, whole, wrong_type,
 };
 
 /// What `decide` and `dispatch` are called with.
@@ -23,6 +23,7 @@ pub(crate) struct Arguments<'a, 'py> {
     pub(crate) session_token: Option<&'a Bound<'py, PyString>>,
     pub(crate) subset: Option<&'a [Bound<'py, PyString>]>,
     pub(crate) scores: Option<&'a Bound<'py, PyDict>>,
+    pub(crate) known: Option<&'a Bound<'py, PyDict>>,
     pub(crate) nonce: Option<&'a Bound<'py, PyAny>>,
 }
 
@@ -34,6 +35,7 @@ pub(crate) struct Parts<'a> {
     session: Option<Session<'a>>,
     subset: Option<Vec<&'a str>>,
     columns: Vec<Column>,
+    known: Vec<KnownPrefix>,
     nonce: Option<u64>,
 }
 
@@ -73,6 +75,7 @@ impl<'a> Arguments<'a, '_> {
             session,
             subset: self.subset.map(|names| texts("subset", names)).transpose()?,
             columns: self.scores.map_or(Ok(Vec::new()), read_columns)?,
+            known: self.known.map_or(Ok(Vec::new()), read_known)?,
             nonce: self.nonce.map(|nonce| argument("nonce", nonce)).transpose()?,
         })
     }
@@ -93,6 +96,7 @@ impl Parts<'_> {
             session: self.session,
             subset: self.subset.as_deref(),
             scores: &scores,
+            known: &self.known,
             nonce: self.nonce,
         })
     }
@@ -126,4 +130,25 @@ fn read_columns(scores: &Bound<'_, PyDict>) -> PyResult<Vec<Column>> {
         Ok(column)
     };
     scores.items().iter().map(column).collect()
+}
+
+/// `{pod id: {tier: leading blocks}}`, taken as it is now, as above.
+fn read_known(known: &Bound<'_, PyDict>) -> PyResult<Vec<KnownPrefix>> {
+    let mut prefixes = Vec::new();
+    for item in known.items() {
+        let (pod, tiers) = item.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
+        let pod = PodId::from_u64(whole(|| "known".to_string(), &pod)?);
+        let Ok(tiers) = tiers.cast::<PyDict>() else {
+            return Err(wrong_type(&format!("known[{}]", pod.as_u64()), "a dict of tiers and blocks", &tiers));
+        };
+        for item in tiers.items() {
+            let (tier, blocks) = item.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
+            let name = || format!("known[{}]", pod.as_u64());
+            let Some(tier) = tier.extract::<TierArgument>()?.0 else {
+                return Err(wrong_type(&name(), "names of tiers as keys", &tier));
+            };
+            prefixes.push(KnownPrefix { pod, tier, blocks: whole(name, &blocks)? });
+        }
+    }
+    Ok(prefixes)
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use kvroute_core as core;
 use kvroute_core::config::{EventsConfig, PodConfig};
-use kvroute_core::index::{self, PodId};
+use kvroute_core::index::{self, HeldCursor, PodId};
 use kvroute_core::record::{OutcomeRecord, RecordOptions};
 use kvroute_core::{
     AdapterReport, Config, Error, ErrorKind, Finish, PodSpec, Request, Role, Ticket, Workspace,
@@ -26,6 +26,7 @@ use crate::domain::CacheDomain;
 use crate::error::{call, call_detached, exception, invalid, no_candidate, unknown_domain};
 use crate::event::read_batch;
 use crate::explanation::Explanation;
+use crate::held::{self, HeldChanges};
 use crate::input::{
     LONG_BYTES, LONG_PROMPT, argument, argument_or, bytes, one_of, read_token_ids, real, run, seconds,
     text_bytes, texts, utf8, wrong_type,
@@ -264,6 +265,41 @@ impl Router {
         call_detached(py, || self.core.read().index().forget_predictions(pod))
     }
 
+    /// Keeps a journal of what the pod comes to hold and holds no more, up to so many changes that were not taken; 0
+    /// ends it. One that runs over takes nothing in any more, and says so when it is taken.
+    #[pyo3(signature = (pod, /, most))]
+    fn journal_held(&self, pod: &Bound<'_, PyAny>, most: &Bound<'_, PyAny>) -> PyResult<()> {
+        let (pod, most) = (pod_id(pod)?, argument("most", most)?);
+        call(|| self.core.read().index().journal_held(pod, most))
+    }
+
+    /// Takes so many changes of that journal. Of a pod without a journal there is never anything to go on from.
+    #[pyo3(signature = (pod, /, most))]
+    fn take_held(&self, pod: &Bound<'_, PyAny>, most: &Bound<'_, PyAny>) -> PyResult<HeldChanges> {
+        let (pod, most) = (pod_id(pod)?, argument("most", most)?);
+        let mut changes = Vec::new();
+        let since = call(|| self.core.read().index().take_held(pod, most, &mut changes))?;
+        Ok(HeldChanges { since, changes })
+    }
+
+    /// Lists blocks that the pod holds (hash, group, tier), so many at most, in an order of the library's own; and where
+    /// the next page begins, None behind the last.
+    #[pyo3(signature = (pod, /, most, cursor = None), text_signature = "($self, pod, /, most, cursor=0)")]
+    fn list_held(
+        &self,
+        py: Python<'_>,
+        pod: &Bound<'_, PyAny>,
+        most: &Bound<'_, PyAny>,
+        cursor: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<(Vec<held::Block>, Option<u64>)> {
+        let (pod, most) = (pod_id(pod)?, argument("most", most)?);
+        let from = HeldCursor::from_u64(argument_or("cursor", cursor, 0)?);
+        let mut page = Vec::new();
+        let next =
+            call_detached(py, || self.core.read().index().list_held(pod, from, most, &mut page))?;
+        Ok((page.into_iter().map(held::block).collect(), next.map(HeldCursor::as_u64)))
+    }
+
     /// Takes in what a pod says of its load.
     ///
     /// running, waiting: requests. kv_usage: share of the KV cache in use, 0 to 1.
@@ -354,7 +390,8 @@ impl Router {
     /// served model it asks for; None and "" are content with any. session: an id of the client's choice; or
     /// session_token: one that `session_token` made; "" is none. subset: names of the pods it may go to, all ranks of
     /// each; None is content with any. scores: `{scorer: {pod id: score}}` for the policy's external scorers, scores 0
-    /// to 1. nonce: distinguishes requests where a choice is otherwise even;
+    /// to 1. known: `{pod id: {tier: blocks}}`, what others know of pods' caches: so many leading blocks of the prompt are
+    /// in that tier or nearer. nonce: distinguishes requests where a choice is otherwise even;
     /// None takes it from the prompt. explain: takes down why (`Decision.explanation`), which costs more than
     /// deciding. record: takes down the line of a decision log (`Decision.record`), without the prompt unless
     /// record_prompt is True too; `log_schema` describes it, and `log_replay` makes it again.
@@ -363,7 +400,8 @@ impl Router {
     /// `explanation` says which filter dropped which, and with record=True its `record` is the line.
     #[expect(clippy::too_many_arguments, reason = "a request's parts, by keyword")]
     #[pyo3(signature = (token_ids = None, *, text = None, context = None, model = None, session = None,
-                        session_token = None, subset = None, scores = None, nonce = None, now = None,
+                        session_token = None, subset = None, scores = None, known = None, nonce = None,
+                        now = None,
                         explain = false, record = false, record_prompt = false))]
     fn decide(
         &self,
@@ -376,6 +414,7 @@ impl Router {
         session_token: Option<&Bound<'_, PyString>>,
         subset: Option<Vec<Bound<'_, PyString>>>,
         scores: Option<&Bound<'_, PyDict>>,
+        known: Option<&Bound<'_, PyDict>>,
         nonce: Option<&Bound<'_, PyAny>>,
         now: Option<&Bound<'_, PyAny>>,
         explain: bool,
@@ -384,7 +423,7 @@ impl Router {
     ) -> PyResult<Decision> {
         let subset = subset.as_deref();
         let arguments =
-            Arguments { token_ids, text, context, model, session, session_token, subset, scores, nonce };
+            Arguments { token_ids, text, context, model, session, session_token, subset, scores, known, nonce };
         let wanted = Wanted { explain, record, record_prompt };
         let (answer, extras) = self.ask(py, &arguments, now, wanted, |router, request, now, workspace| {
             let decision = router.decide(request, now, workspace)?;
@@ -398,7 +437,8 @@ impl Router {
     /// in their caches, and its session is at home there. Arguments are those of `decide`.
     #[expect(clippy::too_many_arguments, reason = "a request's parts, by keyword")]
     #[pyo3(signature = (token_ids = None, *, text = None, context = None, model = None, session = None,
-                        session_token = None, subset = None, scores = None, nonce = None, now = None,
+                        session_token = None, subset = None, scores = None, known = None, nonce = None,
+                        now = None,
                         explain = false, record = false, record_prompt = false))]
     fn dispatch(
         &self,
@@ -411,6 +451,7 @@ impl Router {
         session_token: Option<&Bound<'_, PyString>>,
         subset: Option<Vec<Bound<'_, PyString>>>,
         scores: Option<&Bound<'_, PyDict>>,
+        known: Option<&Bound<'_, PyDict>>,
         nonce: Option<&Bound<'_, PyAny>>,
         now: Option<&Bound<'_, PyAny>>,
         explain: bool,
@@ -419,7 +460,7 @@ impl Router {
     ) -> PyResult<Dispatch> {
         let subset = subset.as_deref();
         let arguments =
-            Arguments { token_ids, text, context, model, session, session_token, subset, scores, nonce };
+            Arguments { token_ids, text, context, model, session, session_token, subset, scores, known, nonce };
         let wanted = Wanted { explain, record, record_prompt };
         let (answer, extras) = self.ask(py, &arguments, now, wanted, |router, request, now, workspace| {
             let dispatch = router.dispatch(request, now, workspace)?;

@@ -104,6 +104,11 @@ def outcome(report: ApplyReport) -> str:
     )
 
 
+def block_text(block: tuple[int, int, str]) -> str:
+    name, group, tier = block
+    return f"{group}:{tier}:{name}"
+
+
 def pod_name(name: str, rank: int) -> str:
     return f"{name}/{rank}" if rank else name
 
@@ -192,6 +197,7 @@ class Case:
                 "subset",
                 "record",
                 "scores",
+                "known",
             )
         }:
             raise WrongTable(f"a request with {unknown}")
@@ -200,6 +206,11 @@ class Case:
             scorer, _, pairs = named["scores"].partition(":")
             values = (pair.rpartition(":") for pair in pairs.split(","))
             scores = {scorer: {self.pod(pod): float(value) for pod, _, value in values}}
+        known: dict[Any, dict[Any, int]] = {}
+        for told in named["known"].split(",") if "known" in named else ():
+            rest, _, blocks = told.rpartition(":")
+            pod, _, tier = rest.rpartition(":")
+            known.setdefault(self.pod(pod), {})[tier] = int(blocks)
         return {
             "token_ids": token_ids(named["tokens"]) if "tokens" in named else None,
             "text": read_bytes(named["text"]) if "text" in named else None,
@@ -209,6 +220,7 @@ class Case:
             "session_token": self.tokens[named["token"]] if "token" in named else None,
             "subset": read_names(named["subset"]) if "subset" in named else None,
             "scores": scores,
+            "known": known,
             "nonce": int(named["nonce"]) if "nonce" in named else None,
             "now": a.now(),
             "explain": True,
@@ -345,6 +357,34 @@ class Case:
             f"{pod.blocks.disk},{pod.blocks.external},{pod.predicted},{pod.speculative}"
             for pod in found
         )
+
+    def do_journal(self, rest: str) -> None:
+        a = Arguments.read(rest)
+        self.the_router().journal_held(self.pod(a.positional[0]), int(a.named["most"]))
+
+    def do_take(self, rest: str) -> str:
+        a = Arguments.read(rest)
+        taken = self.the_router().take_held(self.pod(a.positional[0]), int(a.named["most"]))
+        flags = {
+            "cleared": taken.cleared,
+            "list-again": taken.list_again,
+            "plain": taken.is_plain,
+            "more": taken.has_more,
+        }
+        shown = [name for name, is_so in flags.items() if is_so]
+        for is_held, block in taken.changes:
+            shown.append(("+" if is_held else "-") + block_text(block))
+        return " ".join(shown)
+
+    def do_held(self, rest: str) -> str:
+        a = Arguments.read(rest)
+        pod, most = self.pod(a.positional[0]), int(a.named["most"])
+        shown: list[str] = []
+        cursor: int | None = 0
+        while cursor is not None:
+            page, cursor = self.the_router().list_held(pod, most, cursor)
+            shown.extend(map(block_text, page))
+        return " ".join(sorted(shown))
 
     def do_decide(self, rest: str) -> str:
         return self.decided(self.the_router().decide(**self.request(Arguments.read(rest))))

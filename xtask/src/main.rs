@@ -18,6 +18,7 @@ mod manifests;
 mod modules;
 mod options;
 mod python;
+mod redis;
 mod schema;
 mod source;
 mod steps;

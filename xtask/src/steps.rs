@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use crate::tool::{
     self, CARGO_DENY, CARGO_FUZZ, CC, CHROMIUM, CLIPPY, CXX, GO, GO_FOR_PLUGIN, MIRI, PKG_CONFIG, PROMETHEUS,
-    PYTHON, RUST_SRC, RUSTFMT, Tool, VALGRIND, WASM, WASM_TARGET, cargo,
+    PYTHON, REDIS, RUST_SRC, RUSTFMT, Tool, VALGRIND, WASM, WASM_TARGET, cargo,
 };
 use crate::{
-    c, dependencies, envoy, events, fuzz, golang, library, manifests, modules, python, source, symbols, templates,
+    c, dependencies, envoy, events, fuzz, golang, library, manifests, modules, python, redis, source, symbols, templates,
     versions, versus,
 };
 
@@ -252,6 +252,13 @@ pub(crate) const STEPS: &[Step] = &[
         run: Run::Always,
         needs: &[&PYTHON],
         check: |context| events::check(&context.root).into(),
+    },
+    Step {
+        name: "redis",
+        what: "shared state on a real Redis, and on Valkey where there is one, that is killed, hangs, is full, fails over",
+        run: Run::Always,
+        needs: &[&REDIS],
+        check: |_| redis::check().into(),
     },
     Step {
         name: "templates",

@@ -69,6 +69,13 @@ pub(crate) const MIRI: Tool = Tool {
     small: false,
 };
 
+pub(crate) const REDIS: Tool = Tool {
+    name: "redis-server",
+    probe: &["redis-server", "--version"],
+    install: &["sudo", "apt-get", "install", "--yes", "redis-server"],
+    small: false,
+};
+
 pub(crate) const PYTHON: Tool = Tool {
     name: "Python 3.11 or later",
     probe: &[

@@ -299,6 +299,7 @@ impl Exchange {
         if self.picker.config().shed == Shed::Saturated && is_saturated(&gateway, subset.as_deref()) {
             return Err(ApiError::overloaded("All pods have as much to do as they can take"));
         }
+        gateway.ask_index(&mut asked).await;
         let settings = gateway.settings();
         let mut route = gateway.route(&asked, session(&headers, &settings.session), among)?;
         flight.sent(&mut route);

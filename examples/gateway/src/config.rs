@@ -9,6 +9,7 @@ use kvroute_core::config::value::{mapping, present};
 use kvroute_core::config::{self, Config, Problem};
 use kvroute_io::fleet::FleetConfig;
 use kvroute_io::pods::{PodConfig, PodUrl};
+use kvroute_io::shared::SharedConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +26,8 @@ pub struct Document {
     pub router: Config,
     /// Where pods come from, and how they are asked.
     pub fleet: FleetConfig,
+    /// What this gateway shares with others in front of the same pods.
+    pub shared: SharedConfig,
     /// Tokenizers by served model. Prompts of other models are known as text, and go where such a text went before.
     #[serde(deserialize_with = "mapping")]
     pub tokenizers: BTreeMap<String, TokenizerConfig>,
@@ -62,6 +65,7 @@ impl Document {
 impl config::Document for Document {
     fn checked(&self) -> Result<(), Problem> {
         self.gateway.checked().map_err(|p| p.at("gateway"))?;
+        self.shared.checked().map_err(|p| p.at("shared"))?;
         self.fleet.check_with(&self.router).map_err(|p| p.at("fleet"))?;
         config::Document::checked(&self.router).map_err(|p| p.at("router"))?;
         if !self.router.pods.is_empty() {

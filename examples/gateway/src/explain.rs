@@ -72,6 +72,7 @@ pub(crate) async fn explain(
     };
     let mut asked = Asked::read(endpoint, &body)?;
     gateway.tokenize(&mut asked, &body).await;
+    gateway.ask_index(&mut asked).await;
     let settings = gateway.settings();
     let (decision, explanation) = gateway.decide(&asked, session(&head.headers, &settings.session))?;
     let (kind, text) = if accepts_text(&head.headers) {

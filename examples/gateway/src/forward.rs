@@ -87,6 +87,7 @@ async fn ask(
     let end = Instant::now() + Duration::from_millis(settings.timeouts.total_ms);
     let mut asked = Asked::read(endpoint, &body)?;
     let tokenization = gateway.tokenize(&mut asked, &body).await;
+    gateway.ask_index(&mut asked).await;
     flight.asks(&asked, &head.headers);
     flight.tokenized(tokenization);
     let mut headers = std::mem::take(&mut head.headers);

@@ -14,10 +14,13 @@ use crate::config::{Document, GatewayConfig, Routing};
 use crate::decision_log::DecisionLog;
 use crate::outcome::{Observer, RequestOutcome};
 use crate::request::Asked;
+use crate::shared;
 use crate::snapshots;
 use crate::tokenizers::Tokenizers;
 use crate::watch::Watch;
 use kvroute_io::fleet::Fleet;
+use kvroute_io::shared::SharedState;
+use kvroute_io::shared::index::SharedIndex;
 
 /// A gateway: pods, a router that knows what they hold, and how requests get from clients to them.
 pub struct Gateway {
@@ -28,6 +31,8 @@ pub struct Gateway {
     observers: Vec<Box<dyn Observer>>,
     decision_log: Option<DecisionLog>,
     watch: Watch,
+    shared: Option<SharedState>,
+    index: Option<SharedIndex>,
     is_draining: AtomicBool,
     /// Bytes of requests' bodies that are held.
     pub(crate) buffered: AtomicUsize,
@@ -45,11 +50,17 @@ impl Gateway {
     pub fn start(document: &Document, observers: Vec<Box<dyn Observer>>) -> Result<Arc<Self>, Error> {
         let router = Arc::new(document.router.build()?);
         let snapshot = document.gateway.snapshot.as_ref().filter(|snapshot| snapshot.path.exists());
+        let fleet = Fleet::start_held(Arc::clone(&router), document.fleet.clone())?;
+        let shared = shared::join(Arc::clone(&router), &fleet, &document.shared)?;
+        let index = SharedIndex::start(router, &document.shared)?;
+        let is_stored = shared.is_some() && document.shared.snapshots.is_some();
         let gateway = Arc::new(Self {
             tokenizers: Tokenizers::load(&document.tokenizers)?,
             client: client(&document.gateway)?,
             decision_log: document.gateway.decision_log.as_ref().map(DecisionLog::open).transpose()?,
-            fleet: Fleet::start_held(router, document.fleet.clone())?,
+            fleet,
+            shared,
+            index,
             watch: Watch::start(&document.gateway)?,
             settings: ArcSwap::from_pointee(document.gateway.clone()),
             observers,
@@ -57,11 +68,11 @@ impl Gateway {
             buffered: AtomicUsize::new(0),
             turn: AtomicUsize::new(0),
         });
-        match snapshot {
-            Some(snapshot) => {
-                tokio::spawn(snapshots::restore_then_release(snapshot.path.clone(), Arc::clone(&gateway)));
-            }
-            None => gateway.fleet.release_events(),
+        let path = snapshot.map(|snapshot| snapshot.path.clone());
+        if path.is_some() || is_stored {
+            tokio::spawn(snapshots::restore_then_release(path, Arc::clone(&gateway)));
+        } else {
+            gateway.fleet.release_events();
         }
         Ok(gateway)
     }
@@ -104,6 +115,18 @@ impl Gateway {
     #[must_use]
     pub fn watch(&self) -> &Watch {
         &self.watch
+    }
+
+    /// What is shared with other gateways, if anything is.
+    #[must_use]
+    pub fn shared(&self) -> Option<&SharedState> {
+        self.shared.as_ref()
+    }
+
+    /// Its part in the index that gateways share, if it has one.
+    #[must_use]
+    pub fn index(&self) -> Option<&SharedIndex> {
+        self.index.as_ref()
     }
 
     /// Bytes of requests' bodies that are held now.

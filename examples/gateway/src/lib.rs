@@ -32,6 +32,7 @@ pub mod reload;
 pub mod request;
 pub mod route;
 pub mod server;
+pub mod shared;
 pub mod snapshots;
 mod stall;
 pub mod tls;

@@ -140,6 +140,9 @@ async fn serve_until_stopped(document: &Document, file: Option<ConfigFile>) -> R
         Drained::CutOff(connections) => tracing::warn!(connections, "connections were cut off"),
     }
     gateway.close();
+    if let Some(shared) = gateway.shared() {
+        shared.leave().await;
+    }
     gateway.watch().flush().await;
     Ok(())
 }

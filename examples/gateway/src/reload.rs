@@ -118,7 +118,7 @@ impl<D: Configured> ConfigFile<D> {
 
 /// What only counts at the start.
 fn fixed<D: Configured>(document: &D) -> Vec<(&'static str, Value)> {
-    let Document { gateway, router, tokenizers, .. } = document.gateway();
+    let Document { gateway, router, shared, tokenizers, .. } = document.gateway();
     let mut all = vec![
         ("gateway.listen", json!(gateway.listen)),
         ("gateway.tls", json!(gateway.tls)),
@@ -134,6 +134,7 @@ fn fixed<D: Configured>(document: &D) -> Vec<(&'static str, Value)> {
         ("router.requests", json!(router.requests)),
         ("router.overload", json!(router.overload)),
         ("router.domains", json!(router.domains)),
+        ("shared", json!(shared)),
         ("tokenizers", json!(tokenizers)),
     ];
     all.extend(document.fixed());

@@ -4,7 +4,7 @@ use std::fmt;
 
 use hyper::HeaderMap;
 use hyper::header::COOKIE;
-use kvroute_core::Session;
+use kvroute_core::{KnownPrefix, Session};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
@@ -105,6 +105,8 @@ pub struct Asked {
     pub is_countable: bool,
     /// Why the prompt is known as text, where a tokenizer was asked.
     pub untokenized: Option<&'static str>,
+    /// What others say that pods hold of the prompt.
+    pub known: Vec<KnownPrefix>,
 }
 
 /// The fields that matter. Those whose types only the engine judges are kept as they are.
@@ -161,7 +163,7 @@ impl Asked {
             _ => body.prompt.take().map_or(PromptForm::None, |prompts| prompts.longest),
         };
         let Body { model, cache_salt, .. } = body;
-        Ok(Self { endpoint, model, cache_salt, prompt, is_countable, untokenized: None })
+        Ok(Self { endpoint, model, cache_salt, prompt, is_countable, untokenized: None, known: Vec::new() })
     }
 
     /// Of a request that is none of the gateway's to judge: it may name a model.
@@ -178,6 +180,7 @@ impl Asked {
             prompt: PromptForm::None,
             is_countable: false,
             untokenized: None,
+            known: Vec::new(),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use kvroute_core::decision::Explanation;
 use kvroute_core::router::Dispatch;
@@ -151,6 +152,21 @@ impl Gateway {
         Some(format!("{name}={token}; Path=/; HttpOnly; SameSite=Lax{secure}"))
     }
 
+    /// Asks the shared index what pods hold of the prompt, and takes the answer to the request.
+    pub async fn ask_index(&self, asked: &mut Asked) {
+        let Some(index) = self.index().filter(|index| index.reads()) else { return };
+        let PromptForm::TokenIds(token_ids) = &asked.prompt else { return };
+        // What is wrong with the request shows when it is routed.
+        let Ok(told) = self.told(asked, Among::All) else { return };
+        let begun = Instant::now();
+        let known = index.known(told.served.as_deref(), token_ids, &told.context).await;
+        self.watch().looked_up(begun.elapsed());
+        match known {
+            Ok(known) => asked.known = known,
+            Err(error) => tracing::debug!(%error, "the shared index did not answer"),
+        }
+    }
+
     fn told(&self, asked: &Asked, among: Among<'_>) -> Result<Told, ApiError> {
         let model = asked.model.as_deref().map(|name| self.model(name)).transpose()?;
         let lora = model.as_ref().and_then(|model| model.lora.clone());
@@ -257,7 +273,14 @@ impl Told {
             PromptForm::Text(text) => Prompt::Text(text),
         };
         let request = Request::new(&[], &self.context);
-        act(&Request { prompt, model: self.served.as_deref(), session, subset: subset.as_deref(), ..request })
+        act(&Request {
+            prompt,
+            model: self.served.as_deref(),
+            session,
+            subset: subset.as_deref(),
+            known: &asked.known,
+            ..request
+        })
     }
 }
 

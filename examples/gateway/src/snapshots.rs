@@ -54,31 +54,48 @@ pub fn restore(router: &Router, now: Duration, path: &Path) -> Result<Option<Res
         }
     }
     let report = restore.finish(router, now).map_err(|error| fail(&error))?;
-    for pod in &report.pods {
-        // A pod that is not here is nowhere to send requests to; whether it comes back its source knows.
-        if let Some(id) = pod.id.filter(|_| pod.added) {
-            router.remove_pod(id)?;
-        }
-    }
+    remove_added(router, &report)?;
     Ok(Some(report))
+}
+
+/// A pod that is not here is nowhere to send requests to; whether it comes back its source knows.
+fn remove_added(router: &Router, report: &RestoreReport) -> Result<(), Error> {
+    let added = report.pods.iter().filter(|pod| pod.added).filter_map(|pod| pod.id);
+    added.map(|id| router.remove_pod(id)).collect()
 }
 
 /// How long pods have to say what they are, before what the snapshot knows of them is given up.
 const LEARNING: Duration = Duration::from_secs(20);
 
+/// How long a snapshot that others stored is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Reads the snapshot when all pods have said what they are, and then lets their events come: only pods without events
-/// take in what was known of them.
-pub(crate) async fn restore_then_release(path: PathBuf, gateway: Arc<Gateway>) {
+/// take in what was known of them. It is in the file, or, without one, where other gateways stored theirs.
+pub(crate) async fn restore_then_release(path: Option<PathBuf>, gateway: Arc<Gateway>) {
     let start = Instant::now();
     while is_learning(&gateway) && start.elapsed() < LEARNING {
         sleep(Duration::from_millis(50)).await;
     }
-    let restoring = Arc::clone(&gateway);
-    let restored =
-        tokio::task::spawn_blocking(move || restore(restoring.router(), restoring.now(), &path)).await;
+    let restored = match (path, gateway.shared()) {
+        (Some(path), _) => {
+            let restoring = Arc::clone(&gateway);
+            let restored =
+                tokio::task::spawn_blocking(move || restore(restoring.router(), restoring.now(), &path));
+            restored.await.unwrap_or_else(|error| Err(invalid(error.to_string())))
+        }
+        (None, Some(shared)) => match shared.load_snapshot(PATIENCE).await {
+            Ok(Some(report)) => remove_added(gateway.router(), &report).map(|()| Some(report)),
+            other => other,
+        },
+        (None, None) => Ok(None),
+    };
     gateway.fleet().release_events();
+    if let Some(shared) = gateway.shared() {
+        shared.store_snapshots();
+    }
     match restored {
-        Ok(Ok(Some(report))) => {
+        Ok(Some(report)) => {
             for pod in &report.pods {
                 match &pod.blocks {
                     Ok(blocks) => tracing::info!(pod = pod.name, rank = pod.dp_rank, ?blocks, "restored"),
@@ -89,8 +106,7 @@ pub(crate) async fn restore_then_release(path: PathBuf, gateway: Arc<Gateway>) {
             }
             tracing::info!(sessions = report.sessions, left_out = report.sessions_left_out, "restored");
         }
-        Ok(Ok(None)) => {}
-        Ok(Err(error)) => tracing::error!(%error, "nothing was restored"),
+        Ok(None) => {}
         Err(error) => tracing::error!(%error, "nothing was restored"),
     }
 }

@@ -9,10 +9,14 @@ use kvroute::decide::{
     kvroute_router_first_token, kvroute_router_session_token,
 };
 use kvroute::explain::kvroute_router_explain;
+use kvroute::held::{
+    kvroute_held_block, kvroute_held_change, kvroute_router_journal_held, kvroute_router_list_held,
+    kvroute_router_take_held,
+};
 use kvroute::lookup::{kvroute_pod_match, kvroute_router_lookup};
 use kvroute::memory::kvroute_str;
 use kvroute::record::{kvroute_log_replay, kvroute_router_record};
-use kvroute::request::{kvroute_request, kvroute_score_column};
+use kvroute::request::{kvroute_known_prefix, kvroute_request, kvroute_score_column};
 use kvroute::router::{kvroute_router_expire, kvroute_router_status};
 use kvroute::workspace::{kvroute_workspace, kvroute_workspace_fallbacks, kvroute_workspace_pod_name};
 
@@ -68,6 +72,15 @@ impl World {
         if input.rarely() {
             let many = input.below(18);
             (request.value.scores, request.value.scores_len) = input.array(&columns[..many]);
+        }
+        let known = [self.pod(input), self.pod(input)].map(|pod| kvroute_known_prefix {
+            pod,
+            tier: i32::from(input.byte() % 6) - 1,
+            blocks: u32::from(input.byte()),
+        });
+        if input.rarely() {
+            let many = input.below(3);
+            (request.value.known, request.value.known_len) = input.array(&known[..many]);
         }
         (request.value.nonce, request.value.has_nonce) = (input.number(), i32::from(input.byte() & 1));
         self.now_ns = self.now_ns.saturating_add(u64::from(input.byte()) * 50_000_000);
@@ -292,6 +305,40 @@ impl World {
                 assert!(self.pods.contains(&found.pod), "pod {}", found.pod);
                 assert!(found.blocks.iter().sum::<u32>() as usize <= len && found.predicted as usize <= len);
                 assert!(found.speculative as usize <= len);
+            }
+        }
+    }
+
+    /// What a pod holds: its journal, what that has, or a page of all.
+    pub(super) fn held(&mut self, input: &mut Input<'_>) {
+        let (router, pod, error) = (self.router(input), self.pod(input), self.told(input));
+        let (capacity, mut written) = (input.below(10), UNTOUCHED);
+        // SAFETY: zero is a value; handles that live, and places that are there.
+        unsafe {
+            match input.byte() % 3 {
+                0 => _ = kvroute_router_journal_held(router, pod, input.below(40), error),
+                1 => {
+                    let (mut changes, mut flags): ([kvroute_held_change; 10], u32) = (zeroed(), 0);
+                    let place = changes.as_mut_ptr();
+                    let status =
+                        kvroute_router_take_held(router, pod, place, capacity, &mut written, &mut flags, error);
+                    self.judge_written(status, error, written, capacity);
+                    assert!(flags < 16 && changes.iter().all(|change| matches!(change.is_held, 0 | 1)));
+                }
+                _ => {
+                    let (mut blocks, mut cursor): ([kvroute_held_block; 10], u64) = (zeroed(), input.number());
+                    let place = blocks.as_mut_ptr();
+                    let status = kvroute_router_list_held(
+                        router,
+                        pod,
+                        &mut cursor,
+                        place,
+                        capacity,
+                        &mut written,
+                        error,
+                    );
+                    self.judge_written(status, error, written, capacity);
+                }
             }
         }
     }

@@ -67,6 +67,7 @@ const STEPS: &[Step] = &[
     World::name_pod,
     World::look_after_pod,
     World::lookup,
+    World::held,
     World::explain,
     World::seal,
     World::hash,

@@ -104,7 +104,8 @@ impl FrameReader {
             if header[5..] != checksum(self.frames, kind, payload).to_le_bytes() {
                 return Err(self.fail(0, "the checksum of this frame is wrong"));
             }
-            take(Frame { kind, payload: Reader::new(payload, self.offset + FRAME_HEADER as u64) })?;
+            let payload = Reader::new(SNAPSHOT, payload, self.offset + FRAME_HEADER as u64);
+            take(Frame { kind, payload })?;
             self.frames += 1;
             self.is_ended = kind == Kind::End;
         }
@@ -127,26 +128,35 @@ impl FrameReader {
     }
 
     fn fail(&self, at: usize, what: impl Display) -> Error {
-        fail(self.offset + at as u64, what)
+        fail(SNAPSHOT, self.offset + at as u64, what)
     }
 }
 
-fn fail(offset: u64, what: impl Display) -> Error {
-    Error::new(ErrorKind::Decode, format!("snapshot, byte {offset}: {what}"))
+/// What errors call what frames are read of.
+const SNAPSHOT: &str = "snapshot";
+
+fn fail(document: &str, offset: u64, what: impl Display) -> Error {
+    Error::new(ErrorKind::Decode, format!("{document}, byte {offset}: {what}"))
 }
 
-/// Reads records off a payload. Errors are `Decode` and name the offset in the snapshot.
+/// Reads records. Errors are `Decode` and name the document and the offset in it.
 #[derive(Debug)]
 pub(crate) struct Reader<'a> {
+    document: &'static str,
     rest: &'a [u8],
     length: usize,
-    /// Offset of the payload in the snapshot.
+    /// Offset of the records in the document.
     offset: u64,
 }
 
 impl<'a> Reader<'a> {
-    fn new(payload: &'a [u8], offset: u64) -> Self {
-        Self { rest: payload, length: payload.len(), offset }
+    pub(crate) fn new(document: &'static str, payload: &'a [u8], offset: u64) -> Self {
+        Self { document, rest: payload, length: payload.len(), offset }
+    }
+
+    /// Bytes that were not read yet.
+    pub(crate) fn left(&self) -> u64 {
+        self.rest.len() as u64
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -155,7 +165,7 @@ impl<'a> Reader<'a> {
 
     /// An error about what was read last.
     pub(crate) fn fail(&self, what: impl Display) -> Error {
-        fail(self.offset + (self.length - self.rest.len()) as u64, what)
+        fail(self.document, self.offset + (self.length - self.rest.len()) as u64, what)
     }
 
     pub(crate) fn take(&mut self, length: usize) -> Result<&'a [u8], Error> {
@@ -352,14 +362,15 @@ mod tests {
 
     #[test]
     fn records_that_claim_more_than_there_is_are_errors_with_their_place() {
-        let read = |bytes: &[u8], read: fn(&mut Reader<'_>) -> bool| read(&mut Reader::new(bytes, 100));
+        let read =
+            |bytes: &[u8], read: fn(&mut Reader<'_>) -> bool| read(&mut Reader::new(SNAPSHOT, bytes, 100));
         assert!(read(&[0xff; 11], |r| r.number().is_err()));
         assert!(read(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2], |r| r.number().is_err()));
         assert!(read(&[0xff; 9], |r| r.text().is_err()));
         assert!(read(&[1, 0xff], |r| r.text().is_err()));
         assert!(read(&[2], |r| r.bool().is_err()));
         assert!(read(&[0; 15], |r| r.hashes(usize::MAX).is_err() && r.hashes(2).is_err()));
-        let error = Reader::new(&[9, 9], 100).take(3).unwrap_err();
+        let error = Reader::new(SNAPSHOT, &[9, 9], 100).take(3).unwrap_err();
         assert_eq!(error.to_string(), "snapshot, byte 100: 3 bytes should follow, not 2");
     }
 }

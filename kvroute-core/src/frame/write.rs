@@ -22,6 +22,16 @@ impl FrameWriter {
         Self { bytes, frames: 0, open: None }
     }
 
+    /// For records that stand in no frame.
+    pub(crate) fn unframed() -> Self {
+        Self { bytes: Vec::new(), frames: 0, open: None }
+    }
+
+    /// All that was written.
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
     /// What was written since the last [`clear`](Self::clear).
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes

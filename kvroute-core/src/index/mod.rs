@@ -27,6 +27,7 @@
 mod chains;
 mod coverage;
 mod fleet;
+mod held;
 #[expect(unsafe_code, reason = "its proof is in it")]
 mod lock;
 mod matching;
@@ -57,6 +58,7 @@ use core::time::Duration;
 use parking_lot::Mutex;
 
 pub use fleet::PodId;
+pub use held::{HeldBlock, HeldChange, HeldCursor, HeldSince};
 pub use matching::TierBlocks;
 pub(crate) use outcome::TrustCell;
 pub use outcome::{ApplyReport, Counters, IgnoreReason, Outcome, ResyncReason, TrustLevel};

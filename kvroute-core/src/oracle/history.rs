@@ -17,12 +17,14 @@ use rmp::encode::{
 };
 
 use super::OraclePod;
+use super::held::HeldCopy;
 use crate::event::GroupKind;
 use crate::hash::{
     BlockHasher, HashContext, HashScheme, HashSeed, OwnScheme, VllmAlgorithm, VllmEra, VllmScheme,
 };
 use crate::index::{
-    ApplyReport, BlockIndex, CopyPolicy, GapPolicy, IndexOptions, MatchTable, Outcome, PodId, PodOptions,
+    ApplyReport, BlockIndex, CopyPolicy, GapPolicy, HeldBlock, IndexOptions, MatchTable, Outcome, PodId,
+    PodOptions,
 };
 use crate::{BlockHash, CacheDomain, EngineHash, Error, Tier};
 
@@ -83,6 +85,8 @@ struct Engine {
     /// Changes since the last batch: how the view must change when that batch arrives.
     changes: Vec<Change>,
     lost: bool,
+    /// What is held in the index, as its journal tells it.
+    copy: HeldCopy,
 }
 
 #[derive(Clone)]
@@ -112,6 +116,7 @@ pub fn run(setting: Setting, bytes: &[u8]) -> Result<(), String> {
     for op in bytes.chunks_exact(4) {
         world.act([op[0], op[1], op[2], op[3]])?;
         world.check()?;
+        world.follow()?;
     }
     world.finish()
 }
@@ -161,6 +166,7 @@ impl World {
             incarnation: 0,
             changes: Vec::new(),
             lost: false,
+            copy: HeldCopy::default(),
         }
     }
 
@@ -523,6 +529,20 @@ impl World {
                         ));
                     }
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// What the index says that pods hold is what they hold, as far as it can know.
+    fn follow(&mut self) -> Result<(), String> {
+        for (pod, engine) in self.engines.iter_mut().enumerate() {
+            engine.copy.follow(&self.index, engine.id)?;
+            // It may be behind by a step, and the index by a lost batch.
+            let is_current = engine.delivered == engine.published.len() && engine.copy.is_current();
+            let wrong = |held: &&HeldBlock| !engine.truth.holds(held.group, held.tier, held.hash);
+            if is_current && let Some(block) = engine.copy.blocks().iter().find(wrong) {
+                return Err(format!("pod {pod}: {block:?} is not held"));
             }
         }
         Ok(())

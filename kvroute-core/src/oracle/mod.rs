@@ -2,8 +2,9 @@
 //!
 //! It keeps what each pod holds as a plain list and reads every answer off the definition. It knows nothing
 //! of runs, lanes, translation or locks. [`history`] drives it and the index through the same events;
-//! [`snapshots`] is about bytes that are no engine's.
+//! [`held`] keeps a copy of what a pod holds; [`snapshots`] is about bytes that are no engine's.
 
+pub mod held;
 pub mod history;
 pub mod snapshots;
 

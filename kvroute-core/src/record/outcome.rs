@@ -6,7 +6,8 @@ use core::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Kind, VERSION, is_default, line};
-use crate::ticket::{Finish, Ticket};
+use crate::request::Finish;
+use crate::ticket::Ticket;
 
 /// The end of a request whose decision was recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -74,6 +74,9 @@ pub struct PodRecord<'a> {
     /// Leading blocks that this router had sent to it a moment ago.
     #[serde(default, skip_serializing_if = "is_default")]
     pub speculative_blocks: u32,
+    /// Leading blocks that it had by hearsay; `matched_blocks` has them, too.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub known_blocks: u32,
     /// What it last said of its load.
     #[serde(default, skip_serializing_if = "is_default")]
     pub load: Option<LoadReport>,
@@ -182,6 +185,7 @@ impl<'a> PodRecord<'a> {
             matched_blocks: MatchedBlocks::new(facts.matched),
             predicted_blocks: facts.predicted,
             speculative_blocks: facts.speculative,
+            known_blocks: facts.known,
             load: facts.load,
             booked: facts.booked,
             in_flight: facts.in_flight,
@@ -212,6 +216,7 @@ impl<'a> PodRecord<'a> {
             ("matched_blocks", self.matched_blocks.total()),
             ("predicted_blocks", self.predicted_blocks.into()),
             ("speculative_blocks", self.speculative_blocks.into()),
+            ("known_blocks", self.known_blocks.into()),
         ];
         if let Some((name, blocks)) = found.into_iter().find(|(_, blocks)| *blocks > searchable) {
             return Err(self.wrong(name, blocks, "could be matched"));
@@ -223,9 +228,11 @@ impl<'a> PodRecord<'a> {
             matched,
             predicted: self.predicted_blocks,
             speculative: self.speculative_blocks,
+            known: self.known_blocks,
             searchable: self.searchable_blocks,
             block_size: self.block_size,
             load: self.load,
+            own: self.booked,
             booked: self.booked,
             in_flight: self.in_flight,
             accepting: self.accepting,

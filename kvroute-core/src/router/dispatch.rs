@@ -12,10 +12,11 @@ use super::workspace::Workspace;
 use crate::decision::Decision;
 use crate::index::{PodId, Speculation, TrustLevel};
 use crate::load::Bookings;
+use crate::peer::{Booked, SentBlocks};
 use crate::pod::RoutedPod;
-use crate::request::{Prompt, Request, Session};
+use crate::request::{Finish, Prompt, Request, Session};
 use crate::session::{Home, Sealed, SessionTable};
-use crate::ticket::{Finish, InFlight, Leg, Ticket};
+use crate::ticket::{InFlight, Leg, Ticket};
 use crate::{Error, ErrorKind};
 
 /// A request that was sent on its way.
@@ -34,7 +35,7 @@ pub struct Dispatch {
 }
 
 /// Most tokens booked for one request, so that the sum of all that can be in flight fits in a booking.
-const MAX_BOOKED_TOKENS: usize = 1 << 21;
+pub(super) const MAX_BOOKED_TOKENS: usize = 1 << 21;
 const _: () = assert!(MAX_BOOKED_TOKENS as u64 * Router::MAX_REQUESTS as u64 <= Bookings::MAX_PREFILL_TOKENS);
 
 impl Router {
@@ -91,20 +92,16 @@ impl Router {
 
     /// The engine sent the request's first token: its prompt is computed. Answers whether that was news.
     pub fn first_token(&self, ticket: Ticket) -> bool {
-        let news = self.tickets.with(ticket, |request| {
-            let news = !core::mem::replace(&mut request.started, true);
-            let decode = news.then(|| {
-                let tokens = core::mem::take(&mut request.decode.prefill_tokens);
-                (Arc::clone(&request.decode.pod), tokens, request.decode.speculation.take())
-            });
+        let news = self.tickets.start(ticket, |request| {
+            let tokens = core::mem::take(&mut request.decode.prefill_tokens);
+            let decode = (Arc::clone(&request.decode.pod), tokens, request.decode.speculation.take());
             (decode, request.prefill.take())
         });
-        let Some((decode, prefill)) = news else { return false };
+        let Some(((pod, tokens, speculation), prefill)) = news else { return false };
         if let Some(leg) = prefill {
             leg.pod.load.release(1, leg.prefill_tokens);
             self.end_speculation(&leg.pod, leg.speculation);
         }
-        let Some((pod, tokens, speculation)) = decode else { return false };
         pod.load.release(0, tokens);
         self.end_speculation(&pod, speculation);
         true
@@ -118,7 +115,7 @@ impl Router {
     /// (`usage.prompt_tokens_details.cached_tokens`), where the caller has it. It is compared with what
     /// was expected of the pod's view ([`RoutedPod::audit`]).
     pub fn finish(&self, ticket: Ticket, how: Finish, engine_cached_tokens: Option<usize>) -> bool {
-        let Some(request) = self.tickets.remove(ticket) else { return false };
+        let Some(request) = self.tickets.remove(ticket, how) else { return false };
         if let (Finish::Completed, Some(expected), Some(counted)) =
             (how, request.expected, engine_cached_tokens)
         {
@@ -189,8 +186,9 @@ impl Router {
         let booked = booked_tokens(decision);
         let Some(decode) = leg(decision.pod, booked.decode) else { return Ticket::UNTRACKED };
         let prefill = decision.prefill.and_then(|p| leg(p.pod, booked.prefill));
-        if workspace.facts.iter().all(|facts| facts.cached_blocks() == 0) {
-            let turn = self.cold_turns.fetch_add(1, Ordering::Relaxed) + 1;
+        let is_cold = workspace.facts.iter().all(|facts| facts.cached_blocks() == 0);
+        if is_cold {
+            let turn = self.next_cold_turn();
             core::iter::once(&decode).chain(&prefill).for_each(|leg| leg.pod.set_cold_turn(turn));
         }
         // What comes by transfer counts as cached for the engine, and a view that nothing feeds expects nothing.
@@ -198,9 +196,11 @@ impl Router {
             && decode.pod.stream_trust() >= TrustLevel::Degraded
             && matches!(request.prompt, Prompt::TokenIds(_));
         let expected = comparable.then_some(decision.matched_tokens);
+        let news = self.told_to_peers(roster, request, workspace, &decode, prefill.as_ref());
+        let news = news.map(|told| Booked { session, is_cold, ..told });
         let in_flight = InFlight { decode, prefill, since: now, started: false, expected, session };
         let mut expired = 0;
-        let ticket = self.tickets.insert(in_flight, now, |request| {
+        let ticket = self.tickets.insert(in_flight, news, now, |request| {
             self.let_go(request, Finish::Cancelled);
             expired += 1;
         });
@@ -212,7 +212,11 @@ impl Router {
         })
     }
 
-    fn end_speculation(&self, pod: &RoutedPod, speculation: Option<Speculation>) {
+    pub(super) fn next_cold_turn(&self) -> u64 {
+        self.cold_turns.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub(super) fn end_speculation(&self, pod: &RoutedPod, speculation: Option<Speculation>) {
         if let Some(speculation) = speculation {
             self.index.end_speculation(pod.id(), speculation);
         }
@@ -249,6 +253,50 @@ impl Router {
     }
 }
 
+impl Router {
+    /// What peers are to know of a dispatch, if there are any.
+    fn told_to_peers(
+        &self,
+        roster: &Roster,
+        request: &Request<'_>,
+        workspace: &Workspace,
+        decode: &Leg,
+        prefill: Option<&Leg>,
+    ) -> Option<Booked> {
+        let most = self.told_blocks.load(Ordering::Relaxed);
+        if most == 0 {
+            return None;
+        }
+        let blocks = |leg: &Leg| {
+            let facts = workspace.facts_of(roster, leg.pod.id())?;
+            let domain = roster.domain_of(&leg.pod, request.prompt);
+            let blocks = workspace.blocks(domain);
+            let blocks = &blocks[..blocks.len().min(most)];
+            // Where the pod's own events tell peers of all of it, nothing is to be added.
+            let is_known = facts.events_tell && facts.matched.total() as usize >= blocks.len();
+            (!blocks.is_empty() && !is_known).then(|| SentBlocks {
+                domain: roster.told_domain(&leg.pod, request.prompt),
+                is_speculative: facts.events_tell,
+                hashes: blocks.iter().map(|block| block.0).collect(),
+            })
+        };
+        let decode_blocks = blocks(decode);
+        let prefill_blocks = prefill.and_then(|leg| {
+            let own = blocks(leg)?;
+            // The same memory, where it is the same.
+            Some(decode_blocks.clone().filter(|blocks| *blocks == own).unwrap_or(own))
+        });
+        Some(Booked {
+            decode: decode.share(),
+            decode_blocks,
+            prefill: prefill.map(Leg::share),
+            prefill_blocks,
+            session: None,
+            is_cold: false,
+        })
+    }
+}
+
 struct BookedTokens {
     decode: u64,
     prefill: u64,
@@ -268,7 +316,7 @@ fn book(roster: &Roster, workspace: &Workspace, decision: &Decision, anyway: boo
     let booked = booked_tokens(decision);
     let try_one = |id: PodId, tokens: u64| -> Option<(&RoutedPod, bool)> {
         let row = roster.row(id)?;
-        let seen = if anyway { None } else { Some(workspace.facts_of(roster, id)?.booked) };
+        let seen = if anyway { None } else { Some(workspace.facts_of(roster, id)?.own) };
         Some((&roster.pods[row], roster.pods[row].load.book(seen, tokens)))
     };
     let first = decision.prefill.and_then(|prefill| try_one(prefill.pod, booked.prefill));

@@ -89,6 +89,7 @@ impl Router {
             matched_blocks: tiers.filter(|&(_, blocks)| blocks > 0).collect(),
             predicted_blocks: facts.predicted,
             speculative_blocks: facts.speculative,
+            known_blocks: facts.known,
             uncached_tokens: facts.uncached_tokens(workspace.prompt_tokens),
             booked: facts.booked,
             load: facts.load,

@@ -1,6 +1,7 @@
 //! What a decision is made of: what pods have of the prompt, which pods are looked at, and what is known of them.
 
 use alloc::string::ToString;
+use alloc::vec::Vec;
 use core::cmp::Reverse;
 use core::time::Duration;
 
@@ -14,9 +15,9 @@ use crate::index::TrustLevel;
 use crate::pick::lot;
 use crate::pod::{Role, RoutedPod};
 use crate::policy::{Policy, Sampling};
-use crate::request::{Prompt, Request, ScoreColumn, Session};
+use crate::request::{KnownPrefix, Prompt, Request, ScoreColumn, Session};
 use crate::session::SessionTable;
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, Tier};
 
 impl Router {
     /// Finds out all that a decision needs.
@@ -35,6 +36,9 @@ impl Router {
             return Err(Error::new(ErrorKind::Limit, message));
         }
         check_scores(policy, request.scores)?;
+        if let (Prompt::Text(_), Some(_)) = (request.prompt, request.known.first()) {
+            return Err(Error::invalid("known prefixes are of token ids, and this prompt is a text"));
+        }
         workspace.session = self.session_rows(roster, request, now);
         let found = self.find_matches(roster, request, workspace);
         // Also a request that cannot be hashed is explained by its pods.
@@ -56,7 +60,7 @@ impl Router {
         request: &Request<'_>,
         workspace: &mut Workspace,
     ) -> Result<u64, Error> {
-        let Workspace { words, hashed, table, hits, searched, unhashed, .. } = workspace;
+        let Workspace { words, hashed, table, hits, told, searched, unhashed, .. } = workspace;
         let token_ids = match request.prompt {
             Prompt::TokenIds(token_ids) => token_ids,
             Prompt::Text(text) => {
@@ -67,7 +71,7 @@ impl Router {
         };
         let mut fingerprint = token_ids.len() as u64;
         let mut used = 0;
-        for RoutedDomain { domain, text } in &roster.domains {
+        for RoutedDomain { domain, text, .. } in &roster.domains {
             let is_text = matches!(request.prompt, Prompt::Text(_));
             let searched_in = if is_text { text } else { &**domain };
             let hasher = searched_in.hasher();
@@ -103,10 +107,11 @@ impl Router {
             hits.extend(table.matches().iter().filter_map(|found| {
                 let row = roster.row(found.pod)? as u32;
                 let (matched, predicted, speculative) = (found.blocks, found.predicted, found.speculative);
-                Some(Hit { row, matched, predicted, speculative })
+                Some(Hit { row, matched, predicted, speculative, ..Hit::default() })
             }));
         }
         hits.sort_unstable_by_key(|hit| hit.row);
+        hear(roster, request.known, told, searched, hits);
         // What is left from other requests must not be taken for this one's.
         hashed[used..].iter_mut().for_each(|old| old.blocks.clear());
         match unhashed.first() {
@@ -138,6 +143,34 @@ impl Router {
             (decode, prefill) => SessionRows { decode, prefill, ..SessionRows::default() },
         }
     }
+}
+
+/// Adds what was found out elsewhere to what the index has.
+fn hear(
+    roster: &Roster,
+    known: &[KnownPrefix],
+    told: &mut Vec<(u32, Tier, u32)>,
+    searched: &[Searched],
+    hits: &mut Vec<Hit>,
+) {
+    if known.is_empty() {
+        return;
+    }
+    told.clear();
+    told.extend(known.iter().filter_map(|KnownPrefix { pod, tier, blocks }| {
+        roster.row(*pod).map(|row| (row as u32, *tier, *blocks))
+    }));
+    told.sort_unstable();
+    let found = hits.len();
+    for told in told.chunk_by(|a, b| a.0 == b.0) {
+        let row = told[0].0;
+        let at = hits[..found].binary_search_by_key(&row, |hit| hit.row).unwrap_or_else(|_| {
+            hits.push(Hit { row, ..Hit::default() });
+            hits.len() - 1
+        });
+        hits[at].hear(told, searched[roster.domain_rows[row as usize] as usize].blocks);
+    }
+    hits.sort_unstable_by_key(|hit| hit.row);
 }
 
 fn check_scores(policy: &Policy, columns: &[ScoreColumn<'_>]) -> Result<(), Error> {
@@ -240,7 +273,8 @@ impl Workspace {
             }
             let hit = hits.peek().filter(|hit| hit.row == row).map_or(Hit::default(), |hit| **hit);
             let searched = searched[roster.domain_rows[row as usize] as usize];
-            let (load, booked) = (pod.load.report(), pod.load.bookings());
+            let (load, own) = (pod.load.report(), pod.load.bookings());
+            let booked = own.and(pod.load.peer_bookings());
             facts.push(Facts {
                 pod: row,
                 matched: hit.matched,
@@ -249,6 +283,7 @@ impl Workspace {
                 searchable: searched.blocks,
                 block_size: searched.block_size,
                 load,
+                own,
                 booked,
                 in_flight: pod.load.in_flight(booked, load),
                 accepting: pod.is_accepting(),
@@ -257,7 +292,12 @@ impl Workspace {
                 failures: pod.failures(),
                 ever_booked: pod.load.ever_booked(),
                 cold_turn: pod.cold_turn(),
-                trust: pod.trust(),
+                known: hit.known,
+                trust: match hit.is_hearsay {
+                    // As a degraded view, and less where its engine kept having less than was expected.
+                    true => pod.trust_if(TrustLevel::Degraded),
+                    false => pod.trust(),
+                },
                 events_tell: !is_text && events_tell(pod),
             });
         }
@@ -270,7 +310,8 @@ impl Workspace {
     pub(super) fn refresh_bookings(&mut self, roster: &Roster) {
         for facts in &mut self.facts {
             let load = &roster.pods[facts.pod as usize].load;
-            facts.booked = load.bookings();
+            facts.own = load.bookings();
+            facts.booked = facts.own.and(load.peer_bookings());
             facts.in_flight = load.in_flight(facts.booked, facts.load);
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! `gather` finds what pods have of a prompt, and which are looked at; `decide` asks the policy about them; `board` is
 //! one profile's part in that; `dispatch` books what was decided and follows the request to its end; `explain` says
-//! why; `record` takes a decision down, `replay` makes it again; `snapshot` carries what the
+//! why; `peers` is what several routers tell each other; `record` takes a decision down, `replay` makes it again; `snapshot` carries what the
 //! router knows over a restart.
 
 mod board;
@@ -10,6 +10,7 @@ mod decide;
 mod dispatch;
 mod explain;
 mod gather;
+mod peers;
 mod record;
 mod replay;
 mod roster;
@@ -21,12 +22,15 @@ use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::num::NonZeroU16;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use core::time::Duration;
 
+use parking_lot::Mutex;
 use serde::Serialize;
 
 pub use self::dispatch::Dispatch;
+use self::peers::PeerTable;
+pub use self::peers::{PeerOptions, PeerReport, PeerStatus, Telling};
 pub use self::replay::{Replay, Replayed};
 use self::roster::Roster;
 pub use self::snapshot::{Refusal, Restore, RestoreReport, RestoredPod, Snapshot};
@@ -148,6 +152,10 @@ pub struct Router {
     untracked: AtomicU64,
     /// Requests of which no pod had anything.
     cold_turns: AtomicU64,
+    /// Other routers of the same fleet.
+    peers: Mutex<PeerTable>,
+    /// Most blocks of a prompt that they are told; 0: nothing is written down for them.
+    told_blocks: AtomicUsize,
 }
 
 impl Default for Router {
@@ -190,6 +198,8 @@ impl Router {
             expired: AtomicU64::new(0),
             untracked: AtomicU64::new(0),
             cold_turns: AtomicU64::new(0),
+            peers: Mutex::default(),
+            told_blocks: AtomicUsize::new(0),
             options,
         }
     }
@@ -205,6 +215,7 @@ impl Router {
         self.sessions = SessionTable::new(self.options.max_sessions, self.options.session_ttl);
         self.tickets.clear();
         (self.expired, self.untracked) = (AtomicU64::new(0), AtomicU64::new(0));
+        self.peers.lock().forget_peers(self);
         self.roster = Published::default();
         for domain in &old.named {
             // They agreed with each other before.
@@ -270,6 +281,12 @@ impl Router {
     #[must_use]
     pub fn domain(&self, name: &str) -> Option<Arc<CacheDomain>> {
         self.roster.read(|roster| roster.domain(name).cloned())
+    }
+
+    /// The cache domains of its pods.
+    #[must_use]
+    pub fn domains(&self) -> Vec<Arc<CacheDomain>> {
+        self.roster.read(|roster| roster.domains.iter().map(|domain| Arc::clone(&domain.domain)).collect())
     }
 
     /// Adds a pod, holding nothing. Each data-parallel rank is a pod of its own, with its own stream of

@@ -6,6 +6,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use hashbrown::HashMap;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::hash::BlockHasher;
 use crate::index::PodId;
@@ -35,6 +36,8 @@ pub(super) struct Roster {
 pub(super) struct RoutedDomain {
     pub(super) domain: Arc<CacheDomain>,
     pub(super) text: CacheDomain,
+    /// What peers call the two: the same in every router that hashes alike.
+    told: [u64; 2],
 }
 
 impl Roster {
@@ -53,7 +56,13 @@ impl Roster {
     pub(super) fn insert(&mut self, pod: RoutedPod, text: &BlockHasher) {
         if self.domains.iter().all(|known| !Arc::ptr_eq(&known.domain, &pod.domain)) {
             let (domain, text) = (Arc::clone(&pod.domain), pod.domain.of_text(text.clone()));
-            self.domains.push(RoutedDomain { domain, text });
+            let told = [&*domain, &text].map(|domain| {
+                let name = xxh3_64(domain.name().as_bytes());
+                xxh3_64_with_seed(&domain.hasher().fingerprint().to_le_bytes(), name)
+            });
+            // Prompts that are only known as text mean something else, also where they are hashed alike.
+            let told = [told[0], !told[1]];
+            self.domains.push(RoutedDomain { domain, text, told });
             self.domains.sort_by_key(|known| known.domain.hasher().identity());
         }
         self.names.entry_ref(&pod.name).or_default().push(pod.id);
@@ -98,12 +107,28 @@ impl Roster {
 
     /// The domain in which a pod's part in such a prompt is looked up and predicted.
     pub(super) fn domain_of<'a>(&'a self, pod: &'a RoutedPod, prompt: Prompt<'_>) -> &'a CacheDomain {
-        let text = |pod: &RoutedPod| {
-            self.domains.iter().find(|known| Arc::ptr_eq(&known.domain, &pod.domain)).map(|known| &known.text)
-        };
         match prompt {
             Prompt::TokenIds(_) => &pod.domain,
-            Prompt::Text(_) => text(pod).unwrap_or(&pod.domain),
+            Prompt::Text(_) => self.routed_domain(pod).map_or(&pod.domain, |known| &known.text),
+        }
+    }
+
+    fn routed_domain(&self, pod: &RoutedPod) -> Option<&RoutedDomain> {
+        self.domains.iter().find(|known| Arc::ptr_eq(&known.domain, &pod.domain))
+    }
+
+    /// What peers call the domain in which a pod's part in such a prompt is looked up.
+    pub(super) fn told_domain(&self, pod: &RoutedPod, prompt: Prompt<'_>) -> u64 {
+        let place = usize::from(matches!(prompt, Prompt::Text(_)));
+        self.routed_domain(pod).map_or(0, |known| known.told[place])
+    }
+
+    /// The domain of the pod in this row that peers call so.
+    pub(super) fn domain_told_as(&self, row: usize, told: u64) -> Option<&CacheDomain> {
+        let known = self.routed_domain(&self.pods[row])?;
+        match known.told.iter().position(|own| *own == told)? {
+            0 => Some(&known.domain),
+            _ => Some(&known.text),
         }
     }
 

@@ -65,6 +65,8 @@ pub struct PodStatus {
     pub failures: u32,
     /// What this router has in flight on it.
     pub booked: Bookings,
+    /// What its peers said that they have.
+    pub booked_by_peers: Bookings,
     /// How its view compared with what its engine counted.
     pub audit: Audit,
     /// What happened to its stream of events.
@@ -105,6 +107,7 @@ impl Router {
             overloaded: pod.is_overloaded(),
             failures: pod.failures().0,
             booked: pod.bookings(),
+            booked_by_peers: pod.peer_bookings(),
             audit: pod.audit(),
             stream: self.index.counters(id).ok()?,
             parked_blocks: self.index.parked_blocks(id).ok()?,

@@ -14,7 +14,7 @@ use crate::pod::RoutedPod;
 use crate::policy::Policy;
 use crate::published::Seen;
 use crate::request::Request;
-use crate::{BlockHash, CacheDomain, Error};
+use crate::{BlockHash, CacheDomain, Error, Tier};
 
 /// Room for one decision at a time, reused so that deciding allocates nothing once warm; and what the last
 /// decision saw, for [`Router::explain`](crate::Router::explain). One per thread.
@@ -27,6 +27,8 @@ pub struct Workspace {
     pub(super) table: MatchTable,
     /// Pods that have something of the prompt, by row.
     pub(super) hits: Vec<Hit>,
+    /// What was found out elsewhere: row, tier, leading blocks.
+    pub(super) told: Vec<(u32, Tier, u32)>,
     /// How the prompt was cut for each domain of the roster.
     pub(super) searched: Vec<Searched>,
     pub(super) holders: Vec<(Reverse<u32>, u64, u32)>,
@@ -63,12 +65,30 @@ pub(super) struct Hit {
     pub(super) matched: TierBlocks,
     pub(super) predicted: u32,
     pub(super) speculative: u32,
+    /// Leading blocks that it has by hearsay.
+    pub(super) known: u32,
+    /// Whether its own events say less.
+    pub(super) is_hearsay: bool,
 }
 
 impl Hit {
     /// Blocks it will have without its events saying so.
     pub(super) fn expected(&self, events_tell: bool) -> u32 {
         if events_tell { self.speculative } else { self.predicted.max(self.speculative) }
+    }
+
+    /// Adds what others say the pod has, of `searchable` blocks.
+    pub(super) fn hear(&mut self, told: &[(u32, Tier, u32)], searchable: u32) {
+        let (mut merged, mut own, mut reached) = (TierBlocks::default(), 0, 0);
+        for tier in Tier::ALL {
+            own += self.matched.in_tier(tier);
+            let so_far = told.iter().filter(|(_, farthest, _)| *farthest <= tier).map(|told| told.2);
+            self.known = so_far.max().unwrap_or(0).min(searchable);
+            let to = reached.max(own).max(self.known);
+            merged.add(tier, to - reached);
+            reached = to;
+        }
+        (self.is_hearsay, self.matched) = (merged != self.matched, merged);
     }
 }
 

@@ -77,6 +77,16 @@ impl SessionTable {
         }
     }
 
+    /// Notes where it is since `then`, unless somebody used it later.
+    pub(crate) fn bind_if_later(&self, key: u128, home: Home, then: Duration) {
+        let expires = then.saturating_add(self.ttl);
+        if let Some(mut shard) = self.shard(key).map(Mutex::lock)
+            && shard.peek(&key).is_none_or(|entry| entry.expires < expires)
+        {
+            shard.put(key, Entry { home, expires });
+        }
+    }
+
     /// Forgets the conversation if it is at home on this pod.
     pub(crate) fn unbind(&self, key: u128, decode: PodId) {
         if let Some(mut shard) = self.shard(key).map(Mutex::lock)

@@ -10,6 +10,7 @@ mod filters;
 mod guards;
 mod lifecycle;
 mod live_policy;
+mod peers;
 mod pickers;
 mod predictions;
 mod prefill;

@@ -196,6 +196,59 @@ static int32_t lookup(const words *line) {
   return KVROUTE_OK;
 }
 
+static void say_block(const char *sign, const kvroute_held_block *block) {
+  say("%s%s%" PRIu32 ":%s:%" PRIu64, space(), sign, block->group, TIERS[block->tier], block->hash);
+}
+
+static int32_t take(const words *line) {
+  static const char *const FLAGS[] = {"cleared", "list-again", "plain", "more"};
+  kvroute_held_change changes[64];
+  size_t written = 0, at, most = (size_t)number(needed(line, "most"));
+  uint32_t flags = 0;
+  int32_t status;
+  REQUIRE(most <= COUNT(changes));
+  status = kvroute_router_take_held(router, pod_of(positional(line, 0)), changes, most, &written,
+                                    &flags, error);
+  for (at = 0; at < COUNT(FLAGS); ++at) {
+    if (flags >> at & 1) {
+      say("%s%s", space(), FLAGS[at]);
+    }
+  }
+  for (at = 0; at < written; ++at) {
+    say_block(changes[at].is_held ? "+" : "-", &changes[at].block);
+  }
+  return status;
+}
+
+static int as_text(const void *one, const void *other) {
+  return strcmp((const char *)one, (const char *)other);
+}
+
+static int32_t held(const words *line) {
+  static char shown[64][64];
+  kvroute_held_block page[64];
+  size_t written = 0, at, count = 0, most = (size_t)number(needed(line, "most"));
+  uint64_t cursor = 0;
+  REQUIRE(most <= COUNT(page));
+  while (cursor != KVROUTE_HELD_END) {
+    int32_t status = kvroute_router_list_held(router, pod_of(positional(line, 0)), &cursor, page,
+                                              most, &written, error);
+    if (status != KVROUTE_OK) {
+      return status;
+    }
+    for (at = 0; at < written; ++at, ++count) {
+      REQUIRE(count < COUNT(shown));
+      snprintf(shown[count], sizeof *shown, "%" PRIu32 ":%s:%" PRIu64, page[at].group,
+               TIERS[page[at].tier], page[at].hash);
+    }
+  }
+  qsort(shown, count, sizeof *shown, as_text);
+  for (at = 0; at < count; ++at) {
+    say("%s%s", space(), shown[at]);
+  }
+  return KVROUTE_OK;
+}
+
 static int32_t first_token(const words *line) {
   bool known = false;
   uint64_t ticket = named_value(&tickets, positional(line, 0));
@@ -355,6 +408,12 @@ static int32_t step(char *text) {
   }
   if (IS("hash")) return hash(&line);
   if (IS("lookup")) return lookup(&line);
+  if (IS("journal")) {
+    return kvroute_router_journal_held(router, pod_of(positional(&line, 0)),
+                                       (size_t)number(needed(&line, "most")), error);
+  }
+  if (IS("take")) return take(&line);
+  if (IS("held")) return held(&line);
   if (IS("decide")) return decide(&line, NULL);
   if (IS("dispatch")) return decide(&line, positional(&line, 0));
   if (IS("first_token")) return first_token(&line);

@@ -60,6 +60,33 @@ static void fill_column(char *text, kvroute_score_column *column, uint64_t *of, 
   column->values = values;
 }
 
+/* `name:tier:blocks,name:tier:blocks`; a name may have colons of its own. */
+static size_t fill_known(char *text, kvroute_known_prefix *known) {
+  static const char *const NAMES[] = {"gpu", "cpu", "disk", "external"};
+  size_t len = 0;
+  char *part = text, *next;
+  for (; part != NULL; part = next, ++len) {
+    char *blocks, *tier;
+    int32_t at = 0;
+    next = strchr(part, ',');
+    if (next != NULL) {
+      *next++ = 0;
+    }
+    blocks = strrchr(part, ':');
+    *blocks++ = 0;
+    tier = strrchr(part, ':');
+    *tier++ = 0;
+    while (strcmp(NAMES[at], tier) != 0) {
+      ++at;
+    }
+    REQUIRE(len < MAX_NAMES);
+    known[len].pod = pod_of(part);
+    known[len].tier = at;
+    known[len].blocks = (uint32_t)number(blocks);
+  }
+  return len;
+}
+
 /* Takes a decision down for the log; `made` is what a dispatch answered. */
 static void take_down(const kvroute_request *request, const char *how,
                       const kvroute_decision *made) {
@@ -77,6 +104,8 @@ static int32_t decide(const words *line, const char *ticket) {
   kvroute_str subset[MAX_NAMES];
   uint64_t of[MAX_NAMES];
   double values[MAX_NAMES];
+  kvroute_known_prefix told[MAX_NAMES];
+  char *known = optional(line, "known");
   char *ids = optional(line, "tokens"), *text = optional(line, "text");
   char *scores = optional(line, "scores"), *nonce = optional(line, "nonce");
   char *only = optional(line, "subset");
@@ -98,6 +127,10 @@ static int32_t decide(const words *line, const char *ticket) {
     fill_column(scores, &column, of, values);
     request.scores = &column;
     request.scores_len = 1;
+  }
+  if (known != NULL) {
+    request.known = told;
+    request.known_len = fill_known(known, told);
   }
   request.has_subset = only != NULL;
   request.subset_len = names_of(only, subset);

@@ -42,6 +42,7 @@ __all__ = [
     "Explanation",
     "HashContext",
     "HashCursor",
+    "HeldChanges",
     "LoadReport",
     "Lora",
     "MultimodalItem",
@@ -454,6 +455,19 @@ class Dispatch:
     def contended(self) -> bool: ...
 
 @final
+class HeldChanges:
+    @property
+    def cleared(self) -> bool: ...
+    @property
+    def list_again(self) -> bool: ...
+    @property
+    def is_plain(self) -> bool: ...
+    @property
+    def has_more(self) -> bool: ...
+    @property
+    def changes(self) -> list[tuple[bool, tuple[int, int, Tier]]]: ...
+
+@final
 class Explanation:
     __hash__: ClassVar[None]  # type: ignore[assignment]
     @property
@@ -520,6 +534,11 @@ class Router:
     def abandon_gap(self, pod: PodId, sequence: int) -> None: ...
     def forget_load(self, pod: PodId, /) -> None: ...
     def forget_predictions(self, pod: PodId, /) -> None: ...
+    def journal_held(self, pod: PodId, /, most: int) -> None: ...
+    def take_held(self, pod: PodId, /, most: int) -> HeldChanges: ...
+    def list_held(
+        self, pod: PodId, /, most: int, cursor: int = 0
+    ) -> tuple[list[tuple[int, int, Tier]], int | None]: ...
     def report_load(self, pod: PodId, *, running: int, waiting: int, kv_usage: float) -> None: ...
     def report_adapters(
         self,
@@ -547,6 +566,7 @@ class Router:
         session_token: str | None = None,
         subset: Sequence[str] | None = None,
         scores: dict[str, dict[PodId, float]] | None = None,
+        known: dict[PodId, dict[Tier, int]] | None = None,
         nonce: int | None = None,
         now: float | None = None,
         explain: bool = False,
@@ -564,6 +584,7 @@ class Router:
         session_token: str | None = None,
         subset: Sequence[str] | None = None,
         scores: dict[str, dict[PodId, float]] | None = None,
+        known: dict[PodId, dict[Tier, int]] | None = None,
         nonce: int | None = None,
         now: float | None = None,
         explain: bool = False,

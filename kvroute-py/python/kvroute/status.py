@@ -163,6 +163,7 @@ class PodExplanationDict(TypedDict):
     matched_blocks: list[list[str | int]]
     predicted_blocks: int
     speculative_blocks: int
+    known_blocks: int
     uncached_tokens: int
     booked: BookingsDict
     load: LoadDict | None

@@ -32,6 +32,7 @@ mod pod;
 mod policy;
 mod queue;
 mod record;
+mod replicas;
 mod simulation;
 mod three_pods;
 
@@ -40,6 +41,7 @@ pub use kvroute::{KvroutePolicy, Routed};
 pub use pod::PodSpec;
 pub use policy::{Finish, Placement, PodEvent, PodView, Policy};
 pub use record::{PodUse, RequestRecord, Run, Summary, percentile};
+pub use replicas::Replicas;
 pub use three_pods::{MEASURED, Measured, Row, Strategy, ThreePods};
 
 use crate::engine::EngineError;

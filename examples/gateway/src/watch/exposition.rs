@@ -49,7 +49,14 @@ impl Collector for Scrape {
             llm_d::encode(&mut sheet, tallies, &router)?;
         }
         pods::encode(&mut sheet, &router, &fleet)?;
-        streams::encode(&mut sheet, &fleet)
+        streams::encode(&mut sheet, &fleet)?;
+        if let Some(shared) = gateway.shared() {
+            super::shared::encode(&mut sheet, &shared.status())?;
+        }
+        match gateway.index() {
+            Some(index) => super::index::encode(&mut sheet, &index.status(), &tallies.index_lookups),
+            None => Ok(()),
+        }
     }
 }
 

@@ -12,9 +12,11 @@
 mod config;
 mod decisions;
 mod exposition;
+mod index;
 mod llm_d;
 mod page;
 mod pods;
+mod shared;
 mod sheet;
 mod status;
 mod streams;
@@ -22,7 +24,7 @@ mod tallies;
 mod traces;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hyper::{HeaderMap, Response};
 use kvroute_core::Error;
@@ -70,6 +72,11 @@ impl Watch {
     /// A request arrived.
     pub(crate) fn started(&self) {
         self.tallies.started();
+    }
+
+    /// The shared index was asked, and this is how long it was waited for.
+    pub(crate) fn looked_up(&self, took: Duration) {
+        self.tallies.index_lookups.observe(took.as_secs_f64());
     }
 
     /// Gives a request its place in a trace: that of the headers, or a new one; puts it into them for the pod. Without

@@ -10,6 +10,7 @@ use super::decisions::Decided;
 use super::tallies::{PodKey, PodTally};
 use crate::config::Routing;
 use crate::gateway::Gateway;
+use crate::shared::{IndexView, SharedView};
 
 /// All of it. `router` and `fleet` are as the libraries have them; a pod of the fleet has a rank for each pod of the router,
 /// named by the same `id`.
@@ -18,6 +19,10 @@ struct Status {
     gateway: GatewayStatus,
     router: RouterStatus,
     fleet: FleetStatus,
+    /// What is shared with other gateways; null: nothing is.
+    shared: Option<SharedView>,
+    /// Its part in the index that gateways share; null: it has none.
+    index: Option<IndexView>,
     /// The newest first, without their explanations: those are at `/decisions/NUMBER`.
     #[serde(serialize_with = "each")]
     decisions: Vec<Arc<Decided>>,
@@ -81,6 +86,8 @@ pub(super) fn json(gateway: &Arc<Gateway>) -> String {
         },
         router: gateway.router().status(),
         fleet: gateway.fleet().status(),
+        shared: gateway.shared().map(|shared| SharedView::of(&shared.status())),
+        index: gateway.index().map(|index| IndexView::of(index.status())),
         decisions: watch.recent.all(),
     };
     // All of it are numbers and texts; a number that JSON does not know becomes null.

@@ -30,6 +30,8 @@ pub(super) struct Tallies {
     pub(super) prompts: [AtomicU64; FORMS.len()],
     pub(super) overhead: Histogram,
     pub(super) tokenization: Histogram,
+    /// Lookups in the shared index.
+    pub(super) index_lookups: Histogram,
     pub(super) margin: Histogram,
     pub(super) score: Histogram,
     /// By cache status: [`CACHES`].
@@ -92,6 +94,7 @@ impl Default for Tallies {
             prompts: Default::default(),
             overhead: Histogram::new(OVERHEAD_SECONDS),
             tokenization: Histogram::new(OVERHEAD_SECONDS),
+            index_lookups: Histogram::new(OVERHEAD_SECONDS),
             margin: Histogram::new(SCORES),
             score: Histogram::new(SCORES),
             first_byte: std::array::from_fn(|_| Histogram::new(LATENCY_SECONDS)),

@@ -11,5 +11,7 @@ mod retries;
 mod routing;
 mod running;
 mod setup;
+mod shared;
+mod shared_index;
 mod streaming;
 mod watch;

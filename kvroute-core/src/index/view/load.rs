@@ -44,6 +44,9 @@ impl View {
             self.lane(index, lane.group, lane.tier);
         }
         self.load_held(index, &staged, placed, &mut restored);
+        if let Some(journal) = &mut self.journal {
+            journal.lose();
+        }
         for (lane, key, copies) in staged.copies {
             if let Some(own) = self.lanes.get(lane).filter(|_| self.options.copies != CopyPolicy::Set) {
                 self.more_copies.insert((own.lane.id, key), copies);

@@ -5,8 +5,9 @@
 //! applies a pod's events; different pods proceed in parallel.
 //!
 //! This file follows the stream and knows what a view is made of; [`store`], [`placed`] and [`remove`] hold
-//! what single events do; [`save`] and [`load`] are its part of a snapshot.
+//! what single events do; [`save`] and [`load`] are its part of a snapshot, [`held`] what it tells of its blocks.
 
+mod held;
 mod load;
 mod numbered;
 mod placed;
@@ -14,6 +15,7 @@ mod remove;
 mod save;
 mod store;
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::mem;
@@ -26,6 +28,7 @@ use self::placed::Lineage;
 use self::store::Fresh;
 use super::chains::LaneRuns;
 use super::fleet::{Lane, MAX_GROUPS, PodId, kinds};
+use super::held::Journal;
 use super::outcome::{ApplyReport, Counters, IgnoreReason, Outcome, ResyncReason, TrustLevel};
 use super::parked::Parked;
 use super::run::{Place, RunId, Spot};
@@ -126,6 +129,8 @@ pub(super) struct View {
     places: Vec<Place>,
     /// What the router sent to the pod; void when the engine drops its cache.
     sent: Arc<Mutex<Sent>>,
+    /// What came to be held and is held no more, where somebody asks for it.
+    journal: Option<Box<Journal>>,
 }
 
 impl View {
@@ -162,6 +167,7 @@ impl View {
             known: Vec::new(),
             places: Vec::new(),
             sent,
+            journal: None,
             options,
         }
     }
@@ -189,7 +195,8 @@ impl View {
         let runs: usize = self.lanes.iter().map(|lane| lane.runs.bytes()).sum();
         let scratch = self.keys.capacity() + self.already.capacity() + self.known.capacity();
         let places = self.places.capacity() * size_of::<Place>();
-        let scratch = scratch * size_of::<u64>() + places + self.fresh.bytes();
+        let journal = self.journal.as_ref().map_or(0, |journal| journal.bytes());
+        let scratch = scratch * size_of::<u64>() + places + self.fresh.bytes() + journal;
         copies + runs + scratch + self.lineage.bytes() + self.translation.bytes() + self.parked.bytes()
     }
 
@@ -412,6 +419,9 @@ impl View {
         self.parked.clear();
         self.lineage = Lineage::default();
         self.fresh.clear();
+        if let Some(journal) = &mut self.journal {
+            journal.clear();
+        }
         self.counters.clears += 1;
     }
 

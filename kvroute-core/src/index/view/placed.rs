@@ -85,6 +85,9 @@ impl View {
         if let Some(place) = places_of(&own.runs.stored).next() {
             _ = self.translation.add_copy(hash, place);
         }
+        if !held {
+            self.journal_one(lane, true, key);
+        }
         self.counters.blocks_stored += 1;
         if !self.parked.is_empty() {
             self.unpark(index, &[hash]);

@@ -1,11 +1,11 @@
 //! Removals: one copy of each block, in one tier or in all.
 
 use super::View;
-use crate::EngineHash;
 use crate::event::BlockRemoved;
 use crate::index::BlockIndex;
 use crate::index::outcome::{IgnoreReason, Outcome};
 use crate::index::run::Spot;
+use crate::{BlockHash, EngineHash};
 
 impl View {
     pub(super) fn remove(&mut self, index: &BlockIndex, event: &BlockRemoved) -> Outcome {
@@ -79,6 +79,10 @@ impl View {
         let (mut at, mut removed) = (0, 0);
         while at < self.keys.len() {
             let taken = index.chains.remove_tail(own.lane.id, &self.keys[at..], &mut own.runs);
+            if let Some(journal) = &mut self.journal {
+                let gone = self.keys[at..at + taken].iter();
+                journal.record(own.lane, false, gone.map(|key| BlockHash(key ^ self.domain.salt())));
+            }
             removed += taken;
             at += taken.max(1);
         }
@@ -105,6 +109,10 @@ impl View {
             self.keys.clear();
             let gone = |key| self.keys.push(key);
             let taken = index.chains.remove_tail_at(own.lane.id, &self.places[at..], &mut own.runs, gone);
+            if let Some(journal) = &mut self.journal {
+                let gone = self.keys.iter();
+                journal.record(own.lane, false, gone.map(|key| BlockHash(key ^ self.domain.salt())));
+            }
             for (&name, &key) in self.known[at..].iter().zip(&self.keys) {
                 self.translation.drop_copies(name, 1, key);
             }
@@ -144,6 +152,7 @@ impl View {
             }
             if index.chains.remove(own.lane.id, spot, &mut own.runs) {
                 dropped += 1;
+                self.journal_one(at, false, key);
             }
         }
         if dropped > 0 && !self.domain.is_native() {

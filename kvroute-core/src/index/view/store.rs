@@ -154,6 +154,7 @@ impl View {
         if stored.stopped == Some(Stop::UnknownParent) && stored.held == 0 {
             return self.park(lane, event);
         }
+        self.journal_stored(lane, stored.held);
         let refused = self.count_copies(index, lane, event, stored.held);
         self.degraded |= refused > 0;
         self.counters.blocks_refused += refused;
@@ -208,6 +209,10 @@ impl View {
                 // One name for two blocks of an event: what is held must have a name of its own.
                 if new {
                     index.chains.remove(lane, Spot { key, place: Some(place) }, &mut own.runs);
+                    if let Some(journal) = &mut self.journal {
+                        let hash = crate::BlockHash(key ^ self.domain.salt());
+                        journal.record(own.lane, false, [hash].into_iter());
+                    }
                 }
                 refused += 1;
             } else if !new {
@@ -270,6 +275,9 @@ impl View {
                     self.degraded = true;
                     self.counters.blocks_refused += 1;
                     continue;
+                }
+                if !held {
+                    self.journal_one(at, true, key);
                 }
                 let new = u32::from(!held);
                 // Where events were lost, what brought the parent may be a report that told of this copy too.
