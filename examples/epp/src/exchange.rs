@@ -258,6 +258,7 @@ impl Exchange {
         let sent = match Asked::read(Endpoint::of(head.path()), &body) {
             Ok(mut asked) => {
                 let tokenization = self.picker.gateway().tokenize(&mut asked, &body).await;
+                self.picker.gateway().ask_index(&mut asked).await;
                 flight.tokenized(tokenization);
                 self.choose(asked, head.headers, Some((body, held)), answers, whole)
             }
@@ -299,7 +300,6 @@ impl Exchange {
         if self.picker.config().shed == Shed::Saturated && is_saturated(&gateway, subset.as_deref()) {
             return Err(ApiError::overloaded("All pods have as much to do as they can take"));
         }
-        gateway.ask_index(&mut asked).await;
         let settings = gateway.settings();
         let mut route = gateway.route(&asked, session(&headers, &settings.session), among)?;
         flight.sent(&mut route);
