@@ -1,6 +1,5 @@
 //! What becomes of routing when the server dies, hangs, is full, or is another one: nothing. And what is shared heals.
 
-use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
 
 use kvroute_io::shared::SharedTrust;
@@ -123,15 +122,16 @@ async fn a_slow_way_to_the_server_makes_what_is_known_old_and_nothing_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs redis-server"]
-async fn a_server_that_never_was_there_is_found_when_it_comes() {
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-    let config = config(&format!("redis://127.0.0.1:{port}"));
-    let mut alone = Member::join(&config);
-    (0..50).for_each(|n| {
-        alone.dispatch(n, None);
-    });
-    assert_eq!(alone.trust(), SharedTrust::Local);
-    until("an error says why", || alone.shared.status().writer.error.is_some()).await;
+async fn a_server_that_was_not_there_at_the_start_is_found_when_it_comes() {
+    let mut server = Server::start(&[]);
+    server.kill();
+    let config = config(&server.url());
+    let (mut a, mut b) = (Member::join(&config), Member::join(&config));
+    traffic([&mut a, &mut b], 20).await;
+    assert_eq!(a.trust(), SharedTrust::Local);
+    until("an error says why", || a.shared.status().writer.error.is_some()).await;
+    server.run();
+    heals(&a, &b).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
