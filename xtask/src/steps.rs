@@ -8,8 +8,8 @@ use crate::tool::{
     RUST_SRC, RUSTFMT, Tool, VALGRIND, WASM, WASM_TARGET, cargo,
 };
 use crate::{
-    c, dependencies, events, fuzz, golang, library, modules, python, redis, source, symbols, templates, versions,
-    versus,
+    c, dependencies, events, fuzz, golang, library, modules, python, redis, source, symbols, templates,
+    versions, versus,
 };
 
 /// The crate whose purity is checked.

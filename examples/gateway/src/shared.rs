@@ -5,7 +5,9 @@ use std::sync::Arc;
 use kvroute_core::{Error, Router};
 use kvroute_io::fleet::Fleet;
 use kvroute_io::shared::connection::ConnectionStatus;
-use kvroute_io::shared::{PeerCounters, SharedConfig, SharedState, SharedStatus, SharedTrust, SnapshotCounters};
+use kvroute_io::shared::{
+    PeerCounters, SharedConfig, SharedState, SharedStatus, SharedTrust, SnapshotCounters,
+};
 use serde::Serialize;
 
 /// Joins the others, if the configuration says where.

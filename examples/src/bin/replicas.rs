@@ -155,7 +155,11 @@ fn options() -> Result<Option<Options>, Box<dyn Error>> {
             other => return Err(other.unexpected().into()),
         }
     }
-    if options.pods == 0 || options.replicas.contains(&0) || options.staleness_ms.contains(&0) || options.rate <= 0.0 {
+    if options.pods == 0
+        || options.replicas.contains(&0)
+        || options.staleness_ms.contains(&0)
+        || options.rate <= 0.0
+    {
         return Err("pods, replicas, staleness and rate are above 0".into());
     }
     Ok(Some(options))

@@ -362,7 +362,8 @@ mod tests {
 
     #[test]
     fn records_that_claim_more_than_there_is_are_errors_with_their_place() {
-        let read = |bytes: &[u8], read: fn(&mut Reader<'_>) -> bool| read(&mut Reader::new(SNAPSHOT, bytes, 100));
+        let read =
+            |bytes: &[u8], read: fn(&mut Reader<'_>) -> bool| read(&mut Reader::new(SNAPSHOT, bytes, 100));
         assert!(read(&[0xff; 11], |r| r.number().is_err()));
         assert!(read(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2], |r| r.number().is_err()));
         assert!(read(&[0xff; 9], |r| r.text().is_err()));

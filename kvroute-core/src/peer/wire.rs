@@ -223,7 +223,8 @@ mod tests {
     #[test]
     fn what_was_written_is_read() {
         let full = sample();
-        let empty = Report { name: String::new(), entries: vec![], statement: None, is_last: true, ..sample() };
+        let empty =
+            Report { name: String::new(), entries: vec![], statement: None, is_last: true, ..sample() };
         for report in [full, empty] {
             assert_eq!(Report::from_bytes(&report.to_bytes()), Ok(report));
         }

@@ -29,8 +29,8 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 pub use self::dispatch::Dispatch;
-pub use self::peers::{PeerOptions, PeerReport, PeerStatus, Telling};
 use self::peers::PeerTable;
+pub use self::peers::{PeerOptions, PeerReport, PeerStatus, Telling};
 pub use self::replay::{Replay, Replayed};
 use self::roster::Roster;
 pub use self::snapshot::{Refusal, Restore, RestoreReport, RestoredPod, Snapshot};

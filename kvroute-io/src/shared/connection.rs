@@ -21,7 +21,9 @@ use kvroute_core::Error;
 use kvroute_core::config::Problem;
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, Pipeline};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, Pipeline,
+};
 use redis::{TlsCertificates, Value};
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
@@ -268,7 +270,8 @@ impl Connection {
     pub async fn ready(&self) -> u64 {
         let mut live = self.0.shared.live.subscribe();
         // The sender lives as long as this handle.
-        let number = live.wait_for(Option::is_some).await.map(|live| live.as_ref().map_or(0, |live| live.number));
+        let number =
+            live.wait_for(Option::is_some).await.map(|live| live.as_ref().map_or(0, |live| live.number));
         number.unwrap_or(0)
     }
 
@@ -351,7 +354,8 @@ impl Shared {
         let client = match &self.options.ca_file {
             None => Client::open(server.clone()),
             Some(path) => {
-                let root_cert = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+                let root_cert =
+                    std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
                 let certificates = TlsCertificates { client_tls: None, root_cert: Some(root_cert) };
                 Client::build_with_tls(server.clone(), certificates)
             }
@@ -364,7 +368,8 @@ impl Shared {
         redis::cmd("PING").exec_async(&mut connection).await.map_err(describe)?;
         // Who may not ask for the role is told READONLY soon enough.
         let role: Result<Vec<Value>, _> = redis::cmd("ROLE").query_async(&mut connection).await;
-        let role = role.ok().and_then(|role| redis::from_redis_value::<String>(role.into_iter().next()?).ok());
+        let role =
+            role.ok().and_then(|role| redis::from_redis_value::<String>(role.into_iter().next()?).ok());
         match role.as_deref() {
             Some("slave" | "sentinel") => Err(format!("{} is not a primary", server.addr())),
             _ => Ok(connection),

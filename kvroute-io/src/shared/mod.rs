@@ -92,7 +92,16 @@ impl SharedState {
                 counters: Default::default(),
             })
         });
-        Ok(Self { config: config.clone(), replica, router, clock, writer, peering, snapshots, tasks: Mutex::new(tasks) })
+        Ok(Self {
+            config: config.clone(),
+            replica,
+            router,
+            clock,
+            writer,
+            peering,
+            snapshots,
+            tasks: Mutex::new(tasks),
+        })
     }
 
     /// Loads the newest snapshot that any router stored, waiting for the server for `patience` at most; `None` if there is

@@ -13,8 +13,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kvroute_core::{Error, Restore, RestoreReport, Router};
 use kvroute_core::config::Problem;
+use kvroute_core::{Error, Restore, RestoreReport, Router};
 use parking_lot::Mutex;
 use redis::Value;
 
@@ -85,9 +85,12 @@ impl Snapshots {
 
     async fn store(&self) -> Result<u64, String> {
         let text = |error: ConnectionError| error.to_string();
-        let number = self.connection.command(redis::cmd("INCR").arg(self.shared.key("snapshot:number"))).await;
-        let number: u64 = redis::from_redis_value(number.map_err(text)?).map_err(|error| error.to_string())?;
-        let kept = (Duration::from_millis(self.config.interval_ms) * KEPT).max(KEPT_AT_LEAST).as_millis() as u64;
+        let number =
+            self.connection.command(redis::cmd("INCR").arg(self.shared.key("snapshot:number"))).await;
+        let number: u64 =
+            redis::from_redis_value(number.map_err(text)?).map_err(|error| error.to_string())?;
+        let kept =
+            (Duration::from_millis(self.config.interval_ms) * KEPT).max(KEPT_AT_LEAST).as_millis() as u64;
         let mut snapshot = self.router.snapshot(self.clock.now());
         let (mut chunk, mut chunks, mut bytes) = (Vec::with_capacity(CHUNK), 0_u64, 0_u64);
         loop {
@@ -149,7 +152,8 @@ pub(super) async fn load(
         let Value::BulkString(value) = value.map_err(|error| fail(error.to_string()))? else {
             return Err(fail(format!("chunk {chunk} of {chunks} is gone")));
         };
-        left = left.checked_sub(value.len() as u64).ok_or_else(|| fail("it is longer than it says".into()))?;
+        left =
+            left.checked_sub(value.len() as u64).ok_or_else(|| fail("it is longer than it says".into()))?;
         restore.push(&value)?;
     }
     restore.finish(router, clock.now()).map(Some)

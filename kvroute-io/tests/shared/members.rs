@@ -55,8 +55,7 @@ impl Member {
     pub(crate) fn dispatch(&mut self, seed: u32, session: Option<&str>) -> Ticket {
         let token_ids: Vec<u32> = (0..200).map(|at| seed * 1000 + at).collect();
         let context = HashContext::default();
-        let request =
-            Request { session: session.map(Session::Id), ..Request::new(&token_ids, &context) };
+        let request = Request { session: session.map(Session::Id), ..Request::new(&token_ids, &context) };
         let begun = Instant::now();
         let dispatch = self.router.dispatch(&request, self.clock.now(), &mut self.workspace).unwrap();
         self.slowest = self.slowest.max(begun.elapsed());
@@ -111,7 +110,9 @@ pub(crate) async fn until_shared(members: &[&Member]) {
     until("all share", || {
         members.iter().all(|member| {
             let status = member.shared.status();
-            status.trust == SharedTrust::Shared && status.peers.len() == members.len() - 1 && status.lag.is_some()
+            status.trust == SharedTrust::Shared
+                && status.peers.len() == members.len() - 1
+                && status.lag.is_some()
         })
     })
     .await;

@@ -33,7 +33,8 @@ async fn one_that_leaves_is_forgotten_at_once_and_one_that_dies_after_its_silenc
     let server = Server::start(&[]);
     let mut config = config(&server.url());
     config.reports.silence_ms = 3000;
-    let (watcher, mut leaves, mut dies) = (Member::join(&config), Member::join(&config), Member::join(&config));
+    let (watcher, mut leaves, mut dies) =
+        (Member::join(&config), Member::join(&config), Member::join(&config));
     until_shared(&[&watcher, &leaves, &dies]).await;
     leaves.dispatch(1, None);
     dies.dispatch(2, None);

@@ -40,8 +40,8 @@ pub use baseline::{HashRing, InfiniteCache, LeastInFlight, Prefilled, RandomChoi
 pub use kvroute::{KvroutePolicy, Routed};
 pub use pod::PodSpec;
 pub use policy::{Finish, Placement, PodEvent, PodView, Policy};
-pub use replicas::Replicas;
 pub use record::{PodUse, RequestRecord, Run, Summary, percentile};
+pub use replicas::Replicas;
 pub use three_pods::{MEASURED, Measured, Row, Strategy, ThreePods};
 
 use crate::engine::EngineError;

@@ -19,9 +19,8 @@ pub(super) fn encode(sheet: &mut Sheet<'_>, status: &SharedStatus) -> fmt::Resul
         let writer = std::iter::once(("writer", &status.writer));
         writer.chain(status.reader.iter().map(|reader| ("reader", reader)))
     };
-    let up = connections().map(|(name, connection)| {
-        (vec![("connection", name)], f64::from(u8::from(connection.is_connected)))
-    });
+    let up = connections()
+        .map(|(name, connection)| (vec![("connection", name)], f64::from(u8::from(connection.is_connected))));
     sheet.gauges("kvroute_shared_connected", "1 while the connection to the shared server stands.", up)?;
     let made = connections().map(|(name, connection)| (vec![("connection", name)], connection.connections));
     sheet.counters("kvroute_shared_connections", "Times that the connection came to stand.", made)?;
@@ -53,11 +52,8 @@ pub(super) fn encode(sheet: &mut Sheet<'_>, status: &SharedStatus) -> fmt::Resul
     let help = "What of others' reports was left out: pods that are not here, blocks that mean nothing here, no room.";
     sheet.counters("kvroute_shared_left_out", help, left_out.map(|(name, n)| (vec![("what", name)], n)))?;
     let snapshots = &status.snapshots;
-    let results = [
-        ("stored", snapshots.stored),
-        ("others-turn", snapshots.others_turn),
-        ("failed", snapshots.failed),
-    ];
+    let results =
+        [("stored", snapshots.stored), ("others-turn", snapshots.others_turn), ("failed", snapshots.failed)];
     let help = "Times a snapshot was to be stored for others, by what came of it.";
     sheet.counters("kvroute_shared_snapshots", help, results.map(|(name, n)| (vec![("result", name)], n)))
 }

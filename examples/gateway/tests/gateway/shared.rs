@@ -1,7 +1,7 @@
 //! Several gateways in front of the same pods, with a real Redis between them.
 
 #[path = "../../../../kvroute-io/tests/shared/server.rs"]
-mod server;
+pub(crate) mod server;
 
 use std::time::Duration;
 
@@ -46,6 +46,7 @@ async fn what_one_gateway_has_in_flight_the_other_counts_and_says() {
     one.until("each hears the other", |_| hears(&one, 1) && hears(&two, 1)).await;
     let first = tokio::spawn(post(one.address, "/v1/completions", "{\"prompt\":[1,2,3]}"));
     two.until("it is in flight there", |two| requests(two) == 1).await;
+    assert_eq!(redis.ask(&["EXISTS", "{kvroute}:peers"]).await, ::redis::Value::Int(1));
     // Nothing else tells the pods apart.
     let second = tokio::spawn(post(two.address, "/v1/completions", "{\"prompt\":[7,8,9]}"));
     one.until("each pod has one", |_| a.seen().len() == 1 && b.seen().len() == 1).await;
@@ -55,8 +56,11 @@ async fn what_one_gateway_has_in_flight_the_other_counts_and_says() {
     assert_eq!(status["shared"]["peers"][0]["in_flight"], 1);
     let metrics = get(two.address, "/metrics").await.body;
     let metrics = String::from_utf8(metrics.to_vec()).unwrap();
-    for line in ["kvroute_shared_peers 1", "kvroute_shared_peer_requests 1", "kvroute_shared_connected{connection=\"writer\"} 1"]
-    {
+    for line in [
+        "kvroute_shared_peers 1",
+        "kvroute_shared_peer_requests 1",
+        "kvroute_shared_connected{connection=\"writer\"} 1",
+    ] {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");
     }
     assert!(first.await.unwrap().is_whole && second.await.unwrap().is_whole);

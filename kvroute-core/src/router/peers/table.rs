@@ -132,7 +132,8 @@ impl PeerTable {
             return outcome;
         }
         let before = peer.requests.len();
-        let mut taker = Taker { router, roster, made, now, room: Router::MAX_REQUESTS - self.requests, outcome };
+        let mut taker =
+            Taker { router, roster, made, now, room: Router::MAX_REQUESTS - self.requests, outcome };
         for entry in report.entries {
             taker.take(peer, entry);
         }
