@@ -43,6 +43,8 @@ type PodStatus struct {
 	Failures int `json:"failures"`
 	// Booked is what the router has in flight on it.
 	Booked Bookings `json:"booked"`
+	// BookedByPeers is what other routers said that they have.
+	BookedByPeers Bookings `json:"booked_by_peers"`
 	// Audit is how its view compared with what its engine counted.
 	Audit Audit `json:"audit"`
 	// Stream is what befell its stream of events.

@@ -2,7 +2,8 @@
 //!
 //! `decide/{tokens}`: hash, look up, score, pick. `dispatch/{tokens}`: the same and all that a gateway does
 //! for a request: book, predict its blocks, first token, end. `dispatch-new/{tokens}`: of prompts never seen, while
-//! predictions are at their bound, so that each takes the room of others.
+//! predictions are at their bound, so that each takes the room of others. `dispatch-shared/{tokens}`: as `dispatch`, by a
+//! router that tells peers of it, reports included.
 //!
 //! `record/{pods}`: a decision's line for the log, of a decision about so many pods. `replay/{pods}`: the line read, and
 //! the decision made again.
@@ -18,8 +19,8 @@ use kvroute_core::policy::Sampling;
 use kvroute_core::record::LogLine;
 use kvroute_core::router::Replay;
 use kvroute_core::{
-    Finish, HashContext, LoadReport, PodSpec, Policy, RecordOptions, Request, Router, RouterOptions, Session,
-    Workspace,
+    Finish, HashContext, LoadReport, PeerOptions, PodSpec, Policy, RecordOptions, Request, Router,
+    RouterOptions, Session, Telling, Workspace,
 };
 
 const PODS: usize = 64;
@@ -44,12 +45,22 @@ fn decide(c: &mut Criterion) {
     group.finish();
 }
 
+/// What it costs that peers are told of every request.
 fn dispatch(c: &mut Criterion) {
-    let mut group = c.benchmark_group("dispatch");
+    requests(c, "dispatch", false);
+    requests(c, "dispatch-shared", true);
+}
+
+fn requests(c: &mut Criterion, name: &str, is_shared: bool) {
+    let mut group = c.benchmark_group(name);
     let context = HashContext::default();
     for (tokens, count) in [(1024, 2048), (8192, 512), (32_768, 128)] {
         let prompts = prompts(tokens, count).expect("a fixed workload");
         let router = fleet(&prompts);
+        if is_shared {
+            router.join_peers(1, "", PeerOptions::default()).expect("a short name");
+        }
+        let mut told = 0;
         let mut workspace = Workspace::default();
         let mut next = prompts.iter().cycle();
         group.bench_function(BenchmarkId::from_parameter(tokens), |b| {
@@ -59,7 +70,10 @@ fn dispatch(c: &mut Criterion) {
                 let dispatch =
                     router.dispatch(&request, Duration::ZERO, &mut workspace).expect("there are pods");
                 router.first_token(dispatch.ticket);
-                router.finish(dispatch.ticket, Finish::Completed, Some(dispatch.decision.matched_tokens))
+                router.finish(dispatch.ticket, Finish::Completed, Some(dispatch.decision.matched_tokens));
+                // As often as a router would that gets 10 000 requests a second.
+                told += 1;
+                (is_shared && told % 100 == 0).then(|| router.report_to_peers(Telling::News))
             });
         });
     }

@@ -2,19 +2,21 @@
 //! under libFuzzer and in `replay_corpus`, which needs neither libFuzzer nor a nightly compiler.
 
 mod ffi_calls;
+mod peers;
 
 use kvroute_core::event::{EventBatch, KvEvent, decode_batch, decode_trtllm};
 use kvroute_core::oracle::history::{Setting, run};
 use kvroute_core::oracle::snapshots;
 
 pub use ffi_calls::ffi_calls;
+pub use peers::peers;
 
 /// A body: it panics on a finding.
 pub type Target = fn(&[u8]);
 
 /// Every target by its name in `Cargo.toml`.
 pub const TARGETS: &[(&str, Target)] =
-    &[("decode", decode), ("index", index), ("ffi_calls", ffi_calls), ("snapshot", snapshot)];
+    &[("decode", decode), ("index", index), ("ffi_calls", ffi_calls), ("snapshot", snapshot), ("peers", peers)];
 
 /// The decoders neither panic on any bytes nor answer more than the bytes can hold.
 pub fn decode(data: &[u8]) {

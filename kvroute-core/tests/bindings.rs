@@ -15,8 +15,8 @@ use kvroute_core::record::{LogLine, OutcomeRecord, RecordOptions};
 use kvroute_core::router::Replay;
 use kvroute_core::{
     AdapterReport, CacheDomain, Config, Decision, Dispatch, EngineHash, Error, ErrorKind, Finish,
-    HashContext, KnownPrefix, LoadReport, PodId, PodSpec, Request, Restore, Role, Router, ScoreColumn, Session, Ticket,
-    Tier, Workspace,
+    HashContext, KnownPrefix, LoadReport, PodId, PodSpec, Request, Restore, Role, Router, ScoreColumn,
+    Session, Ticket, Tier, Workspace,
 };
 
 const TABLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../testdata/bindings/cases.txt");

@@ -61,9 +61,7 @@ pub unsafe extern "C" fn kvroute_router_journal_held(
 ) -> i32 {
     // SAFETY: the header's contract.
     unsafe {
-        guard::writing(router, error, |router| {
-            Ok(router.index().journal_held(PodId::from_u64(pod), most)?)
-        })
+        guard::writing(router, error, |router| Ok(router.index().journal_held(PodId::from_u64(pod), most)?))
     }
 }
 

@@ -141,7 +141,10 @@ pub(crate) unsafe fn with_request<R>(
             for known in array("request.known", raw.known, raw.known_len)? {
                 let tier = usize::try_from(known.tier).ok().and_then(|tier| Tier::ALL.get(tier));
                 let Some(&tier) = tier else {
-                    return Err(Failure::invalid(format!("request.known: tier {}, which is none", known.tier)));
+                    return Err(Failure::invalid(format!(
+                        "request.known: tier {}, which is none",
+                        known.tier
+                    )));
                 };
                 scratch.known.push(KnownPrefix {
                     pod: PodId::from_u64(known.pod),

@@ -10,7 +10,8 @@ use pyo3::types::{PyDict, PyString};
 use crate::context;
 use crate::error::invalid;
 use crate::input::{
-    LONG_BYTES, LONG_PROMPT, TierArgument, argument, read_token_ids, real, text_bytes, texts, utf8, whole, wrong_type,
+    LONG_BYTES, LONG_PROMPT, TierArgument, argument, read_token_ids, real, text_bytes, texts, utf8, whole,
+    wrong_type,
 };
 
 /// What `decide` and `dispatch` are called with.
@@ -139,7 +140,11 @@ fn read_known(known: &Bound<'_, PyDict>) -> PyResult<Vec<KnownPrefix>> {
         let (pod, tiers) = item.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
         let pod = PodId::from_u64(whole(|| "known".to_string(), &pod)?);
         let Ok(tiers) = tiers.cast::<PyDict>() else {
-            return Err(wrong_type(&format!("known[{}]", pod.as_u64()), "a dict of tiers and blocks", &tiers));
+            return Err(wrong_type(
+                &format!("known[{}]", pod.as_u64()),
+                "a dict of tiers and blocks",
+                &tiers,
+            ));
         };
         for item in tiers.items() {
             let (tier, blocks) = item.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;

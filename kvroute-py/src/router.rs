@@ -295,8 +295,7 @@ impl Router {
         let (pod, most) = (pod_id(pod)?, argument("most", most)?);
         let from = HeldCursor::from_u64(argument_or("cursor", cursor, 0)?);
         let mut page = Vec::new();
-        let next =
-            call_detached(py, || self.core.read().index().list_held(pod, from, most, &mut page))?;
+        let next = call_detached(py, || self.core.read().index().list_held(pod, from, most, &mut page))?;
         Ok((page.into_iter().map(held::block).collect(), next.map(HeldCursor::as_u64)))
     }
 
@@ -422,8 +421,18 @@ impl Router {
         record_prompt: bool,
     ) -> PyResult<Decision> {
         let subset = subset.as_deref();
-        let arguments =
-            Arguments { token_ids, text, context, model, session, session_token, subset, scores, known, nonce };
+        let arguments = Arguments {
+            token_ids,
+            text,
+            context,
+            model,
+            session,
+            session_token,
+            subset,
+            scores,
+            known,
+            nonce,
+        };
         let wanted = Wanted { explain, record, record_prompt };
         let (answer, extras) = self.ask(py, &arguments, now, wanted, |router, request, now, workspace| {
             let decision = router.decide(request, now, workspace)?;
@@ -459,8 +468,18 @@ impl Router {
         record_prompt: bool,
     ) -> PyResult<Dispatch> {
         let subset = subset.as_deref();
-        let arguments =
-            Arguments { token_ids, text, context, model, session, session_token, subset, scores, known, nonce };
+        let arguments = Arguments {
+            token_ids,
+            text,
+            context,
+            model,
+            session,
+            session_token,
+            subset,
+            scores,
+            known,
+            nonce,
+        };
         let wanted = Wanted { explain, record, record_prompt };
         let (answer, extras) = self.ask(py, &arguments, now, wanted, |router, request, now, workspace| {
             let dispatch = router.dispatch(request, now, workspace)?;

@@ -5,6 +5,7 @@
 //! the module named after what it checks.
 
 mod c;
+mod chaos;
 mod costs;
 mod crossing;
 mod dependencies;
@@ -41,6 +42,7 @@ cargo xtask <command>
   costs     what it costs to take kvroute in: build time, size, dependencies, start, a router that is idle
   crossing  what one decision costs from Rust, C, Go and Python
   versus    kvroute beside other prefix indexes: `cargo versus --help` names the options
+  chaos     gateways, Redis and simulated pods killed, stopped and slowed; `cargo xtask chaos --help`
   live      the gateway in front of three real vLLM pods; `cargo xtask live --help` names the options
   help      this text";
 
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
         "costs" => costs::main(rest),
         "crossing" => crossing::main(rest),
         "versus" => versus::main(rest),
+        "chaos" => chaos::main(rest),
         "live" => live::main(rest),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");
@@ -69,7 +72,10 @@ fn main() -> ExitCode {
                 options::unknown(
                     "command",
                     unknown,
-                    &["test", "schema", "header", "install", "costs", "crossing", "versus", "live", "help"]
+                    &[
+                        "test", "schema", "header", "install", "costs", "crossing", "versus", "chaos",
+                        "live", "help"
+                    ]
                 )
             );
             eprintln!("\n{USAGE}");

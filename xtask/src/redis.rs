@@ -13,11 +13,12 @@ const SERVER: &str = "KVROUTE_REDIS_SERVER";
 /// The first thing that failed.
 pub(crate) fn check() -> Result<String, String> {
     let library = "test --package kvroute-io --test shared --locked -- --ignored";
-    let gateway = "test --package kvroute-gateway --test gateway --locked -- --ignored shared::";
+    let gateway = "test --package kvroute-gateway --test gateway --locked -- --ignored shared";
+    let chaos = "test --package kvroute-gateway --test gateway --locked -- --ignored chaos::";
     let mut counts = Vec::new();
     for server in ["redis-server", "valkey-server"].into_iter().filter(|server| is_there(server)) {
         let mut count = 0;
-        for arguments in [library, gateway] {
+        for arguments in [library, gateway, chaos] {
             match run_tests(cargo(arguments).env(SERVER, server))? {
                 0 => return Err(format!("`cargo {arguments}` runs no test")),
                 tests => count += tests,

@@ -8,6 +8,7 @@ mod embedding;
 mod explanations;
 mod filters;
 mod guards;
+mod known;
 mod lifecycle;
 mod live_policy;
 mod peers;
@@ -35,8 +36,8 @@ use kvroute_core::index::{IndexOptions, TrustLevel};
 use kvroute_core::load::Bookings;
 use kvroute_core::pod::{Audit, RoutedPod};
 use kvroute_core::{
-    BlockHasher, CacheDomain, Decision, Dispatch, EngineHash, Finish, HashContext, LoadReport, OwnScheme,
-    PodId, PodSpec, Policy, PrefillPolicy, Profile, Request, Role, Router, RouterOptions, Session,
+    BlockHasher, CacheDomain, Decision, Dispatch, EngineHash, Finish, HashContext, KnownPrefix, LoadReport,
+    OwnScheme, PodId, PodSpec, Policy, PrefillPolicy, Profile, Request, Role, Router, RouterOptions, Session,
     SessionKey, Ticket, Tier, Workspace,
 };
 

@@ -184,6 +184,7 @@ fn what_one_knows_of_a_conversation_is_not_overruled_by_what_a_peer_did_before()
 fn pods_that_are_not_here_and_blocks_that_mean_nothing_here_are_left_out_and_counted() {
     let (a, _) = member(1, &["x"]);
     let (b, _) = member(2, &["y"]);
+    tell(&a, &b, Telling::Statement);
     dispatch(&a, &prompt(1), None);
     assert_eq!(tell(&a, &b, Telling::News).unknown_pods, 1);
     // The pod joins; what is in flight there comes with the next statement.

@@ -179,13 +179,20 @@ fn decide_and_replay(dice: &mut Dice, router: &Router, pods: &[PodId], workspace
     let values: Vec<f64> = pods.iter().map(|_| dice.share()).collect();
     let columns = [ScoreColumn { scorer: "theirs", pods, values: &values }];
     let subset = ["pod-1", "pod-2", "pod-3", "pod-4"];
-    let request =
-        if dice.is(80) { Request::new(&ids, &context) } else { Request::from_text(&text, &context) };
+    let told = |dice: &mut Dice| KnownPrefix {
+        pod: dice.one(pods),
+        tier: dice.one(&Tier::ALL),
+        blocks: dice.below(60) as u32,
+    };
+    let known: Vec<_> = (0..dice.below(6)).map(|_| told(dice)).collect();
+    let is_text = dice.is(20);
+    let request = if !is_text { Request::new(&ids, &context) } else { Request::from_text(&text, &context) };
     let request = Request {
         model: dice.one(&[None, Some("llama"), Some("unheard of")]),
         session: dice.is(60).then_some(Session::Id(&session)),
         subset: dice.is(20).then_some(&subset),
         scores: if dice.is(50) { &columns } else { &[] },
+        known: if is_text { &[] } else { &known },
         nonce: dice.is(50).then(|| dice.number()),
         ..request
     };

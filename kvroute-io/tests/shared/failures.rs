@@ -1,11 +1,12 @@
 //! What becomes of routing when the server dies, hangs, is full, or is another one: nothing. And what is shared heals.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::TcpListener;
 use std::time::Duration;
 
-use kvroute_io::shared::SharedTrust;
+use kvroute_io::fleet::Clock;
+use kvroute_io::shared::{SharedState, SharedTrust};
 
-use super::members::{Member, agree, config, until, until_shared};
+use super::members::{Member, agree, config, router, until, until_shared};
 use super::proxy::Proxy;
 use super::server::Server;
 
@@ -123,15 +124,16 @@ async fn a_slow_way_to_the_server_makes_what_is_known_old_and_nothing_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs redis-server"]
-async fn a_server_that_never_was_there_is_found_when_it_comes() {
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-    let config = config(&format!("redis://127.0.0.1:{port}"));
-    let mut alone = Member::join(&config);
-    (0..50).for_each(|n| {
-        alone.dispatch(n, None);
-    });
-    assert_eq!(alone.trust(), SharedTrust::Local);
-    until("an error says why", || alone.shared.status().writer.error.is_some()).await;
+async fn a_server_that_was_not_there_at_the_start_is_found_when_it_comes() {
+    let mut server = Server::start(&[]);
+    server.kill();
+    let config = config(&server.url());
+    let (mut a, mut b) = (Member::join(&config), Member::join(&config));
+    traffic([&mut a, &mut b], 20).await;
+    assert_eq!(a.trust(), SharedTrust::Local);
+    until("an error says why", || a.shared.status().writer.error.is_some()).await;
+    server.run();
+    heals(&a, &b).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -149,4 +151,36 @@ async fn a_password_and_a_database_come_from_the_url_and_a_wrong_one_is_said() {
     })
     .await;
     assert_eq!(wrong.trust(), SharedTrust::Local);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs redis-server"]
+async fn over_tls_the_server_is_checked_against_the_certificates_that_were_named() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/shared/tls");
+    let file = |name: &str| format!("{folder}/{name}");
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let _server = Server::start(&[
+        "--tls-port",
+        &port.to_string(),
+        "--tls-cert-file",
+        &file("server.pem"),
+        "--tls-key-file",
+        &file("server.key"),
+        "--tls-ca-cert-file",
+        &file("ca.pem"),
+        "--tls-auth-clients",
+        "no",
+    ]);
+    let mut config = config(&format!("rediss://127.0.0.1:{port}"));
+    let stranger = Member::join(&config);
+    config.ca_file = Some(file("ca.pem").into());
+    let (a, b) = (Member::join(&config), Member::join(&config));
+    until_shared(&[&a, &b]).await;
+    until("who does not know the CA is told", || {
+        stranger.shared.status().writer.error.is_some_and(|error| error.contains("certificate"))
+    })
+    .await;
+    config.ca_file = Some(file("nothing.pem").into());
+    let error = SharedState::start(router(), Clock::new(), &config).unwrap_err().to_string();
+    assert!(error.contains("nothing.pem"), "{error}");
 }

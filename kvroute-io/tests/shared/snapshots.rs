@@ -27,7 +27,7 @@ fn known(router: &kvroute_core::Router, seed: u32) -> u32 {
 async fn one_of_them_stores_and_whoever_starts_begins_with_it() {
     let server = Server::start(&[]);
     let config = with_snapshots(&server);
-    let (mut a, mut b) = (Member::join(&config), Member::join(&config));
+    let (mut a, b) = (Member::join(&config), Member::join(&config));
     assert!(a.shared.load_snapshot(Duration::from_secs(20)).await.unwrap().is_none(), "nobody stored any");
     until_shared(&[&a, &b]).await;
     let ticket = a.dispatch(7, Some("conversation"));

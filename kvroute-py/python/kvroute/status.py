@@ -74,7 +74,7 @@ class LoadDict(TypedDict):
 
 
 class BookingsDict(TypedDict):
-    """What the router has in flight on a pod."""
+    """What routers have in flight on a pod."""
 
     requests: int
     prefill_tokens: int
@@ -128,6 +128,7 @@ class PodStatus(TypedDict):
     overloaded: bool
     failures: int
     booked: BookingsDict
+    booked_by_peers: BookingsDict
     audit: AuditDict
     stream: StreamCounters
     parked_blocks: int

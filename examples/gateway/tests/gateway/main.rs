@@ -1,6 +1,7 @@
 //! The gateway in front of fake pods, through real sockets.
 
 mod captures;
+mod chaos;
 mod client;
 mod demo;
 mod deploy;

@@ -46,6 +46,7 @@ async fn what_one_gateway_has_in_flight_the_other_counts_and_says() {
     one.until("each hears the other", |_| hears(&one, 1) && hears(&two, 1)).await;
     let first = tokio::spawn(post(one.address, "/v1/completions", "{\"prompt\":[1,2,3]}"));
     two.until("it is in flight there", |two| requests(two) == 1).await;
+    assert_eq!(redis.ask(&["EXISTS", "{kvroute}:peers"]).await, ::redis::Value::Int(1));
     // Nothing else tells the pods apart.
     let second = tokio::spawn(post(two.address, "/v1/completions", "{\"prompt\":[7,8,9]}"));
     one.until("each pod has one", |_| a.seen().len() == 1 && b.seen().len() == 1).await;

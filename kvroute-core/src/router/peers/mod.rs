@@ -163,7 +163,9 @@ impl Router {
         if peers.me().is_none() {
             return Err(Error::invalid("this router joined no peers"));
         }
-        Ok(self.roster.read(|roster| peers.apply(self, roster, report, now.saturating_sub(age), now)))
+        // Not under the lock of the roster, which decisions may have to take.
+        let roster = self.roster.load();
+        Ok(peers.apply(self, &roster, report, now.saturating_sub(age), now))
     }
 
     /// Forgets peers of which nothing was heard for their time, with all they had in flight; answers how many. To be

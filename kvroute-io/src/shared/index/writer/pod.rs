@@ -142,7 +142,7 @@ impl Writer {
             // One that is gone is taken out when pods are looked for.
             pod.journals = index.journal_held(pod.id, self.options.max_changes).is_ok();
         }
-        let Ok(since) = index.take_held(pod.id, &mut pod.changes) else { return Ok(false) };
+        let Ok(since) = index.take_held(pod.id, usize::MAX, &mut pod.changes) else { return Ok(false) };
         if !since.is_plain {
             if let Some(life) = pod.life() {
                 let end = command::end(&self.keys, &pod.named, &self.owner, life);
