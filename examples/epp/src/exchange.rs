@@ -160,7 +160,7 @@ impl Exchange {
             self.modes = Modes::read(config)?;
         }
         match message.event {
-            Some(Event::RequestHeaders(head)) => self.request_head(head, answers).await,
+            Some(Event::RequestHeaders(head)) => self.request_head(head, answers),
             Some(Event::RequestBody(body)) => self.request_body(body, answers).await,
             Some(Event::RequestTrailers(_)) => self.request_trailers(answers).await,
             Some(Event::ResponseHeaders(head)) => {
@@ -181,7 +181,7 @@ impl Exchange {
         self.picker.gateway()
     }
 
-    async fn request_head(&mut self, head: HttpHeaders, answers: &mut Answers) -> Result<(), Status> {
+    fn request_head(&mut self, head: HttpHeaders, answers: &mut Answers) -> Result<(), Status> {
         if !matches!(self.state, State::Idle) {
             return Err(Status::invalid_argument("request_headers twice"));
         }
@@ -191,12 +191,10 @@ impl Exchange {
         self.flight = Some(flight);
         if is_whole {
             // What it asks for is not to be seen: it goes where there is room.
-            let asked = Asked::read(Endpoint::Other, b"");
-            let sent = match asked {
-                Ok(asked) => self.choose(asked, head.headers, None, answers, Whole::Head),
-                Err(error) => Err(error),
-            };
-            return self.sent_or_refused(sent, answers);
+            let sent = Asked::read(Endpoint::Other, b"")
+                .and_then(|asked| self.choose(asked, head.headers, None, answers, Whole::Head));
+            self.sent_or_refused(sent, answers);
+            return Ok(());
         }
         let settings = self.gateway().settings();
         let limit = settings.limits.max_body_bytes;
@@ -264,16 +262,14 @@ impl Exchange {
             }
             Err(error) => Err(error),
         };
-        // What was wrong has been said in the answer.
-        let _ = self.sent_or_refused(sent, answers);
+        self.sent_or_refused(sent, answers);
     }
 
-    fn sent_or_refused(&mut self, sent: Result<Sent, ApiError>, answers: &mut Answers) -> Result<(), Status> {
+    fn sent_or_refused(&mut self, sent: Result<Sent, ApiError>, answers: &mut Answers) {
         match sent {
             Ok(sent) => self.state = State::Sent(Box::new(sent)),
             Err(error) => self.refuse(&error, answers),
         }
-        Ok(())
     }
 
     /// Chooses a pod, and says so.

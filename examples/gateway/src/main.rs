@@ -89,7 +89,7 @@ fn print(text: &str) -> Result<Option<Options>, Failure> {
 }
 
 fn run(options: Options) -> Result<(), Failure> {
-    let file = options.config.map(ConfigFile::open).transpose()?;
+    let file = options.config.map(ConfigFile::<Document>::open).transpose()?;
     let mut document = match &file {
         Some(file) => file.document().clone(),
         None => {

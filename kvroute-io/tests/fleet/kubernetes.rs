@@ -474,6 +474,22 @@ async fn an_api_that_fails_costs_no_pod_and_is_asked_again_with_the_newest_key()
     std::fs::remove_dir_all(folder).unwrap();
 }
 
+#[tokio::test]
+async fn certificates_that_cannot_be_read_are_told_of_and_looked_at_again() {
+    let folder = directory("kubernetes-ca");
+    let file = folder.join("ca.crt");
+    std::fs::write(&file, "no certificate").unwrap();
+    let api = ApiServer::start();
+    api.put(Kind::Pools, pool(&[8000]));
+    api.put(Kind::Pods, pod("a", "127.0.0.2", true, None));
+    let fleet = start(api.config(&format!(", ca_file: '{}'", file.display())));
+    until("it is told", || source(&fleet).error.filter(|error| error.contains("ca.crt"))).await;
+    assert!(api.asked("").is_empty());
+    std::fs::write(&file, include_str!("../../../examples/epp/tests/tls/ca.crt")).unwrap();
+    until_followed(&fleet, &[("a", "http://127.0.0.2:8000")]).await;
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
 #[test]
 fn mistakes_in_the_pools_configuration_are_named() {
     for (text, said) in [

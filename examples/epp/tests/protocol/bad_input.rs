@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use kvroute_core::Finish;
-use kvroute_epp::proto::{BodySendMode, Event, HttpBody, HttpHeaders, ProcessingRequest, Reply};
+use kvroute_epp::proto::{
+    BodySendMode, Event, HttpBody, HttpHeaders, HttpTrailers, ProcessingRequest, Reply,
+};
+use tokio::time::timeout;
 use tonic::Code;
 
 use crate::envoy::{Talk, served, set};
@@ -210,6 +213,52 @@ async fn an_end_of_a_body_that_is_said_twice_counts_once() {
     assert_eq!(talk.outcome(true).await.forwarded().body, body.as_bytes());
     talk.answer_all(&answer(0), served(&one.name())).await;
     assert_eq!(running.outcomes(1).await[0].end, Finish::Completed);
+}
+
+#[tokio::test]
+async fn whatever_is_said_in_whatever_order_nothing_stays_booked() {
+    let one = pod().await;
+    let running = Running::start(&[&one], "gateway: {limits: {max_body_bytes: 20000}}").await;
+    // An ordinary generator (Knuth's MMIX constants), so that a failure can be had again.
+    let mut seed = 1_u64;
+    let mut below = move |most: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % most
+    };
+    for _ in 0..150 {
+        let mut talk = running.talk().await;
+        if below(4) > 0 {
+            talk.request(COMPLETIONS, &[], None).await;
+        }
+        for _ in 0..below(8) {
+            let is_end = below(2) == 0;
+            let body = |text: String| HttpBody { body: text.into(), end_of_stream: is_end };
+            let head = HttpHeaders { headers: None, end_of_stream: is_end };
+            let event = match below(8) {
+                0 => Event::RequestHeaders(head),
+                1 | 2 => Event::RequestBody(body(prompt(0, 20))),
+                3 => Event::RequestBody(body(String::new())),
+                4 => Event::RequestTrailers(HttpTrailers::default()),
+                5 => Event::ResponseHeaders(head),
+                6 => Event::ResponseBody(body(answer(16))),
+                _ => Event::ResponseTrailers(HttpTrailers::default()),
+            };
+            let metadata = if below(3) == 0 { served(&one.name()) } else { None };
+            talk.say(Some(event), metadata).await;
+        }
+        match below(3) {
+            // Left at once, or after some answers; or ended in order.
+            0 => {}
+            1 => {
+                while matches!(timeout(Duration::from_millis(20), talk.try_hear()).await, Ok(Ok(Some(_)))) {}
+            }
+            _ => talk.close(),
+        }
+    }
+    until("all streams end", || running.picker.streams() == 0).await;
+    running.nothing_is_booked();
+    let mut talk = running.talk().await;
+    talk.ask(COMPLETIONS, &[], None, &prompt(0, 400)).await.forwarded();
 }
 
 #[tokio::test]

@@ -221,9 +221,14 @@ impl Talk {
         timeout(PATIENCE, self.from.message()).await.expect("an answer comes in time")
     }
 
+    /// Closes this end.
+    pub(crate) fn close(&mut self) {
+        self.to = None;
+    }
+
     /// Closes this end; nothing more must come.
     pub(crate) async fn end(&mut self) {
-        self.to = None;
+        self.close();
         let last = self.try_hear().await;
         assert!(matches!(last, Ok(None)), "{last:?}");
     }

@@ -78,7 +78,7 @@ async fn a_file_that_changes_counts_and_a_broken_one_does_not() {
         )
     };
     fs::write(&path, text("", "cost")).unwrap();
-    let mut file = ConfigFile::open(&path).unwrap();
+    let mut file: ConfigFile = ConfigFile::open(&path).unwrap();
     let running = Running::with_document(&text("", "cost"), 1).await;
     let gateway = &running.gateway;
     let policy = gateway.router().policy();
@@ -110,7 +110,7 @@ async fn pods_can_be_exchanged_while_it_runs() {
     let path = folder.0.join("gateway.yaml");
     let text = |pod: &Pod| format!("fleet: {{pods: ['{}'], drain_ms: 100}}\n", pod.url());
     fs::write(&path, text(&old)).unwrap();
-    let mut file = ConfigFile::open(&path).unwrap();
+    let mut file: ConfigFile = ConfigFile::open(&path).unwrap();
     let running = Running::with_document(&text(&old), 1).await;
     fs::write(&path, text(&new)).unwrap();
     assert_eq!(file.reload(&running.gateway), Reloaded::Applied { needs_restart: vec![] });

@@ -58,6 +58,9 @@ impl Api {
                 let added = certificate.map(|certificate| roots.add(certificate));
                 added.map_err(|error| fail(&error))?.map_err(|error| fail(&error))?;
             }
+            if roots.is_empty() {
+                return Err(fail(&"there is no certificate in it"));
+            }
             let tls = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
             builder.with_tls_config(tls)
         } else {
