@@ -88,7 +88,9 @@ fn every_key_of_the_configuration_exists() {
         .lines()
         .filter_map(|line| line.trim().strip_prefix("(\"")?.split_once("\", json!").map(|(key, _)| key))
         .collect();
-    assert_eq!(code(marked(&guide, "restart", "restart")).into_iter().collect::<BTreeSet<_>>(), fixed);
+    let named = code(marked(&guide, "restart", "restart")).into_iter();
+    let is_section = |key: &&str| schema["properties"].get(key.split('.').next().expect("a part")).is_some();
+    assert_eq!(named.filter(is_section).collect::<BTreeSet<_>>(), fixed);
 }
 
 /// The schemas of a property, through references and alternatives.
