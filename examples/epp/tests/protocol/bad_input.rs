@@ -272,7 +272,7 @@ async fn garbage_instead_of_grpc_disturbs_nobody() {
         let mut stream = tokio::net::TcpStream::connect(running.address).await.unwrap();
         stream.write_all(garbage).await.unwrap();
         let mut rest = Vec::new();
-        let _ = tokio::time::timeout(Duration::from_millis(300), stream.read_to_end(&mut rest)).await;
+        let _ = timeout(Duration::from_millis(300), stream.read_to_end(&mut rest)).await;
     }
     let mut talk = running.talk().await;
     talk.ask(COMPLETIONS, &[], None, &prompt(0, 400)).await.forwarded();
