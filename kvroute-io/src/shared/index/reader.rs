@@ -216,6 +216,7 @@ impl Shared {
         };
         if let Some(why_not) = why_not {
             state.status.skipped += 1;
+            state.status.is_answering = false;
             return Err(why_not);
         }
         if state.try_at.is_some() {
