@@ -316,6 +316,23 @@
 /// Room for tiers: those that `KVROUTE_TIER_...` does not name yet are 0.
 #define KVROUTE_MAX_TIERS 8
 
+/// All that was held is gone; the changes are from nothing on.
+#define KVROUTE_HELD_CLEARED 1
+
+/// What changed is not known: the journal began, ran over, or a snapshot was restored. Whoever keeps a copy drops it and
+/// lists all.
+#define KVROUTE_HELD_LIST_AGAIN 2
+
+/// What the pod can use of a prompt is just the blocks that it holds from the first one on. Not so for pods with
+/// several KV-cache groups, or one whose kind is not full attention.
+#define KVROUTE_HELD_PLAIN 4
+
+/// There are more changes than there was room for.
+#define KVROUTE_HELD_MORE 8
+
+/// Where a listing of what is held ends.
+#define KVROUTE_HELD_END UINT64_MAX
+
 /// Most score columns of one request.
 #define KVROUTE_MAX_SCORE_COLUMNS 16
 
@@ -680,6 +697,24 @@ typedef struct kvroute_pod_match {
   uint32_t speculative;
 } kvroute_pod_match;
 
+/// A block that a pod holds.
+typedef struct kvroute_held_block {
+  /// The block, hashed as requests of the pod's cache domain are.
+  uint64_t hash;
+  /// The KV-cache group that holds it.
+  uint32_t group;
+  /// The tier that it lies in: `KVROUTE_TIER_...`.
+  int32_t tier;
+} kvroute_held_block;
+
+/// A block that a pod came to hold, or holds no more.
+typedef struct kvroute_held_change {
+  /// The block.
+  struct kvroute_held_block block;
+  /// 1 if it is held now, 0 if it is held no more.
+  int64_t is_held;
+} kvroute_held_change;
+
 /// What an external scorer says of the pods; every profile that has one of the name reads it.
 typedef struct kvroute_score_column {
   /// Name of the scorer, one of `external` in the configuration.
@@ -692,6 +727,17 @@ typedef struct kvroute_score_column {
   /// How many.
   size_t len;
 } kvroute_score_column;
+
+/// What is known from elsewhere of a pod's cache: that the pod has the first `blocks` blocks of the prompt, in `tier` or
+/// nearer. It is hearsay: it adds to what the pod's own events tell, and is believed like a degraded view.
+typedef struct kvroute_known_prefix {
+  /// The pod. One that is gone is passed over.
+  uint64_t pod;
+  /// The farthest tier that any of them lies in: `KVROUTE_TIER_...`. Several about one pod may each name a tier.
+  int32_t tier;
+  /// Leading blocks of the prompt, as the pod's cache domain hashes it.
+  uint32_t blocks;
+} kvroute_known_prefix;
 
 /// A request to be routed. All zero but `struct_size`: an empty prompt.
 typedef struct kvroute_request {
@@ -725,6 +771,10 @@ typedef struct kvroute_request {
   const struct kvroute_str *subset;
   /// How many.
   size_t subset_len;
+  /// What pods are said to hold of the prompt, by others than their events; of token ids only.
+  const struct kvroute_known_prefix *known;
+  /// How many.
+  size_t known_len;
 } kvroute_request;
 
 /// Where a request should go; of a dispatch, also how it went.
@@ -1263,6 +1313,41 @@ int32_t kvroute_router_lookup(const struct kvroute_router *router,
                               size_t capacity,
                               size_t *written,
                               struct kvroute_error *error);
+
+/// Keeps a journal of what the pod comes to hold and holds no more, up to `most` changes that were not taken; 0 ends it.
+/// One that runs over takes nothing in any more, and says so when it is taken.
+///
+/// Errors: `KVROUTE_UNKNOWN_POD`.
+int32_t kvroute_router_journal_held(const struct kvroute_router *router,
+                                    uint64_t pod,
+                                    size_t most,
+                                    struct kvroute_error *error);
+
+/// Takes what the pod's journal has into `changes: [*written]`, in the order in which it happened, as many as there is
+/// room for. `*flags` is set to what came before them, `KVROUTE_HELD_...` together; of a pod without a journal there is
+/// never anything to go on from.
+///
+/// Errors: `KVROUTE_UNKNOWN_POD`.
+int32_t kvroute_router_take_held(const struct kvroute_router *router,
+                                 uint64_t pod,
+                                 struct kvroute_held_change *changes,
+                                 size_t capacity,
+                                 size_t *written,
+                                 uint32_t *flags,
+                                 struct kvroute_error *error);
+
+/// Lists blocks that the pod holds into `blocks: [*written]`, as many as there is room for, in an order of the library's
+/// own. `*cursor` says where to begin, 0 at the first call, and is set to where the next one begins, `KVROUTE_HELD_END`
+/// behind the last. A block that is held from before the first call until after the last is listed once.
+///
+/// Errors: `KVROUTE_UNKNOWN_POD`; `KVROUTE_BUFFER_TOO_SMALL` if there is no room at all.
+int32_t kvroute_router_list_held(const struct kvroute_router *router,
+                                 uint64_t pod,
+                                 uint64_t *cursor,
+                                 struct kvroute_held_block *blocks,
+                                 size_t capacity,
+                                 size_t *written,
+                                 struct kvroute_error *error);
 
 /// Chooses a pod, or two, for a request. Changes nothing but `workspace` and `*decision`. `now_ns`: see "Time".
 ///

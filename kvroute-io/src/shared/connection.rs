@@ -97,6 +97,12 @@ impl ConnectionError {
             let message = error.detail().unwrap_or_default().to_owned();
             return Self::Refused { code: code.to_owned(), message };
         }
+        // Of a pipeline the first refusal stands for all.
+        let refused = error.clone().into_server_errors();
+        if let Some((_, first)) = refused.as_ref().and_then(|all| all.first()) {
+            let message = first.details().unwrap_or_default().to_owned();
+            return Self::Refused { code: first.code().to_owned(), message };
+        }
         Self::Broken(error.to_string())
     }
 

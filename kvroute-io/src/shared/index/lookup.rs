@@ -110,11 +110,13 @@ pub(super) fn steps(reached: Reached) -> impl Iterator<Item = (Tier, u32)> {
     })
 }
 
-/// Asks until nobody goes on. Each answer may take `limit`, and when that is over no more is asked.
+/// Asks until nobody goes on. Each answer may take `limit`; what cannot be answered within `enough`, as fast as answers
+/// came so far, is not asked, so that long prompts are known in part and not too late.
 pub(super) async fn walk<Q: Question>(
     connection: &Connection,
     question: &Q,
     limit: Duration,
+    enough: Duration,
 ) -> Result<Walk<Q::Holder>, ConnectionError> {
     let (begun, mut walk, mut at) = (Instant::now(), Walk::new(), 0);
     let mut sizes = SIZES.into_iter().chain(std::iter::repeat(SIZES[SIZES.len() - 1]));
@@ -122,6 +124,17 @@ pub(super) async fn walk<Q: Question>(
         // Holder sets are mostly nested along a prompt: who went on so far bounds those to come.
         let fit = MOST_HOLDERS / walk.going_on.len().max(1);
         let size = sizes.next().unwrap_or(SIZES[0]).min(fit.max(SIZES[0]));
+        let size = if at == 0 {
+            size
+        } else {
+            let spent = begun.elapsed();
+            let left = enough.saturating_sub(spent).as_secs_f64();
+            let in_time = at as f64 * left / spent.as_secs_f64().max(1e-9);
+            if in_time < SIZES[0] as f64 / 2.0 {
+                break;
+            }
+            size.min(in_time as usize)
+        };
         let end = (at + size).min(question.blocks());
         let answers = connection.pipeline_within(&question.ask(at..end), limit).await?;
         for answer in &answers {
@@ -130,9 +143,6 @@ pub(super) async fn walk<Q: Question>(
             }
         }
         at = end;
-        if begun.elapsed() > limit {
-            break;
-        }
     }
     Ok(walk)
 }

@@ -21,7 +21,7 @@ use crate::shared::connection::{Connection, ConnectionError};
 /// How an index is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReaderOptions {
-    /// How long one waits for an answer.
+    /// How long one waits for an answer. Of a prompt that is too long for that the beginning is asked for.
     pub budget: Duration,
     /// How long a lookup goes on by itself, so that answers which came too late say how late.
     pub limit: Duration,
@@ -216,6 +216,7 @@ impl Shared {
         };
         if let Some(why_not) = why_not {
             state.status.skipped += 1;
+            state.status.is_answering = false;
             return Err(why_not);
         }
         if state.try_at.is_some() {
@@ -250,17 +251,18 @@ impl Shared {
     }
 
     async fn look_up(&self, domain: u64, blocks: &[BlockHash]) -> Result<Vec<KnownPrefix>, ConnectionError> {
-        let limit = self.options.limit;
+        // The rest is for finding out whose lives they are.
+        let (limit, enough) = (self.options.limit, self.options.budget.mul_f64(0.6));
         match &self.layout {
             Layout::Kvroute(keys) => {
                 let question = Asked { keys, domain, blocks };
-                let reached = walk(&self.connection, &question, limit).await?.into_reached();
+                let reached = walk(&self.connection, &question, limit, enough).await?.into_reached();
                 let named = self.longest(reached);
                 self.by_life(keys, domain, named, limit).await
             }
             Layout::Llmd(source) => {
                 let question = source.question(blocks);
-                let reached = walk(&self.connection, &question, limit).await?.into_reached();
+                let reached = walk(&self.connection, &question, limit, enough).await?.into_reached();
                 let pods = LlmdSource::by_pod(reached);
                 let found = self
                     .longest(pods.into_iter())

@@ -142,8 +142,7 @@ impl Writer {
                 _ = stopped.wait_for(|stop| *stop) => break,
                 number = self.connection.ready() => number,
             };
-            self.meet(number).await;
-            let is_busy = self.step().await;
+            let is_busy = self.meet(number).await && self.step().await;
             self.report();
             if !is_busy {
                 tokio::select! {
@@ -160,14 +159,17 @@ impl Writer {
     }
 
     /// Finds out whether the connection leads to the server that was written to. Another, or one that was restarted, may
-    /// have lost anything, or have something back that was taken out: then all is told anew.
-    async fn meet(&mut self, number: u64) {
+    /// have lost anything, or have something back that was taken out: then all is told anew. Answers whether it is known.
+    async fn meet(&mut self, number: u64) -> bool {
         if number == self.server.connection {
-            return;
+            return true;
         }
         let info = match self.connection.command(redis::cmd("INFO").arg("server")).await {
             Ok(info) => info,
-            Err(error) => return self.fail(&error),
+            Err(error) => {
+                self.fail(&error);
+                return false;
+            }
         };
         let lines = command::text(&info).unwrap_or_default().lines();
         let run = lines.filter_map(|line| line.strip_prefix("run_id:")).next().unwrap_or_default().to_owned();
@@ -176,6 +178,7 @@ impl Writer {
         }
         self.server = Server { connection: number, run };
         self.pods.values_mut().for_each(WrittenPod::keep_now);
+        true
     }
 
     /// Keeps up the leases that are due.
