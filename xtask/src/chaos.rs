@@ -56,8 +56,7 @@ fn read(arguments: &[String]) -> Result<Option<Options>, String> {
 }
 
 fn play(seconds: u64, seed: u64) -> Result<(), String> {
-    let arguments =
-        "test --package kvroute-gateway --test gateway --locked -- --ignored --nocapture chaos::";
+    let arguments = "test --package kvroute-gateway --test gateway --locked -- --ignored --nocapture chaos::";
     let mut command = cargo(arguments);
     command.env("KVROUTE_CHAOS_SECONDS", seconds.to_string()).env("KVROUTE_CHAOS_SEED", seed.to_string());
     match run_tests(&mut command)? {

@@ -70,7 +70,10 @@ fn main() -> ExitCode {
                 options::unknown(
                     "command",
                     unknown,
-                    &["test", "schema", "header", "install", "costs", "crossing", "versus", "chaos", "live", "help"]
+                    &[
+                        "test", "schema", "header", "install", "costs", "crossing", "versus", "chaos",
+                        "live", "help"
+                    ]
                 )
             );
             eprintln!("\n{USAGE}");
