@@ -42,7 +42,7 @@ struct Options {
     events: bool,
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let Some(options) = options()? else { return Ok(()) };
     println!("pods {}, {} requests/s and pod, mean of {RUNS} runs", options.pods, options.rate);
     println!("routers  shared        hit rate  in flight max/mean  TTFT p50 ms  TTFT p99 ms");
@@ -78,7 +78,7 @@ fn play(
     replicas: usize,
     staleness_ms: Option<u64>,
     seed: u64,
-) -> Result<Vec<RequestRecord>, Box<dyn Error>> {
+) -> Result<Vec<RequestRecord>, Box<dyn Error + Send + Sync>> {
     let pods: Result<Vec<_>, _> = (0..options.pods).map(|n| pod(Role::Both, n)).collect();
     let load = SharedPrefixLoad {
         groups: 15 * options.pods as u64,
@@ -128,7 +128,7 @@ fn in_flight_spread(records: &[RequestRecord], pods: usize) -> f64 {
     moments.sum::<f64>() / MOMENTS as f64
 }
 
-fn options() -> Result<Option<Options>, Box<dyn Error>> {
+fn options() -> Result<Option<Options>, Box<dyn Error + Send + Sync>> {
     let mut options = Options {
         pods: 32,
         replicas: vec![1, 2, 4, 8],
@@ -165,9 +165,9 @@ fn options() -> Result<Option<Options>, Box<dyn Error>> {
     Ok(Some(options))
 }
 
-fn list<T: std::str::FromStr>(text: &str) -> Result<Vec<T>, Box<dyn Error>>
+fn list<T: std::str::FromStr>(text: &str) -> Result<Vec<T>, Box<dyn Error + Send + Sync>>
 where
-    T::Err: Error + 'static,
+    T::Err: Error + Send + Sync + 'static,
 {
     text.split(',').map(|item| item.parse().map_err(Into::into)).collect()
 }
