@@ -8,8 +8,8 @@ use crate::tool::{
     PYTHON, REDIS, RUST_SRC, RUSTFMT, Tool, VALGRIND, WASM, WASM_TARGET, cargo,
 };
 use crate::{
-    c, dependencies, envoy, events, fuzz, golang, library, manifests, modules, python, redis, source, symbols, templates,
-    versions, versus,
+    c, dependencies, envoy, events, fuzz, golang, library, manifests, modules, python, redis, source,
+    symbols, templates, versions, versus,
 };
 
 /// The crate whose purity is checked.

@@ -11,6 +11,7 @@ use kvroute_gateway::config::{Document as Base, GatewayConfig, PrefillProtocol, 
 use kvroute_gateway::reload::Configured;
 use kvroute_io::fleet::FleetConfig;
 use kvroute_io::pods::PodUrl;
+use kvroute_io::shared::SharedConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -39,6 +40,8 @@ struct Sections {
     router: Config,
     /// Where pods come from, and how they are asked.
     fleet: FleetConfig,
+    /// What this picker shares with others in front of the same pods.
+    shared: SharedConfig,
     /// Tokenizers by served model. Prompts of other models are known as text, and go where such a text went before.
     #[serde(deserialize_with = "mapping")]
     tokenizers: BTreeMap<String, TokenizerConfig>,
@@ -48,8 +51,8 @@ struct Sections {
 
 impl From<Sections> for Document {
     fn from(sections: Sections) -> Self {
-        let Sections { gateway, router, fleet, tokenizers, epp } = sections;
-        let mut base = Base { gateway, router, fleet, tokenizers };
+        let Sections { gateway, router, fleet, shared, tokenizers, epp } = sections;
+        let mut base = Base { gateway, router, fleet, shared, tokenizers };
         // Whoever takes this picker for llm-d's has its dashboards.
         base.gateway.watch.llm_d_names = true;
         Self { base, epp, notes: Vec::new() }
@@ -122,8 +125,9 @@ impl Document {
     ///
     /// If one is there twice, or has no address.
     pub fn of_pods(urls: impl IntoIterator<Item = PodUrl>) -> Result<Self, Error> {
-        let Base { gateway, router, fleet, tokenizers } = Base::of_pods(urls)?;
-        let document = Sections { gateway, router, fleet, tokenizers, epp: EppConfig::default() }.into();
+        let Base { gateway, router, fleet, shared, tokenizers } = Base::of_pods(urls)?;
+        let document =
+            Sections { gateway, router, fleet, shared, tokenizers, epp: EppConfig::default() }.into();
         config::Document::checked(&document)?;
         Ok(document)
     }

@@ -146,7 +146,6 @@ async fn serve_until_stopped(document: &Document, file: Option<ConfigFile<Docume
         Drained::Whole => tracing::info!("drained"),
         Drained::CutOff(streams) => tracing::warn!(streams, "streams were cut off"),
     }
-    gateway.close();
-    gateway.watch().flush().await;
+    gateway.end().await;
     Ok(())
 }

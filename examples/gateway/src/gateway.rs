@@ -158,6 +158,16 @@ impl Gateway {
         }
     }
 
+    /// The same, once the last request has ended; those who share with it are told that it goes, and what watchers wait for
+    /// is sent.
+    pub async fn end(&self) {
+        self.close();
+        if let Some(shared) = &self.shared {
+            shared.leave().await;
+        }
+        self.watch.flush().await;
+    }
+
     pub(crate) fn client(&self) -> &Client {
         &self.client
     }

@@ -139,10 +139,6 @@ async fn serve_until_stopped(document: &Document, file: Option<ConfigFile>) -> R
         Drained::Whole => tracing::info!("drained"),
         Drained::CutOff(connections) => tracing::warn!(connections, "connections were cut off"),
     }
-    gateway.close();
-    if let Some(shared) = gateway.shared() {
-        shared.leave().await;
-    }
-    gateway.watch().flush().await;
+    gateway.end().await;
     Ok(())
 }
