@@ -480,6 +480,26 @@ async fn an_api_that_fails_costs_no_pod_and_is_asked_again_with_the_newest_key()
 }
 
 #[tokio::test]
+async fn an_object_that_cannot_be_read_costs_no_other() {
+    let api = ApiServer::start();
+    let odd = |name: &str| {
+        let mut odd = pod(name, "127.0.0.9", true, None);
+        odd["status"]["conditions"] = json!("ready");
+        odd
+    };
+    api.put(Kind::Pools, pool(&[8000]));
+    api.put(Kind::Pods, pod("a", "127.0.0.2", true, None));
+    api.put(Kind::Pods, odd("odd"));
+    let fleet = start(api.config(""));
+    until_followed(&fleet, &[("a", "http://127.0.0.2:8000")]).await;
+    api.until_watched(0).await;
+    api.put(Kind::Pods, odd("another"));
+    api.put(Kind::Pods, pod("b", "127.0.0.3", true, None));
+    until_followed(&fleet, &[("a", "http://127.0.0.2:8000"), ("b", "http://127.0.0.3:8000")]).await;
+    assert_eq!((error(&fleet), api.watches()), (None, (1, 1)));
+}
+
+#[tokio::test]
 async fn certificates_that_cannot_be_read_are_told_of_and_looked_at_again() {
     let folder = directory("kubernetes-ca");
     let file = folder.join("ca.crt");

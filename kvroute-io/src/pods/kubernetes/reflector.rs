@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::api::{Api, ApiError};
 use super::config::encoded;
-use super::objects::{List, Object, Status, WatchEvent};
+use super::objects::{List, Object, Status, WatchEvent, read};
 use super::{MAX_RETRY, RETRY};
 
 /// Objects of a page.
@@ -89,9 +89,10 @@ async fn list<T: Object>(api: &Api, path: &str, kept: &watch::Sender<Kept<T>>) -
     let mut next = String::new();
     loop {
         let page = api.list(&format!("{path}&limit={PAGE}&continue={}", encoded(&next))).await?;
-        let page: List<T> = serde_json::from_slice(&page)
+        let page: List<'_> = serde_json::from_slice(&page)
             .map_err(|error| ApiError::Other(format!("a list cannot be read: {error}")))?;
-        objects.extend(page.items.into_iter().map(|object| (object.metadata().name.clone(), object)));
+        let readable = page.items.into_iter().filter_map(read::<T>);
+        objects.extend(readable.map(|object| (object.metadata().name.clone(), object)));
         next = page.metadata.next;
         if next.is_empty() {
             kept.send_replace(Kept { objects, error: None, read: Some(Instant::now()) });
@@ -139,26 +140,20 @@ async fn follow<T: Object>(
 fn take<T: Object>(line: &[u8], kept: &watch::Sender<Kept<T>>) -> Result<Option<String>, ApiError> {
     let unreadable = |error: serde_json::Error| ApiError::Other(format!("a watch cannot be read: {error}"));
     let event: WatchEvent<'_> = serde_json::from_slice(line).map_err(unreadable)?;
-    let object = || serde_json::from_str::<T>(event.object.get()).map_err(unreadable);
-    let version =
-        |object: &T| Some(object.metadata().resource_version.clone()).filter(|version| !version.is_empty());
     match event.kind.as_str() {
-        "ADDED" | "MODIFIED" => {
-            let object = object()?;
-            let version = version(&object);
+        kind @ ("ADDED" | "MODIFIED" | "DELETED") => {
+            let Some(object) = read::<T>(event.object) else { return Ok(None) };
+            let version = object.metadata().resource_version.clone();
             kept.send_modify(|kept| {
-                kept.objects.insert(object.metadata().name.clone(), object);
+                let name = object.metadata().name.clone();
+                if kind == "DELETED" {
+                    kept.objects.remove(&name);
+                } else {
+                    kept.objects.insert(name, object);
+                }
                 kept.read = Some(Instant::now());
             });
-            Ok(version)
-        }
-        "DELETED" => {
-            let object = object()?;
-            kept.send_modify(|kept| {
-                kept.objects.remove(&object.metadata().name);
-                kept.read = Some(Instant::now());
-            });
-            Ok(version(&object))
+            Ok(Some(version).filter(|version| !version.is_empty()))
         }
         "BOOKMARK" => {
             #[derive(serde::Deserialize)]
