@@ -497,6 +497,14 @@ async fn an_object_that_cannot_be_read_costs_no_other() {
     api.put(Kind::Pods, pod("b", "127.0.0.3", true, None));
     until_followed(&fleet, &[("a", "http://127.0.0.2:8000"), ("b", "http://127.0.0.3:8000")]).await;
     assert_eq!((error(&fleet), api.watches()), (None, (1, 1)));
+    // A pool that cannot be read is not one that is gone.
+    let mut broken = pool(&[8000]);
+    broken["spec"]["targetPorts"] = json!("8000");
+    api.put(Kind::Pools, broken);
+    let gone = json!({ "kind": "Status", "code": 410, "message": "too old resource version" });
+    api.say(Kind::Pools, "ERROR", &gone);
+    until("it is told", || error(&fleet).filter(|error| error.contains("cannot be read"))).await;
+    assert_eq!(followed(&fleet).len(), 2);
 }
 
 #[tokio::test]

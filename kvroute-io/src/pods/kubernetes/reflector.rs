@@ -21,6 +21,8 @@ const WATCH_SECONDS: u64 = 240;
 pub(super) struct Kept<T> {
     /// By name.
     pub(super) objects: BTreeMap<String, T>,
+    /// Objects of the last list that could not be read.
+    pub(super) unreadable: usize,
     /// Why the API could not be asked last, if it could not.
     pub(super) error: Option<String>,
     /// When it last said something; `None`: never, and then `objects` says nothing.
@@ -29,7 +31,7 @@ pub(super) struct Kept<T> {
 
 impl<T> Default for Kept<T> {
     fn default() -> Self {
-        Self { objects: BTreeMap::new(), error: None, read: None }
+        Self { objects: BTreeMap::new(), unreadable: 0, error: None, read: None }
     }
 }
 
@@ -85,17 +87,21 @@ pub(super) async fn reflect<T: Object>(api: &Api, path: &str, kept: &watch::Send
 
 /// Lists all, page by page; answers the list's version. Nothing changes before all of it came.
 async fn list<T: Object>(api: &Api, path: &str, kept: &watch::Sender<Kept<T>>) -> Result<String, ApiError> {
-    let mut objects = BTreeMap::new();
+    let (mut objects, mut unreadable) = (BTreeMap::new(), 0);
     let mut next = String::new();
     loop {
         let page = api.list(&format!("{path}&limit={PAGE}&continue={}", encoded(&next))).await?;
         let page: List<'_> = serde_json::from_slice(&page)
             .map_err(|error| ApiError::Other(format!("a list cannot be read: {error}")))?;
-        let readable = page.items.into_iter().filter_map(read::<T>);
-        objects.extend(readable.map(|object| (object.metadata().name.clone(), object)));
+        for object in page.items {
+            match read::<T>(object) {
+                Some(object) => drop(objects.insert(object.metadata().name.clone(), object)),
+                None => unreadable += 1,
+            }
+        }
         next = page.metadata.next;
         if next.is_empty() {
-            kept.send_replace(Kept { objects, error: None, read: Some(Instant::now()) });
+            kept.send_replace(Kept { objects, unreadable, error: None, read: Some(Instant::now()) });
             return Ok(page.metadata.resource_version);
         }
     }
