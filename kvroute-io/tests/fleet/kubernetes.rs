@@ -301,6 +301,11 @@ fn source(fleet: &Fleet) -> SourceStatus {
     fleet.status().sources.pop().unwrap()
 }
 
+/// Why the API could not be asked last.
+fn error(fleet: &Fleet) -> Option<String> {
+    fleet.status().sources.pop()?.error
+}
+
 #[tokio::test]
 async fn ready_pods_of_the_pool_come_and_go() {
     let api = ApiServer::start();
@@ -368,7 +373,7 @@ async fn each_port_of_a_pod_is_one_of_ours_and_another_pool_is_followed_at_once(
     let mut broken = pool(&[]);
     broken["spec"]["selector"] = json!({});
     api.put(Kind::Pools, broken);
-    until("it is told", || source(&fleet).error.filter(|error| error.contains("selects nothing"))).await;
+    until("it is told", || error(&fleet).filter(|error| error.contains("selects nothing"))).await;
     until_followed(&fleet, &[("a", "http://[fd00::2]:9000")]).await;
     api.delete(Kind::Pools, "llm");
     until_followed(&fleet, &[]).await;
@@ -459,19 +464,47 @@ async fn an_api_that_fails_costs_no_pod_and_is_asked_again_with_the_newest_key()
     std::fs::write(&token, "second").unwrap();
     *api.state.status.lock() = Some(403);
     api.tell(Tell::Cut);
-    until("it is told", || source(&fleet).error.filter(|error| error.contains("403"))).await;
+    until("it is told", || error(&fleet).filter(|error| error.contains("403"))).await;
     assert_eq!(followed(&fleet).len(), 1);
     *api.state.status.lock() = None;
-    until("all is well again", || source(&fleet).error.is_none().then_some(())).await;
+    until("all is well again", || error(&fleet).is_none().then_some(())).await;
     assert_eq!(key().as_deref(), Some("Bearer second"));
     api.put(Kind::Pods, pod("b", "127.0.0.3", true, None));
     until("the next one is there", || (followed(&fleet).len() == 2).then_some(())).await;
     // A line that is none costs that watch.
     api.line(Kind::Pods, "{\"type\":".to_owned());
-    until("it is told", || source(&fleet).error.filter(|error| error.contains("cannot be read"))).await;
-    until("all is well again", || source(&fleet).error.is_none().then_some(())).await;
+    until("it is told", || error(&fleet).filter(|error| error.contains("cannot be read"))).await;
+    until("all is well again", || error(&fleet).is_none().then_some(())).await;
     assert_eq!(followed(&fleet).len(), 2);
     std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[tokio::test]
+async fn an_object_that_cannot_be_read_costs_no_other() {
+    let api = ApiServer::start();
+    let odd = |name: &str| {
+        let mut odd = pod(name, "127.0.0.9", true, None);
+        odd["status"]["conditions"] = json!("ready");
+        odd
+    };
+    api.put(Kind::Pools, pool(&[8000]));
+    api.put(Kind::Pods, pod("a", "127.0.0.2", true, None));
+    api.put(Kind::Pods, odd("odd"));
+    let fleet = start(api.config(""));
+    until_followed(&fleet, &[("a", "http://127.0.0.2:8000")]).await;
+    api.until_watched(0).await;
+    api.put(Kind::Pods, odd("another"));
+    api.put(Kind::Pods, pod("b", "127.0.0.3", true, None));
+    until_followed(&fleet, &[("a", "http://127.0.0.2:8000"), ("b", "http://127.0.0.3:8000")]).await;
+    assert_eq!((error(&fleet), api.watches()), (None, (1, 1)));
+    // A pool that cannot be read is not one that is gone.
+    let mut broken = pool(&[8000]);
+    broken["spec"]["targetPorts"] = json!("8000");
+    api.put(Kind::Pools, broken);
+    let gone = json!({ "kind": "Status", "code": 410, "message": "too old resource version" });
+    api.say(Kind::Pools, "ERROR", &gone);
+    until("it is told", || error(&fleet).filter(|error| error.contains("cannot be read"))).await;
+    assert_eq!(followed(&fleet).len(), 2);
 }
 
 #[tokio::test]
@@ -483,7 +516,7 @@ async fn certificates_that_cannot_be_read_are_told_of_and_looked_at_again() {
     api.put(Kind::Pools, pool(&[8000]));
     api.put(Kind::Pods, pod("a", "127.0.0.2", true, None));
     let fleet = start(api.config(&format!(", ca_file: '{}'", file.display())));
-    until("it is told", || source(&fleet).error.filter(|error| error.contains("ca.crt"))).await;
+    until("it is told", || error(&fleet).filter(|error| error.contains("ca.crt"))).await;
     assert!(api.asked("").is_empty());
     std::fs::write(&file, include_str!("../../../examples/epp/tests/tls/ca.crt")).unwrap();
     until_followed(&fleet, &[("a", "http://127.0.0.2:8000")]).await;

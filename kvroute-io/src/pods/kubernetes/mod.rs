@@ -124,6 +124,7 @@ async fn next_pool(
             (Some(Ok(_)), error) => error,
             (Some(Err(why)), _) => Some(why),
             (None, Some(why)) => Some(why),
+            (None, None) if kept.unreadable > 0 => Some("the InferencePool cannot be read".to_owned()),
             (None, None) => {
                 let why = format!("there is no InferencePool `{}`", config.pool.as_deref().unwrap_or(""));
                 seen.send_replace(Seen { pods: Vec::new(), error: Some(why), read: kept.read });

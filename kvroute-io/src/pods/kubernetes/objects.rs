@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use kvroute_core::Role;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 
 use crate::pods::PodUrl;
 
@@ -26,11 +27,18 @@ pub(super) struct Metadata {
     pub(super) deletion_timestamp: Option<String>,
 }
 
-/// A page of a list.
+/// A page of a list. Its objects are read one by one, so that one that cannot be costs no other.
 #[derive(Debug, Deserialize)]
-pub(super) struct List<T> {
+pub(super) struct List<'a> {
     pub(super) metadata: ListMetadata,
-    pub(super) items: Vec<T>,
+    #[serde(borrow)]
+    pub(super) items: Vec<&'a RawValue>,
+}
+
+/// Reads an object; `None`: it cannot be, and is left out.
+pub(super) fn read<T: Object>(object: &RawValue) -> Option<T> {
+    let read = serde_json::from_str(object.get());
+    read.inspect_err(|error| tracing::warn!(%error, "an object of the Kubernetes API cannot be read")).ok()
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -48,7 +56,7 @@ pub(super) struct WatchEvent<'a> {
     #[serde(rename = "type")]
     pub(super) kind: String,
     #[serde(borrow)]
-    pub(super) object: &'a serde_json::value::RawValue,
+    pub(super) object: &'a RawValue,
 }
 
 /// An error, in place of an object.

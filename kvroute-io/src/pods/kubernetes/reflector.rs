@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::api::{Api, ApiError};
 use super::config::encoded;
-use super::objects::{List, Object, Status, WatchEvent};
+use super::objects::{List, Object, Status, WatchEvent, read};
 use super::{MAX_RETRY, RETRY};
 
 /// Objects of a page.
@@ -21,6 +21,8 @@ const WATCH_SECONDS: u64 = 240;
 pub(super) struct Kept<T> {
     /// By name.
     pub(super) objects: BTreeMap<String, T>,
+    /// Objects of the last list that could not be read.
+    pub(super) unreadable: usize,
     /// Why the API could not be asked last, if it could not.
     pub(super) error: Option<String>,
     /// When it last said something; `None`: never, and then `objects` says nothing.
@@ -29,7 +31,7 @@ pub(super) struct Kept<T> {
 
 impl<T> Default for Kept<T> {
     fn default() -> Self {
-        Self { objects: BTreeMap::new(), error: None, read: None }
+        Self { objects: BTreeMap::new(), unreadable: 0, error: None, read: None }
     }
 }
 
@@ -85,16 +87,21 @@ pub(super) async fn reflect<T: Object>(api: &Api, path: &str, kept: &watch::Send
 
 /// Lists all, page by page; answers the list's version. Nothing changes before all of it came.
 async fn list<T: Object>(api: &Api, path: &str, kept: &watch::Sender<Kept<T>>) -> Result<String, ApiError> {
-    let mut objects = BTreeMap::new();
+    let (mut objects, mut unreadable) = (BTreeMap::new(), 0);
     let mut next = String::new();
     loop {
         let page = api.list(&format!("{path}&limit={PAGE}&continue={}", encoded(&next))).await?;
-        let page: List<T> = serde_json::from_slice(&page)
+        let page: List<'_> = serde_json::from_slice(&page)
             .map_err(|error| ApiError::Other(format!("a list cannot be read: {error}")))?;
-        objects.extend(page.items.into_iter().map(|object| (object.metadata().name.clone(), object)));
+        for object in page.items {
+            match read::<T>(object) {
+                Some(object) => drop(objects.insert(object.metadata().name.clone(), object)),
+                None => unreadable += 1,
+            }
+        }
         next = page.metadata.next;
         if next.is_empty() {
-            kept.send_replace(Kept { objects, error: None, read: Some(Instant::now()) });
+            kept.send_replace(Kept { objects, unreadable, error: None, read: Some(Instant::now()) });
             return Ok(page.metadata.resource_version);
         }
     }
@@ -139,26 +146,20 @@ async fn follow<T: Object>(
 fn take<T: Object>(line: &[u8], kept: &watch::Sender<Kept<T>>) -> Result<Option<String>, ApiError> {
     let unreadable = |error: serde_json::Error| ApiError::Other(format!("a watch cannot be read: {error}"));
     let event: WatchEvent<'_> = serde_json::from_slice(line).map_err(unreadable)?;
-    let object = || serde_json::from_str::<T>(event.object.get()).map_err(unreadable);
-    let version =
-        |object: &T| Some(object.metadata().resource_version.clone()).filter(|version| !version.is_empty());
     match event.kind.as_str() {
-        "ADDED" | "MODIFIED" => {
-            let object = object()?;
-            let version = version(&object);
+        kind @ ("ADDED" | "MODIFIED" | "DELETED") => {
+            let Some(object) = read::<T>(event.object) else { return Ok(None) };
+            let version = object.metadata().resource_version.clone();
             kept.send_modify(|kept| {
-                kept.objects.insert(object.metadata().name.clone(), object);
+                let name = object.metadata().name.clone();
+                if kind == "DELETED" {
+                    kept.objects.remove(&name);
+                } else {
+                    kept.objects.insert(name, object);
+                }
                 kept.read = Some(Instant::now());
             });
-            Ok(version)
-        }
-        "DELETED" => {
-            let object = object()?;
-            kept.send_modify(|kept| {
-                kept.objects.remove(&object.metadata().name);
-                kept.read = Some(Instant::now());
-            });
-            Ok(version(&object))
+            Ok(Some(version).filter(|version| !version.is_empty()))
         }
         "BOOKMARK" => {
             #[derive(serde::Deserialize)]
