@@ -64,7 +64,7 @@ impl Side {
             router: Arc::new(Router::new(RouterOptions::default(), policy).unwrap()),
             domain: Arc::clone(domain),
         };
-        pods.iter().for_each(|pod| drop(side.add(pod)));
+        pods.iter().for_each(|pod| _ = side.add(pod));
         side
     }
 
