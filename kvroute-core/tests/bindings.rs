@@ -1,5 +1,5 @@
 //! The shared test table, `testdata/bindings/cases.txt`: what Rust answers is what every binding must. The format is
-//! described beside it. `BLESS=1` writes the answers anew.
+//! described beside it. `BLESS=1` writes the answers anew. One file though it is long: each step is a few lines.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
