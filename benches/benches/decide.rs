@@ -19,8 +19,8 @@ use kvroute_core::policy::Sampling;
 use kvroute_core::record::LogLine;
 use kvroute_core::router::Replay;
 use kvroute_core::{
-    Finish, HashContext, LoadReport, PeerOptions, PodSpec, Policy, RecordOptions, Request, Router, RouterOptions,
-    Session, Telling, Workspace,
+    Finish, HashContext, LoadReport, PeerOptions, PodSpec, Policy, RecordOptions, Request, Router,
+    RouterOptions, Session, Telling, Workspace,
 };
 
 const PODS: usize = 64;
