@@ -15,8 +15,13 @@ pub use peers::peers;
 pub type Target = fn(&[u8]);
 
 /// Every target by its name in `Cargo.toml`.
-pub const TARGETS: &[(&str, Target)] =
-    &[("decode", decode), ("index", index), ("ffi_calls", ffi_calls), ("snapshot", snapshot), ("peers", peers)];
+pub const TARGETS: &[(&str, Target)] = &[
+    ("decode", decode),
+    ("index", index),
+    ("ffi_calls", ffi_calls),
+    ("snapshot", snapshot),
+    ("peers", peers),
+];
 
 /// The decoders neither panic on any bytes nor answer more than the bytes can hold.
 pub fn decode(data: &[u8]) {

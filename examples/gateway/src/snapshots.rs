@@ -60,8 +60,8 @@ pub fn restore(router: &Router, now: Duration, path: &Path) -> Result<Option<Res
 
 /// A pod that is not here is nowhere to send requests to; whether it comes back its source knows.
 fn remove_added(router: &Router, report: &RestoreReport) -> Result<(), Error> {
-    let added = report.pods.iter().filter(|pod| pod.added).filter_map(|pod| pod.id);
-    added.map(|id| router.remove_pod(id)).collect()
+    let mut added = report.pods.iter().filter(|pod| pod.added).filter_map(|pod| pod.id);
+    added.try_for_each(|id| router.remove_pod(id))
 }
 
 /// How long pods have to say what they are, before what the snapshot knows of them is given up.

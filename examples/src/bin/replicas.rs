@@ -1,5 +1,5 @@
 //! What several routers in front of one fleet cost, and what sharing state saves of that: hit rate, balance and time to
-//! first token on simulated pods.
+//! first token on simulated pods, and the real time of a dispatch, for a router that tells peers of it has more to do.
 //!
 //! ```text
 //! cargo run --release -p kvroute-examples --bin replicas -- --pods 32 --replicas 1,2,4,8
@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use kvroute_core::{BlockHasher, CacheDomain, OwnScheme, Policy, Role, Router, RouterOptions};
 use kvroute_examples::simulated::{BLOCK_SIZE, pod};
-use kvroute_sim::fleet::{self, FleetOptions, KvroutePolicy, Replicas, RequestRecord, Summary};
+use kvroute_sim::fleet::{self, FleetOptions, KvroutePolicy, Replicas, RequestRecord, Summary, percentile};
 use kvroute_sim::workload::SharedPrefixLoad;
 use lexopt::{Arg, ValueExt};
 
@@ -42,16 +42,18 @@ struct Options {
     events: bool,
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let Some(options) = options()? else { return Ok(()) };
     println!("pods {}, {} requests/s and pod, mean of {RUNS} runs", options.pods, options.rate);
-    println!("routers  shared        hit rate  in flight max/mean  TTFT p50 ms  TTFT p99 ms");
+    println!(
+        "routers  shared        hit rate  in flight max/mean  TTFT p50 ms  TTFT p99 ms  dispatch p50 us"
+    );
     for &replicas in &options.replicas {
         let shared = options.staleness_ms.iter().map(|&ms| Some(ms)).filter(|_| replicas > 1);
         for staleness in std::iter::once(None).chain(shared) {
-            let (mut summaries, mut balance) = (Vec::new(), 0.0);
+            let (mut summaries, mut balance, mut overheads) = (Vec::new(), 0.0, Vec::new());
             for seed in options.seed..options.seed + RUNS {
-                let records = play(&options, replicas, staleness, seed)?;
+                let records = play(&options, replicas, staleness, seed, &mut overheads)?;
                 // Caches fill in the first fifth.
                 let records = &records[records.len() / 5..];
                 summaries.push(Summary::of(records));
@@ -61,12 +63,14 @@ fn main() -> Result<(), Box<dyn Error>> {
             if mean.failed > 0 {
                 return Err(format!("{} requests failed", mean.failed).into());
             }
+            overheads.sort_by(f64::total_cmp);
             let shared = staleness.map_or("no".to_owned(), |ms| format!("{ms} ms old"));
             println!(
-                "{replicas:>7}  {shared:<12}  {:>8.3}  {balance:>18.2}  {:>11.1}  {:>11.1}",
+                "{replicas:>7}  {shared:<12}  {:>8.3}  {balance:>18.2}  {:>11.1}  {:>11.1}  {:>15.1}",
                 mean.cached_share,
                 mean.ttft_p50 * 1e3,
-                mean.ttft_p99 * 1e3
+                mean.ttft_p99 * 1e3,
+                percentile(&overheads, 0.5)
             );
         }
     }
@@ -78,7 +82,8 @@ fn play(
     replicas: usize,
     staleness_ms: Option<u64>,
     seed: u64,
-) -> Result<Vec<RequestRecord>, Box<dyn Error>> {
+    overheads: &mut Vec<f64>,
+) -> Result<Vec<RequestRecord>, Box<dyn Error + Send + Sync>> {
     let pods: Result<Vec<_>, _> = (0..options.pods).map(|n| pod(Role::Both, n)).collect();
     let load = SharedPrefixLoad {
         groups: 15 * options.pods as u64,
@@ -102,6 +107,7 @@ fn play(
         policy = policy.without_events();
     }
     let records = fleet::run(&FleetOptions::new(pods?), load.requests(), &mut policy)?;
+    overheads.extend(policy.routed().map(|routed| routed.overhead.as_secs_f64() * 1e6));
     match policy.errors().next() {
         Some(error) => Err(error.clone().into()),
         None => Ok(records),
@@ -128,7 +134,7 @@ fn in_flight_spread(records: &[RequestRecord], pods: usize) -> f64 {
     moments.sum::<f64>() / MOMENTS as f64
 }
 
-fn options() -> Result<Option<Options>, Box<dyn Error>> {
+fn options() -> Result<Option<Options>, Box<dyn Error + Send + Sync>> {
     let mut options = Options {
         pods: 32,
         replicas: vec![1, 2, 4, 8],
@@ -165,9 +171,9 @@ fn options() -> Result<Option<Options>, Box<dyn Error>> {
     Ok(Some(options))
 }
 
-fn list<T: std::str::FromStr>(text: &str) -> Result<Vec<T>, Box<dyn Error>>
+fn list<T: std::str::FromStr>(text: &str) -> Result<Vec<T>, Box<dyn Error + Send + Sync>>
 where
-    T::Err: Error + 'static,
+    T::Err: Error + Send + Sync + 'static,
 {
     text.split(',').map(|item| item.parse().map_err(Into::into)).collect()
 }

@@ -8,6 +8,9 @@
 //! Everything here goes on in tasks of its own. No decision waits for it: what is shared is applied to the router as it
 //! comes, and where it does not come, the router decides by what it knows itself, [`SharedStatus::trust`] says so, and all
 //! of it goes on by itself when the server is back.
+//!
+//! Whoever can write there can make routers believe anything of each other's load and of pods' caches, and so send requests
+//! to the wrong pods; nothing worse. Keep the server where the configuration is kept, or behind a password and TLS.
 
 pub mod config;
 pub mod connection;

@@ -110,6 +110,9 @@ pub(super) async fn write(peering: Arc<Peering>) {
             } else {
                 Telling::News
             };
+            if status.connections != connection {
+                peering.discard();
+            }
             if let Some(report) = peering.report(what) {
                 let sent = peering.append(&report).await;
                 if sent && what == Telling::Statement {
@@ -189,6 +192,14 @@ impl Peering {
             state.under_way.pop_front();
         }
         Some(report)
+    }
+
+    /// Forgets what happened while there was no connection: the statement says what is left of it, and it is too old to
+    /// be told as what was sent a moment ago, or to say where a conversation is at home now.
+    fn discard(&self) {
+        if self.report(Telling::News).is_some() {
+            self.state.lock().under_way.pop_back();
+        }
     }
 
     /// How long to wait between two reports.
