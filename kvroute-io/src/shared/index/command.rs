@@ -140,7 +140,7 @@ pub(super) fn list(value: &Value) -> &[Value] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kvroute_core::{BlockHasher, OwnScheme};
+    use kvroute_core::{BlockHasher, CacheDomain, OwnScheme};
 
     /// The keys that a command names.
     fn keys_of(command: &Cmd) -> Vec<String> {
@@ -200,6 +200,4 @@ mod tests {
         assert!(all.iter().all(|key| slot(key) == slot("kvroute")), "{all:?}");
         assert_ne!(slot(&Keys::new("other").life(one)), slot("kvroute"));
     }
-
-    use kvroute_core::CacheDomain;
 }

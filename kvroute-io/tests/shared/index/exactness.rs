@@ -76,7 +76,10 @@ async fn random_histories_are_told_as_they_are() {
     let status = writer.status();
     assert!(status.lives > 20 && status.failures == 0 && status.blocks_removed > 20, "{status:?}");
     let asked = asker.status();
-    assert!(asked.answered + asked.failures == asked.lookups && asked.hits > 0 && asked.is_answering, "{asked:?}");
+    assert!(
+        asked.answered + asked.failures == asked.lookups && asked.hits > 0 && asked.is_answering,
+        "{asked:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
