@@ -63,8 +63,8 @@ impl Default for SharedConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ReportsConfig {
-    /// How long what happened waits to be told along with other things, at least; milliseconds. With many routers longer:
-    /// 2.5 ms for each.
+    /// How long what happened waits to be told along with other things; milliseconds. With more than twenty routers
+    /// longer: half a millisecond for each.
     #[schemars(range(min = 1))]
     pub interval_ms: u64,
     /// How often all that is in flight is stated, so that whatever was lost is put right; milliseconds.

@@ -64,6 +64,8 @@ async fn a_snapshot_that_is_damaged_or_half_gone_changes_nothing_and_is_said() {
     a.shared.store_snapshots();
     until("one is stored", || a.shared.status().snapshots.stored > 0).await;
     drop(a);
+    // What it had sent by then may still be carried out.
+    tokio::time::sleep(Duration::from_secs(1)).await;
     let text = |value| redis::from_redis_value::<String>(value).unwrap();
     let newest = text(server.ask(&["GET", "{kvroute}:snapshot:newest"]).await);
     let number = newest.split(' ').next().unwrap();
