@@ -192,8 +192,9 @@ impl Router {
             core::iter::once(&decode).chain(&prefill).for_each(|leg| leg.pod.set_cold_turn(turn));
         }
         // What comes by transfer counts as cached for the engine, and a view that nothing feeds expects nothing.
+        let is_told = workspace.facts_of(roster, decision.pod).is_some_and(|facts| facts.known > 0);
         let comparable = prefill.is_none()
-            && decode.pod.stream_trust() >= TrustLevel::Degraded
+            && (is_told || decode.pod.stream_trust() >= TrustLevel::Degraded)
             && matches!(request.prompt, Prompt::TokenIds(_));
         let expected = comparable.then_some(decision.matched_tokens);
         let news = self.told_to_peers(roster, request, workspace, &decode, prefill.as_ref());

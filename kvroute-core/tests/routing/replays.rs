@@ -184,7 +184,8 @@ fn decide_and_replay(dice: &mut Dice, router: &Router, pods: &[PodId], workspace
         tier: dice.one(&Tier::ALL),
         blocks: dice.below(60) as u32,
     };
-    let known: Vec<_> = (0..dice.below(6)).map(|_| told(dice)).collect();
+    let most = if pods.is_empty() { 1 } else { 6 };
+    let known: Vec<_> = (0..dice.below(most)).map(|_| told(dice)).collect();
     let is_text = dice.is(20);
     let request = if !is_text { Request::new(&ids, &context) } else { Request::from_text(&text, &context) };
     let request = Request {
