@@ -320,13 +320,21 @@ impl World {
                 1 => {
                     let (mut changes, mut flags): ([kvroute_held_change; 10], u32) = (zeroed(), 0);
                     let place = changes.as_mut_ptr();
-                    let status =
-                        kvroute_router_take_held(router, pod, place, capacity, &mut written, &mut flags, error);
+                    let status = kvroute_router_take_held(
+                        router,
+                        pod,
+                        place,
+                        capacity,
+                        &mut written,
+                        &mut flags,
+                        error,
+                    );
                     self.judge_written(status, error, written, capacity);
                     assert!(flags < 16 && changes.iter().all(|change| matches!(change.is_held, 0 | 1)));
                 }
                 _ => {
-                    let (mut blocks, mut cursor): ([kvroute_held_block; 10], u64) = (zeroed(), input.number());
+                    let (mut blocks, mut cursor): ([kvroute_held_block; 10], u64) =
+                        (zeroed(), input.number());
                     let place = blocks.as_mut_ptr();
                     let status = kvroute_router_list_held(
                         router,
