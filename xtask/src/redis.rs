@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use crate::tool::{cargo, run_tests};
+use crate::tool::{TEST_ALL, cargo, run_tests};
 
 /// Names the server that the tests start.
 const SERVER: &str = "KVROUTE_REDIS_SERVER";
@@ -12,15 +12,15 @@ const SERVER: &str = "KVROUTE_REDIS_SERVER";
 /// # Errors
 /// The first thing that failed.
 pub(crate) fn check() -> Result<String, String> {
-    let library = "test --package kvroute-io --test shared --locked -- --ignored";
-    let gateway = "test --package kvroute-gateway --test gateway --locked -- --ignored shared";
-    let chaos = "test --package kvroute-gateway --test gateway --locked -- --ignored chaos::";
+    let library = "--test shared -- --ignored";
+    let gateway = "--test gateway -- --ignored shared";
+    let chaos = "--test gateway -- --ignored chaos::";
     let mut counts = Vec::new();
     for server in ["redis-server", "valkey-server"].into_iter().filter(|server| is_there(server)) {
         let mut count = 0;
         for arguments in [library, gateway, chaos] {
-            match run_tests(cargo(arguments).env(SERVER, server))? {
-                0 => return Err(format!("`cargo {arguments}` runs no test")),
+            match run_tests(cargo(&format!("{TEST_ALL} {arguments}")).env(SERVER, server))? {
+                0 => return Err(format!("`cargo {TEST_ALL} {arguments}` runs no test")),
                 tests => count += tests,
             }
         }

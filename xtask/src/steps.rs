@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::tool::{
     self, CARGO_DENY, CARGO_FUZZ, CC, CHROMIUM, CLIPPY, CXX, GO, GO_FOR_PLUGIN, MIRI, PKG_CONFIG, PROMETHEUS,
-    PYTHON, REDIS, RUST_SRC, RUSTFMT, Tool, VALGRIND, WASM, WASM_TARGET, cargo,
+    PYTHON, REDIS, RUST_SRC, RUSTFMT, TEST_ALL, Tool, VALGRIND, WASM, WASM_TARGET, cargo,
 };
 use crate::{
     c, dependencies, envoy, events, fuzz, golang, library, manifests, modules, python, redis, source,
@@ -160,8 +160,7 @@ pub(crate) const STEPS: &[Step] = &[
         run: Run::Always,
         needs: &[],
         check: |_| {
-            let tests =
-                tool::run_tests(&mut cargo("test --workspace --all-features --locked --no-fail-fast"));
+            let tests = tool::run_tests(&mut cargo(&format!("{TEST_ALL} --no-fail-fast")));
             tests.map(|count| format!("{count} tests")).into()
         },
     },
@@ -366,7 +365,7 @@ pub(crate) const STEPS: &[Step] = &[
 
 /// Tests that need a tool, by the module they are in.
 fn ignored_tests_of_the_gateway(module: &str) -> Verdict {
-    let arguments = format!("test --package kvroute-gateway --test gateway --locked -- --ignored {module}");
+    let arguments = format!("{TEST_ALL} --test gateway -- --ignored {module}");
     match tool::run_tests(&mut cargo(&arguments)) {
         Ok(0) => Verdict::Failed(format!("there is no ignored test in {module}")),
         result => result.map(|tests| format!("{tests} tests")).into(),

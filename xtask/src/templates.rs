@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crate::tool::{cargo, output, run, run_tests};
+use crate::tool::{TEST_ALL, cargo, output, run, run_tests};
 use crate::{library, python};
 
 const TESTS: &str = "kvroute-io/tests/templates";
@@ -27,8 +27,7 @@ pub(crate) fn check(root: &Path) -> Result<String, String> {
         run(environment.python().args(download).arg(&folder).arg(format!("{package}=={version}")))?;
     }
     let rendered = output(environment.python().arg(tests.join("render.py")).arg(&sdist).arg(&folder))?;
-    let test =
-        "test --package kvroute-io --lib --all-features --locked -- --ignored templates_of_published_models";
-    run_tests(cargo(test).env("KVROUTE_TEMPLATES", &folder))?;
+    let test = format!("{TEST_ALL} --lib -- --ignored templates_of_published_models");
+    run_tests(cargo(&test).env("KVROUTE_TEMPLATES", &folder))?;
     Ok(rendered.lines().last().unwrap_or_default().to_owned())
 }

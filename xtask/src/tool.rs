@@ -215,6 +215,10 @@ pub(crate) fn command<S: AsRef<OsStr>>(words: &[S]) -> Command {
     command
 }
 
+/// Arguments of cargo that test all there is. Steps that run some of it begin with the same: for a package alone, features
+/// are put together anew, and with them most of the workspace is.
+pub(crate) const TEST_ALL: &str = "test --workspace --all-features --locked";
+
 /// `cargo` with the given arguments, one string split at spaces.
 pub(crate) fn cargo(arguments: &str) -> Command {
     let mut command = Command::new("cargo");
