@@ -117,7 +117,7 @@ fn run(options: Options) -> Result<(), Failure> {
 }
 
 async fn serve_until_stopped(document: &Document, file: Option<ConfigFile<Document>>) -> Result<(), Failure> {
-    let mut signals = StopSignals::listen()?;
+    let signals = StopSignals::listen()?;
     let tls = document.epp.tls.as_ref().map(tls).transpose()?;
     let listeners = Listeners::bind(&document.epp).await?;
     let picker = Picker::start(document, vec![Box::new(RequestLog)])?;
@@ -129,20 +129,7 @@ async fn serve_until_stopped(document: &Document, file: Option<ConfigFile<Docume
         tokio::spawn(snapshots::keep(snapshot, Arc::clone(&gateway)));
     }
     tracing::info!(listen = %listeners.requests.local_addr()?, tls = tls.is_some(), "ready for Envoy");
-    let (stop, stopped) = tokio::sync::oneshot::channel();
-    tokio::spawn(async move {
-        signals.next().await;
-        tracing::info!("draining");
-        // It waits for nothing else.
-        let _ = stop.send(());
-        signals.next().await;
-        tracing::warn!("stopped at once");
-        std::process::exit(1);
-    });
-    let stopped = async {
-        let _ = stopped.await;
-    };
-    match serve(picker, listeners, tls, stopped).await? {
+    match serve(picker, listeners, tls, signals.first()).await? {
         Drained::Whole => tracing::info!("drained"),
         Drained::CutOff(streams) => tracing::warn!(streams, "streams were cut off"),
     }

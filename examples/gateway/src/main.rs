@@ -110,7 +110,7 @@ fn run(options: Options) -> Result<(), Failure> {
 }
 
 async fn serve_until_stopped(document: &Document, file: Option<ConfigFile>) -> Result<(), Failure> {
-    let mut signals = StopSignals::listen()?;
+    let signals = StopSignals::listen()?;
     let tls = document.gateway.tls.as_ref().map(Tls::load).transpose()?;
     let listener = TcpListener::bind(document.gateway.listen).await;
     let listener = listener.map_err(|error| format!("{}: {error}", document.gateway.listen))?;
@@ -122,20 +122,7 @@ async fn serve_until_stopped(document: &Document, file: Option<ConfigFile>) -> R
         tokio::spawn(snapshots::keep(snapshot, Arc::clone(&gateway)));
     }
     tracing::info!(listen = %listener.local_addr()?, tls = tls.is_some(), "ready for clients");
-    let (stop, stopped) = tokio::sync::oneshot::channel();
-    tokio::spawn(async move {
-        signals.next().await;
-        tracing::info!("draining");
-        // It waits for nothing else.
-        let _ = stop.send(());
-        signals.next().await;
-        tracing::warn!("stopped at once");
-        std::process::exit(1);
-    });
-    let stopped = async {
-        let _ = stopped.await;
-    };
-    match serve(Arc::clone(&gateway), listener, tls, stopped).await {
+    match serve(Arc::clone(&gateway), listener, tls, signals.first()).await {
         Drained::Whole => tracing::info!("drained"),
         Drained::CutOff(connections) => tracing::warn!(connections, "connections were cut off"),
     }
