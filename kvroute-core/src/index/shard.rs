@@ -1,7 +1,7 @@
 //! One shard of the forest: plain data behind `&mut self`, no locks.
 //!
 //! A run lives in the shard of its first key, together with the entry that finds it by that key, so a
-//! lookup takes one lock a run. Where a block *inside* a run lies is known to the [`Directory`], which only the write
+//! lookup reads one shard a run. Where a block *inside* a run lies is known to the [`Directory`], which only the write
 //! path of native domains asks; in translated ones each pod's translation knows.
 
 use alloc::vec::Vec;

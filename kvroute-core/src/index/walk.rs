@@ -1,6 +1,6 @@
 //! The read path: one query against the forest.
 //!
-//! A walk follows the query's keys from run to run: one shard lock, one head entry, one bisection and one
+//! A walk follows the query's keys from run to run: one shard, one head entry, one bisection and one
 //! pass over the run's holders each. It costs what the *runs* on the path and their holders cost, not
 //! what the blocks do, holes or not.
 //!
